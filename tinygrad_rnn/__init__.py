@@ -1,0 +1,10 @@
+"""tinygrad_rnn: write a recurrent cell in a few lines of maths; train it by exact BPTT, and see its graph."""
+
+from tinygrad_rnn import nn, ops, optim
+from tinygrad_rnn.backend import default_device, set_default_device
+from tinygrad_rnn.backend import use_device as device
+from tinygrad_rnn.gradcheck import gradcheck
+from tinygrad_rnn.graph import scope
+from tinygrad_rnn.primitive import primitive
+from tinygrad_rnn.random import get_rng_state, manual_seed, set_rng_state
+from tinygrad_rnn.tensor import Parameter, Tensor, enable_grad, grad, is_grad_enabled, no_grad, tensor

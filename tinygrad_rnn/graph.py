@@ -1,0 +1,130 @@
+"""The recorded graph: plain data, written by primitive.py, read by backward.py, by the compiler and by viz."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+from typing import Any, ClassVar
+
+Scope = tuple[str | int, ...]
+_serial = itertools.count()
+
+
+class _State(threading.local):
+    """What holds while code runs, for each thread: is the graph recorded, and which module and time step is it in?"""
+
+    recording: bool = True
+    scope: Scope = ()
+
+
+state = _State()
+
+
+class Node:
+    """One value in the graph: which operation made it, from what, and where in the model. It holds no value itself.
+
+    op      the Primitive that made it; None for a leaf or a constant
+    inputs  for each argument its node, or the number itself where a plain number was passed
+    static  the operation's keyword arguments
+    pulls   (node of an argument, derivative rule for it, arrays that the rule asked to keep) for each argument that
+            a gradient flows to; None once a backward sweep has used and freed them
+    shape, dtype
+    scope   the modules (str) and time steps (int) it was made in, outermost first
+    index   the order of creation, which is a topological order
+    hooks   functions to be shown the gradient, or None
+    """
+
+    __slots__ = ("__weakref__", "dtype", "hooks", "index", "inputs", "op", "pulls", "scope", "shape", "static")
+    tracked: ClassVar[bool] = True  # does a gradient flow to it?
+
+    def __init__(self, op: Any, inputs: tuple[Any, ...], static: Any, pulls: Any, shape: Any, dtype: Any):
+        self.op = op
+        self.inputs = inputs
+        self.static = static
+        self.pulls = pulls
+        self.shape = shape
+        self.dtype = dtype
+        self.scope = state.scope
+        self.index = next(_serial)
+        self.hooks: list[Callable] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name if self.op else type(self).__name__.lower()} {self.shape} in {self.scope}>"
+
+
+class Leaf(Node):
+    """A value that somebody wants the gradient of: it keeps it in `grad`. Parameters have a `name`."""
+
+    __slots__ = ("grad", "name")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, name: str = ""):
+        super().__init__(None, (), None, (), shape, dtype)
+        self.name = name
+        self.grad: Any = None
+
+
+class Constant(Node):
+    """A value that no gradient flows to: an input, a target, an initial state. Here so that it can be drawn."""
+
+    __slots__ = ("name",)
+    tracked: ClassVar[bool] = False
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, name: str = ""):
+        super().__init__(None, (), None, (), shape, dtype)
+        self.name = name
+
+
+@contextmanager
+def scope(name: str | int) -> Iterator[None]:
+    """Everything recorded inside belongs to module `name` (a str) or to time step `name` (an int)."""
+    outer = state.scope
+    state.scope = (*outer, name)
+    try:
+        yield
+    finally:
+        state.scope = outer
+
+
+class recording:  # noqa: N801 (used like a function: `with recording(False):` or as a decorator)
+    """Record the graph inside the block, or do not."""
+
+    def __init__(self, on: bool):
+        self.on = on
+        self.outer: list[bool] = []
+
+    def __enter__(self) -> None:
+        self.outer.append(state.recording)
+        state.recording = self.on
+
+    def __exit__(self, *_: Any) -> None:
+        state.recording = self.outer.pop()
+
+    def __call__(self, function: Callable) -> Callable:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            with recording(self.on):
+                return function(*args, **kwargs)
+
+        return inner
+
+
+def ancestors(roots: Iterable[Node], parents: Callable[[Node], Iterable[Any]]) -> list[Node]:
+    """The nodes that the roots depend on, themselves included, oldest first. Any depth: no recursion."""
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        for parent in parents(stack.pop()):
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=attrgetter("index"))
+
+
+def drawn(node: Node) -> list[Node]:
+    """The nodes that a node was made from, constants included: the parents that a reader of the graph sees."""
+    return [i for i in node.inputs if isinstance(i, Node)]

@@ -1,0 +1,77 @@
+"""Layers with no notion of time."""
+
+from __future__ import annotations
+
+import math
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import backend, ops
+from tinygrad_rnn.nn import init
+from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.random import default_generator
+from tinygrad_rnn.tensor import Parameter, Tensor
+
+
+class Linear(Module):
+    """y = x W + b.   W: (I, O)  b: (O,)  x: (..., I)  returns: (..., O)"""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        bound = 1 / math.sqrt(max(in_features, 1))
+        self.W = Parameter(init.uniform((in_features, out_features), bound))
+        self.b = Parameter(init.zeros((out_features,))) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x @ self.W
+        return y if self.b is None else y + self.b
+
+
+class Embedding(Module):
+    """A learned vector for each of V ids.   W: (V, D)  ids: (...) integers  returns: (..., D)
+
+    IndexError for an id that is not from 0 to V-1.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int):
+        self.W = Parameter(init.normal((num_embeddings, embedding_dim)))
+
+    def forward(self, ids: Any) -> Tensor:
+        return ops.embedding(ids, self.W)
+
+
+class LayerNorm(Module):
+    """y = (x - mean) / √(var + eps) * gain + b, over the last axis. Ba et al. (2016), arXiv:1607.06450.
+
+    gain, b: (D,)  x: (..., D)  returns: (..., D)
+    """
+
+    def __init__(self, size: int, eps: float = 1e-5):
+        self.eps = eps
+        self.gain = Parameter(init.ones((size,)))
+        self.b = Parameter(init.zeros((size,)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        d = x - x.mean(-1, keepdims=True)
+        variance = (d * d).mean(-1, keepdims=True)
+        return d / ops.sqrt(variance + self.eps) * self.gain + self.b
+
+
+class Dropout(Module):
+    """While training, zero with probability p and the rest scaled by 1 / (1 - p); else x. Srivastava et al. (2014).
+
+    rng: where the masks come from; by default the library's generator
+    """
+
+    def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p must be from 0 to less than 1, got {p}")
+        self.p, self.rng = p, rng
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        keep = (self.rng or default_generator()).random(x.shape, np.float32) >= self.p
+        mask = (keep / (1 - self.p)).astype(x.dtype)
+        return x * Tensor(backend.move(mask, x.device))

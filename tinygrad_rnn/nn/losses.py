@@ -1,0 +1,55 @@
+"""Losses, in nats (natural logarithm). `reduction` says "sum", "mean" or "none" (one for each target)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import ops
+from tinygrad_rnn.backend import is_array, xp
+from tinygrad_rnn.tensor import Tensor, tensor
+
+
+def cross_entropy(
+    logits: Tensor, targets: Any, *, reduction: str = "mean", ignore_index: int = -100, label_smoothing: float = 0.0
+) -> Tensor:
+    """-log P(target), P = softmax(logits).
+
+    With label_smoothing ε the target distribution is 1 - ε on the target plus ε / V on each of the V classes.
+    logits: (..., V)  targets: (...) integers; positions that hold `ignore_index` (dummies, padding) count for nothing
+    returns: in nats; "mean" is over the positions that count, and 0 if there are none
+    IndexError for a target that is not from 0 to V-1.
+    """
+    ids = targets.array if isinstance(targets, Tensor) else targets if is_array(targets) else np.asarray(targets)
+    if ids.shape != logits.shape[:-1]:
+        raise ValueError(f"cross_entropy: targets must be {logits.shape[:-1]} for logits {logits.shape}, got {ids.shape}")
+    lib = xp(ids)
+    counts = ids != ignore_index
+    ids = lib.where(counts, ids, 0)
+    logp = ops.log_softmax(logits, axis=-1)
+    loss = -ops.take_along_axis(logp, ids[..., None], axis=-1).squeeze(-1)
+    if label_smoothing:
+        loss = (1 - label_smoothing) * loss - label_smoothing * logp.mean(-1)
+    if not bool(counts.all()):
+        loss = ops.where(counts, loss, 0)
+    return _reduced(loss, reduction, int(counts.sum()), "cross_entropy")
+
+
+def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
+    """(prediction - target)², of one shape; "mean" is over all elements."""
+    target = target if isinstance(target, Tensor) else tensor(target, prediction.dtype, prediction.device)
+    if prediction.shape != target.shape:
+        raise ValueError(f"mse_loss: prediction and target must have one shape, got {prediction.shape} and {target.shape}")
+    d = prediction - target
+    return _reduced(d * d, reduction, d.size, "mse_loss")
+
+
+def _reduced(loss: Tensor, reduction: str, n: int, who: str) -> Tensor:
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction != "mean":
+        raise ValueError(f'{who}: reduction must be "sum", "mean" or "none", got {reduction!r}')
+    return loss.sum() / max(n, 1)

@@ -1,0 +1,202 @@
+"""One formula per element, with its derivative: the calculus of the library on one screen.
+
+A formula uses only what Python and C have in common, so it is written once: NumPy and CuPy evaluate it, and a
+compiler can paste it into a kernel. A rule's first parameter g is d loss / dy.
+"""
+
+from __future__ import annotations
+
+import math
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backend import Array, move, xp
+from tinygrad_rnn.primitive import make, primitive
+from tinygrad_rnn.tensor import Tensor
+
+# NumPy's ufuncs pass cupy arrays on to CuPy.
+FUNCTIONS: dict[str, Callable] = {
+    "abs": np.abs,
+    "exp": np.exp,
+    "fmax": np.maximum,
+    "fmin": np.minimum,
+    "log": np.log,
+    "log1p": np.log1p,
+    "sign": np.sign,
+    "sqrt": np.sqrt,
+    "tanh": np.tanh,
+}
+
+
+def elementwise(name: str, formula: str, **rules: Callable) -> Any:
+    """An operation whose value is `formula` of its arguments, with a derivative rule for each of them."""
+    args = [n for n in compile(formula, name, "eval").co_names if n not in FUNCTIONS]
+    forward = eval(f"lambda {', '.join(args)}: {formula}", dict(FUNCTIONS))
+    forward.__name__, forward.__qualname__, forward.__doc__ = name, name, f"{name}({', '.join(args)}) = {formula}"
+    op = make(forward, formula)
+    op.vjp(**rules)
+    return op
+
+
+add = elementwise("add", "a + b", a=lambda g: g, b=lambda g: g)
+sub = elementwise("sub", "a - b", a=lambda g: g, b=lambda g: -g)
+mul = elementwise("mul", "a * b", a=lambda g, b: g * b, b=lambda g, a: g * a)
+div = elementwise("div", "a / b", a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
+neg = elementwise("neg", "-x", x=lambda g: -g)
+exp = elementwise("exp", "exp(x)", x=lambda g, y: g * y)
+log = elementwise("log", "log(x)", x=lambda g, x: g / x)
+sqrt = elementwise("sqrt", "sqrt(x)", x=lambda g, y: g / (y + y))
+abs = elementwise("abs", "abs(x)", x=lambda g, x: g * sign(x))
+sign = elementwise("sign", "sign(x)")
+tanh = elementwise("tanh", "tanh(x)", x=lambda g, y: g - g * y * y)
+relu = elementwise("relu", "fmax(x, 0)", x=lambda g, y: g * (y > 0))
+softplus = elementwise("softplus", "fmax(x, 0) + log1p(exp(-abs(x)))", x=lambda g, x: g * sigmoid(x))
+
+greater = elementwise("greater", "a > b")
+greater_equal = elementwise("greater_equal", "a >= b")
+less = elementwise("less", "a < b")
+less_equal = elementwise("less_equal", "a <= b")
+equal = elementwise("equal", "a == b")
+not_equal = elementwise("not_equal", "a != b")
+logical_and = elementwise("logical_and", "a & b")
+logical_or = elementwise("logical_or", "a | b")
+logical_not = elementwise("logical_not", "~x")
+
+# Where a and b are equal, each gets half, as in PyTorch.
+maximum = elementwise("maximum", "fmax(a, b)", a=lambda g, a, b: _share(g, a, b), b=lambda g, a, b: _share(g, b, a))
+minimum = elementwise("minimum", "fmin(a, b)", a=lambda g, a, b: _share(g, b, a), b=lambda g, a, b: _share(g, a, b))
+
+
+def _share(g: Any, a: Any, b: Any) -> Any:
+    return where(a == b, 0.5 * g, g * (a > b))
+
+
+def _sigmoid(x: Array) -> Array:
+    """sigmoid(x) = 1 / (1 + exp(-x)), without overflow: each digit is right in the far negative tail too."""
+    y = np.negative(x)
+    if y.ndim == 0 or y.dtype.kind != "f":  # a number, or integers: no array of floats to work in
+        return 1 / (1 + np.exp(np.minimum(y, _LARGEST.get(y.dtype, 709.0))))
+    np.minimum(y, _LARGEST[y.dtype], out=y)
+    np.exp(y, out=y)
+    y += 1
+    return np.reciprocal(y, out=y)
+
+
+# exp of more than this overflows
+_LARGEST = {np.dtype(t): math.floor(math.log(np.finfo(t).max)) for t in (np.float16, np.float32, np.float64)}
+
+sigmoid = make(_sigmoid, "1 / (1 + exp(-x))")
+sigmoid.vjp(x=lambda g, y: g * (y - y * y))
+
+
+@primitive
+def pow(a: Array, b: Array) -> Array:
+    """aᵇ; da = g b aᵇ⁻¹, and 0 for b = 0; db = g aᵇ log a, and 0 for a = 0."""
+    return a**b
+
+
+pow.vjp(a=lambda g, a, b: _pow_base(g, a, b), b=lambda g, y, a: g * y * log(where(a == 0, 1, a)))
+
+
+def _pow_base(g: Any, a: Any, b: Any) -> Any:
+    if isinstance(b, (int, float)):
+        return g * (b * a ** (b - 1)) if b != 0 else g * 0
+    return g * where(b == 0, 0, b * a ** where(b == 0, 1, b - 1))
+
+
+@primitive
+def _where(c: Array, a: Array, b: Array) -> Array:
+    """a where c is true, else b."""
+    lib = next((xp(v) for v in (c, a, b) if xp(v) is not np), np)
+    return lib.where(c, a, b)
+
+
+_where.vjp(a=lambda g, c: where(c, g, 0), b=lambda g, c: where(c, 0, g))
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """a where condition is true, else b; all three broadcast. No gradient flows from the side that is not taken,
+    not even NaN."""
+    return _where(condition, a, b)
+
+
+@primitive
+def _erf(x: Array) -> Array:
+    """2/√π ∫₀ˣ exp(-t²) dt"""
+    if xp(x) is np:
+        y = np.asarray(_erf_of_numbers(x), np.float64)
+        return y.astype(x.dtype) if isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind == "f" else y
+    from cupyx.scipy.special import erf  # noqa: PLC0415 (NumPy has none: Python's own, element by element)
+
+    return erf(x)
+
+
+_erf_of_numbers = np.frompyfunc(math.erf, 1, 1)
+_erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
+erf = _erf
+
+
+def gelu(x: Any, approximate: str = "none") -> Any:
+    """x Φ(x), Φ the normal distribution function; with approximate="tanh" by 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))).
+
+    Hendrycks and Gimpel (2016), arXiv:1606.08415.
+    """
+    if approximate == "tanh":
+        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    if approximate != "none":
+        raise ValueError(f'gelu: approximate must be "none" or "tanh", got {approximate!r}')
+    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
+
+
+@primitive
+def _clip(x: Array, *, min: float | None, max: float | None) -> Array:
+    """x, but at least min and at most max."""
+    return xp(x).clip(x, min, max)
+
+
+_clip.vjp(x=lambda g, x, min, max: g * _inside(x, min, max))
+
+
+def _inside(x: Any, low: float | None, high: float | None) -> Any:
+    if low is None:
+        return x <= high
+    return x >= low if high is None else (x >= low) & (x <= high)
+
+
+def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
+    """x, but at least `min` and at most `max` (numbers; either may be None). Gradient 1 from min to max, else 0."""
+    if min is None and max is None:
+        raise ValueError("clip: one of min and max must be given, got neither")
+    return _clip(x, min=min, max=max)
+
+
+def masked_fill(x: Any, mask: Any, value: float) -> Any:
+    """x with `value` where mask is true."""
+    return where(mask, value, x)
+
+
+@primitive
+def cast(x: Array, *, dtype: np.dtype) -> Array:
+    """x in another dtype."""
+    return x.astype(dtype)
+
+
+cast.vjp(x=lambda g, x_dtype: g.astype(x_dtype))
+
+
+@primitive
+def transfer(x: Array, *, device: str, source: str) -> Array:
+    """x on another device."""
+    return move(x, device)
+
+
+transfer.vjp(x=lambda g, device, source: transfer(g, device=source, source=device))
+
+
+def isnan(x: Any) -> Any:
+    """True where x is not a number."""
+    array = x.array if isinstance(x, Tensor) else x
+    return Tensor(np.isnan(array))

@@ -1,0 +1,143 @@
+"""Elements by their position, and back: indexing, embeddings, one-hot vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import backend
+from tinygrad_rnn.backend import Array, add_at, xp
+from tinygrad_rnn.backward import Gradients
+from tinygrad_rnn.graph import Node
+from tinygrad_rnn.ops.shape import _axis
+from tinygrad_rnn.primitive import primitive
+from tinygrad_rnn.tensor import Tensor
+
+
+@primitive
+def _getitem(x: Array, *, key: Any) -> Array:
+    """x[key]"""
+    return x[key]
+
+
+@primitive
+def _scatter(x: Array, *, key: Any, shape: tuple[int, ...]) -> Array:
+    """Zeros of `shape` with x added at `key`: what getitem undoes."""
+    out = xp(x).zeros(shape, x.dtype)
+    _add(out, key, x)
+    return out
+
+
+_getitem.vjp(x=lambda g, x_shape, key: _scatter(g, key=key, shape=x_shape))
+_scatter.vjp(x=lambda g, key: _getitem(g, key=key))
+
+
+def _add(out: Array, key: Any, g: Array) -> None:
+    if _is_basic(key):
+        out[key] += g
+    else:
+        add_at(out, key, g)
+
+
+def _is_basic(key: Any) -> bool:
+    """No position can be named twice: numbers and slices only."""
+    return not any(backend.is_array(k) and k.ndim for k in (key if isinstance(key, tuple) else (key,)))
+
+
+def _deliver_getitem(grads: Gradients, parent: Node, _rule: Any, g: Array, kept: tuple) -> bool:
+    """Add a slice's gradient in place: x[t] in a loop over T costs O(T), not a full-size array each."""
+    if grads.lift is not None:
+        return False
+    _add(grads.buffer(parent, g), kept[1], g)
+    return True
+
+
+_getitem.op.deliver = _deliver_getitem
+
+
+def getitem(x: Any, key: Any) -> Any:
+    """x[key] for numbers, slices, None, ..., and arrays or tensors of integers or booleans."""
+    return _getitem(x, key=_plain(key, getattr(x, "array", x)))
+
+
+def _plain(key: Any, x: Array) -> Any:
+    """The key with tensors and lists as arrays of x's library."""
+    if isinstance(key, tuple):
+        return tuple(_plain(k, x) for k in key)
+    if isinstance(key, Tensor):
+        return key.array
+    if isinstance(key, list):
+        return xp(x).asarray(key)
+    return key
+
+
+@primitive
+def _take_along_axis(x: Array, *, index: Array, axis: int) -> Array:
+    """x at `index` along an axis."""
+    return xp(x).take_along_axis(x, index, axis)
+
+
+@primitive
+def _put_along_axis(x: Array, *, index: Array, axis: int, shape: tuple[int, ...]) -> Array:
+    """Zeros of `shape` with x added at `index` along an axis: what take_along_axis undoes."""
+    out = xp(x).zeros(shape, x.dtype)
+    add_at(out, _grid(index, axis), x)
+    return out
+
+
+_take_along_axis.vjp(x=lambda g, x_shape, index, axis: _put_along_axis(g, index=index, axis=axis, shape=x_shape))
+_put_along_axis.vjp(x=lambda g, index, axis: _take_along_axis(g, index=index, axis=axis))
+
+
+def _grid(index: Array, axis: int) -> tuple[Array, ...]:
+    """The full coordinates of the positions that `index` names along `axis`."""
+    lib, ndim = xp(index), index.ndim
+    return tuple(
+        index if i == axis else lib.arange(index.shape[i]).reshape([-1 if j == i else 1 for j in range(ndim)])
+        for i in range(ndim)
+    )
+
+
+def take_along_axis(x: Any, index: Any, axis: int) -> Any:
+    """x at the integers `index` along `axis`; the other axes of both have the same sizes, or 1 in index."""
+    axis, ids = _axis(x, axis, "take_along_axis"), _ids(index, "take_along_axis", x.shape[axis])
+    full = tuple(ids.shape[i] if i == axis else n for i, n in enumerate(x.shape))
+    return _take_along_axis(x, index=xp(ids).broadcast_to(ids, full), axis=axis)
+
+
+def scatter_add(x: Any, index: Any, values: Any, axis: int = 0) -> Any:
+    """x with `values` added at the integers `index` along `axis`; places named twice get both. index, values: one shape."""
+    axis, ids = _axis(x, axis, "scatter_add"), _ids(index, "scatter_add", x.shape[axis])
+    if ids.shape != values.shape:
+        raise ValueError(f"scatter_add: index and values must have one shape, got {ids.shape} and {values.shape}")
+    return x + _put_along_axis(values, index=ids, axis=axis, shape=tuple(x.shape))
+
+
+def take(x: Any, index: Any, axis: int = 0) -> Any:
+    """The slices of x at the integers `index` (of any shape) along `axis`; indices are checked, negative ones refused."""
+    axis = _axis(x, axis, "take")
+    return _getitem(x, key=(*(slice(None),) * axis, _ids(index, "take", x.shape[axis])) if axis else _ids(index, "take", len(x)))
+
+
+def embedding(ids: Any, weight: Any) -> Any:
+    """The rows of a table. ids: (...) integers from 0 to V-1  weight: (V, D)  returns: (..., D)"""
+    return _getitem(weight, key=_ids(ids, "embedding", weight.shape[0]))
+
+
+def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
+    """1 at the position that each id names, else 0. ids: (...) integers  returns: (..., num_classes)"""
+    index = _ids(ids, "one_hot", num_classes)
+    return Tensor(xp(index).eye(num_classes, dtype=dtype)[index])
+
+
+def _ids(index: Any, who: str, n: int) -> Array:
+    """The indices as an array of integers, checked here: CuPy would wrap an id that is too large, silently."""
+    array = index.array if isinstance(index, Tensor) else index if backend.is_array(index) else np.asarray(index)
+    if array.dtype.kind not in "iu":
+        if array.size:
+            raise TypeError(f"{who}: the index must be integers, got dtype {array.dtype}")
+        array = array.astype(np.int64)
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= n):
+        raise IndexError(f"{who}: the index must be from 0 to {n - 1}, got {int(array.min())} to {int(array.max())}")
+    return array

@@ -1,0 +1,307 @@
+"""Primitive: an operation and its derivative rule; the one place where computing becomes recording.
+
+    @primitive
+    def cube(x):                            # a function of arrays, NumPy's or CuPy's
+        return x * x * x
+
+    cube.vjp(x=lambda g, x: g * 3 * x * x)  # d loss / dx, given g = d loss / dy
+
+A rule is written in operators and ops, so it runs on plain arrays (the ordinary backward pass) and on tensors (then
+it is itself recorded, and second derivatives need nothing more).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from numpy import ndarray
+
+from tinygrad_rnn import backend
+from tinygrad_rnn.backend import Array
+from tinygrad_rnn.backward import Lift, pick
+from tinygrad_rnn.graph import Constant, Node, state
+from tinygrad_rnn.tensor import Tensor
+
+Rule = Callable[..., Any]
+
+
+class Primitive:
+    """What is known of an operation. The function that users call has it as its attribute `op`.
+
+    args      names of the arguments that gradients flow to; a last one like "*xs" takes any number
+    defaults  the keyword-only arguments: static, no gradient flows to them
+    rules     for each argument its derivative rule, or
+    joint     one rule for all arguments
+    fits      may an argument be broadcast or promoted? then its gradient is summed and cast back in the sweep
+    deliver   a faster way for the sweep to add a gradient up than to call the rule and add, or None
+    constant  is it flat, as comparisons are? then its result is never recorded
+    formula   for an elementwise operation: what Python and C both understand
+    """
+
+    def __init__(self, forward: Callable, formula: str | None = None):
+        self.forward, self.formula, self.name = forward, formula, forward.__name__.strip("_")
+        params = inspect.signature(forward).parameters.values()
+        self.args = [p.name for p in params if p.kind is p.POSITIONAL_OR_KEYWORD]
+        self.variadic = next((p.name for p in params if p.kind is p.VAR_POSITIONAL), None)
+        self.defaults = {p.name: p.default for p in params if p.kind is p.KEYWORD_ONLY}
+        self.rules: list[tuple[Rule, Callable] | None] | None = None
+        self.joint: Rule | None = None
+        self.needs: dict[Rule, list[str]] = {}
+        self.keep: dict[Rule, Callable] = {}
+        self.fits = len(self.args) > 1
+        self.deliver: Callable[..., bool] | None = None
+        self.constant = False
+
+    def vjp(self, joint: Rule | None = None, **rules: Rule) -> Any:
+        """Register derivative rules: one for each argument, `op.vjp(a=rule, b=rule)`, or one for all, `@op.vjp`.
+
+        A rule's first parameter is the gradient of the output; by the names of the others it says what it needs: an
+        argument, `y` (the output), a keyword argument, or `a_shape`, `a_dtype` of an argument `a`; a joint rule also
+        `tracked` (for each argument, is its gradient wanted?). Nothing else is kept. It returns the gradient (a joint rule: a tuple, one for each argument), in the shape of the argument or,
+        if that was broadcast, of the output. An argument without a rule has no gradient.
+        """
+        if joint is not None:
+            self._register(joint)
+            self.joint = joint
+            return joint
+        unknown = set(rules) - set(self.args)
+        if unknown:
+            raise ValueError(f"{self.name}.vjp: rules must be for arguments {self.args}, got one for {sorted(unknown)}")
+        for rule in rules.values():
+            self._register(rule)
+        self.rules = [(rules[name], self.keep[rules[name]]) if name in rules else None for name in self.args]
+        self.constant = not rules
+        return None
+
+    def _register(self, rule: Rule) -> None:
+        """Resolve by name, once, what the rule needs: `keep` gathers it from a call's arrays, output and statics."""
+        needs = list(inspect.signature(rule).parameters)[1:]
+        sources = ", ".join(self._source(name) for name in needs)
+        self.needs[rule] = needs
+        self.keep[rule] = eval(f"lambda arrays, y, static: ({sources}{',' if needs else ''})")
+
+    def _source(self, name: str) -> str:
+        if name == "y":
+            return "y"
+        if name in self.defaults or name == "tracked":
+            return f"static[{name!r}]"
+        if name == self.variadic:
+            return "tuple(arrays)"
+        if name in self.args:
+            return f"arrays[{self.args.index(name)}]"
+        arg, _, what = name.rpartition("_")
+        if what in ("shape", "dtype") and arg in self.args:
+            return f"getattr(arrays[{self.args.index(arg)}], {what!r}, ())"
+        if what == "shape" and arg == self.variadic:
+            return "tuple(a.shape for a in arrays)"
+        raise ValueError(
+            f"{self.name}.vjp: a rule can need {self.args}, y, {list(self.defaults)}, or an argument's _shape or _dtype; "
+            f"got {name!r}"
+        )
+
+    def pulls(self, nodes: Sequence[Node | None], arrays: Sequence[Array], y: Any, static: dict[str, Any]) -> tuple:
+        """What a backward sweep needs of one call: (node, rule, kept) for each argument that a gradient flows to."""
+        rules = self.rules
+        if rules is None:
+            return self._joint_pulls(nodes, arrays, y, static)
+        if len(nodes) == 1:
+            rule, keep = rules[0]
+            return ((nodes[0], rule, keep(arrays, y, static)),)
+        return tuple(
+            [
+                (node, pair[0], pair[1](arrays, y, static))
+                for node, pair in zip(nodes, rules, strict=True)
+                if node is not None and pair is not None
+            ]
+        )
+
+    def _joint_pulls(self, nodes: Sequence[Node | None], arrays: Sequence[Array], y: Any, static: dict[str, Any]) -> tuple:
+        """The same for a rule for all arguments: (node, number of the argument, kept)."""
+        if self.joint is None:
+            raise TypeError(
+                f"{self.name}: it has no derivative rule, but an argument requires a gradient; "
+                f"give it one with {self.name}.vjp(…), or call it inside no_grad()"
+            )
+        if "tracked" in self.needs[self.joint]:
+            static = {**static, "tracked": tuple([node is not None for node in nodes])}
+        kept = self.keep[self.joint](arrays, y, static)
+        return tuple([(node, i, kept) for i, node in enumerate(nodes) if node is not None])
+
+    def lifted(self, node: Node, rule: Rule, kept: tuple, lift: Lift) -> list[Any]:
+        """What a rule kept, with the arrays as tensors that know their place in the graph again."""
+        found: list[Any] = []
+        for name, value in zip(self.needs[rule], kept, strict=True):
+            if name == "y":
+                found.append(lift(value, node))
+            elif name in self.args:
+                found.append(_lift(value, node.inputs[self.args.index(name)], lift))
+            elif name == self.variadic:
+                found.append(tuple(_lift(v, i, lift) for v, i in zip(value, node.inputs, strict=True)))
+            else:
+                found.append(value)
+        return found
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+
+def _lift(value: Any, node: Any, lift: Lift) -> Any:
+    return lift(value, node) if isinstance(node, Node) else value
+
+
+
+# ---- calling: from here on, each line is paid at every operation of every time step -----------------------------------
+
+
+def primitive(forward: Callable) -> Any:
+    """Make a function of arrays an operation: on arrays it computes, on tensors it records too.
+
+    Positional parameters are what gradients flow to, keyword-only ones are static. A tuple of arrays as result makes an
+    operation with several outputs (its rule then gets a tuple of gradients). Give it its derivative with `.vjp`.
+    """
+    return make(forward)
+
+
+def make(forward: Callable, formula: str | None = None) -> Any:
+    """The callable operation of a forward function; `formula` as in Primitive."""
+    op = Primitive(forward, formula)
+    special = None if op.defaults or op.variadic else {1: _unary, 2: _binary}.get(len(op.args))
+    call: Any = functools.wraps(forward)((special or _general)(op, forward))
+    call.op, call.vjp = op, op.vjp
+    return call
+
+
+def _unary(op: Primitive, forward: Callable) -> Callable:
+    def call(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return forward(x)
+        array, node = x.array, x.node
+        try:
+            y = forward(array)
+        except Exception as error:
+            raise _explained(op, [array], error) from error
+        if type(y) is not ndarray:
+            y = _as_array(y)
+        if node is None or not node.tracked or not state.recording or op.constant:
+            return Tensor(y)
+        arrays = (array,)
+        return Tensor(y, Node(op, (node,), NO_STATIC, op.pulls((node,), arrays, y, NO_STATIC), y.shape, y.dtype))
+
+    return call
+
+
+def _binary(op: Primitive, forward: Callable) -> Callable:
+    def call(a: Any, b: Any) -> Any:
+        is_a, is_b = isinstance(a, Tensor), isinstance(b, Tensor)
+        if not (is_a or is_b):
+            return forward(a, b)
+        left, right = a.array if is_a else a, b.array if is_b else b
+        try:
+            y = forward(left, right)
+        except Exception as error:
+            raise _explained(op, [left, right], error) from error
+        if type(y) is not ndarray:
+            y = _as_array(y)
+        if not state.recording or op.constant:
+            return Tensor(y)
+        p, q = a.node if is_a else None, b.node if is_b else None
+        u, v = p if p is not None and p.tracked else None, q if q is not None and q.tracked else None
+        if u is None and v is None:
+            return Tensor(y)
+        if p is None:
+            p, left = _input(a, left)
+        if q is None:
+            q, right = _input(b, right)
+        arrays = (left, right)
+        return Tensor(y, Node(op, (p, q), NO_STATIC, op.pulls((u, v), arrays, y, NO_STATIC), y.shape, y.dtype))
+
+    return call
+
+
+def _general(op: Primitive, forward: Callable) -> Callable:
+    defaults = op.defaults
+
+    def call(*args: Any, **static: Any) -> Any:
+        arrays = [a.array if isinstance(a, Tensor) else a for a in args]
+        if len(static) < len(defaults):
+            static = {**defaults, **static}
+        try:
+            y = forward(*arrays, **static)
+        except Exception as error:
+            raise _explained(op, arrays, error) from error
+        if not any(isinstance(a, Tensor) for a in args):
+            return y
+        nodes = [a.node if isinstance(a, Tensor) and a.node is not None and a.node.tracked else None for a in args]
+        several = isinstance(y, tuple)
+        if not state.recording or op.constant or not any(node is not None for node in nodes):
+            return tuple(map(Tensor, y)) if several else Tensor(_as_array(y))
+        inputs: list[Any] = list(nodes)
+        for i, a in enumerate(args):
+            if inputs[i] is None:
+                inputs[i], arrays[i] = _input(a, arrays[i])
+        if several:
+            return _outputs(op, inputs, nodes, arrays, y, static)
+        y = _as_array(y)
+        return Tensor(y, Node(op, tuple(inputs), static, op.pulls(nodes, arrays, y, static), y.shape, y.dtype))
+
+    return call
+
+
+def _outputs(op: Primitive, inputs: list, nodes: list, arrays: list, ys: tuple, static: dict) -> tuple[Tensor, ...]:
+    """Several outputs: one node for the operation, and one that picks each output from it."""
+    pulls = op.pulls(nodes, arrays, ys, static)
+    whole = Node(op, tuple(inputs), static, pulls, tuple([y.shape for y in ys]), ys[0].dtype if ys else None)
+    inputs_of_pick = (whole,)
+    return tuple(
+        [
+            Tensor(y, Node(PICK, inputs_of_pick, {"index": i}, ((whole, i, ()),), y.shape, y.dtype))
+            for i, y in enumerate(ys)
+        ]
+    )
+
+
+def _input(a: Any, value: Any) -> tuple[Any, Any]:
+    """For an argument that no gradient flows to: what the graph shows of it, and a value that is safe to keep."""
+    if isinstance(a, Tensor):
+        if a.node is None:
+            a.node = Constant(value.shape, value.dtype)  # made once: the same input is drawn as one node
+        return a.node, value
+    if backend.is_array(value):
+        return Constant(value.shape, value.dtype), value.copy()  # its owner may write into it before backward
+    return a, value
+
+
+def _as_array(y: Any) -> Any:
+    """NumPy's reductions of everything, and its arithmetic without axes, return scalars."""
+    return np.asarray(y) if isinstance(y, np.generic) else y
+
+
+def _explained(op: Primitive, arrays: list[Any], error: Exception) -> Exception:
+    """The error with the operation's name, and with the devices where these are the reason."""
+    devices = backend.same_device(arrays)
+    if len(devices) > 1:
+        return ValueError(f"{op.name}: operands must be on one device, got {' and '.join(devices)}; move one with .to(…)")
+    known = isinstance(error, (ValueError, TypeError, IndexError))
+    if not known or str(error).startswith(f"{op.name}:"):
+        return error
+    kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
+    shapes = " and ".join(str(np.shape(a)) for a in arrays)
+    return kind(f"{op.name}: {str(error).splitlines()[0]} (operands of shape {shapes})")
+
+
+NO_STATIC: dict[str, Any] = {}
+
+
+def _pick(*ys: Array, index: int) -> Array:
+    """Output `index` of an operation with several outputs."""
+    return ys[index]
+
+
+PICK = Primitive(_pick)
+PICK.deliver = pick

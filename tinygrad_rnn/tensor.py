@@ -1,0 +1,478 @@
+"""Tensor: an array that remembers where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import backend
+from tinygrad_rnn.backend import Array, xp
+from tinygrad_rnn.backward import sweep
+from tinygrad_rnn.graph import Constant, Leaf, Node, recording, state
+
+OPS: dict[str, Callable] = {}  # the public functions of ops/ by name: they fill it, the operators below call them
+
+
+class Tensor:
+    """An array that remembers where it came from. Make one with `tensor(values)`.
+
+    Operators, indexing and methods follow NumPy and PyTorch; each is a node in the graph when one of its
+    operands requires a gradient. The array is never changed in place, so that no derivative rule can be handed
+    other values than the ones it was recorded with: `data` is read-only. To change a parameter, give it a new array
+    (`p.data = …`), or write `p -= …` inside `with no_grad():`.
+    """
+
+    __slots__ = ("__weakref__", "array", "node")
+    __array_priority__ = 1000
+
+    def __init__(self, array: Array, node: Node | None = None):
+        self.array = array
+        self.node = node
+
+    # ---- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of each axis."""
+        return self.array.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.array.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements (NumPy's meaning, not PyTorch's)."""
+        return self.array.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        """A NumPy dtype, on every device."""
+        return self.array.dtype
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "gpu:N"."""
+        return backend.device_of(self.array)
+
+    @property
+    def data(self) -> Array:
+        """The array itself, read-only on the CPU. Assign another one to replace the values: `p.data = p.data * 0.5`.
+
+        The new array must have the same shape; it is cast to the tensor's dtype and moved to its device.
+        """
+        if type(self.array) is np.ndarray:
+            self.array.setflags(write=False)
+        return self.array
+
+    @data.setter
+    def data(self, values: Any) -> None:
+        values = values.array if isinstance(values, Tensor) else values
+        array = np.asarray(values) if not backend.is_array(values) else values
+        if array.shape != self.shape:
+            raise ValueError(f"Tensor.data: the shape must stay {self.shape}, got {array.shape}")
+        if self.node is not None and self.node.op is not None:
+            raise ValueError("Tensor.data: only a leaf's values can be replaced, this one was computed; detach() it first")
+        self.array = backend.move(xp(array).array(array, self.dtype), self.device)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Does a gradient flow to it?"""
+        return self.node is not None and self.node.tracked
+
+    @requires_grad.setter
+    def requires_grad(self, on: bool) -> None:
+        self.requires_grad_(on)
+
+    def requires_grad_(self, on: bool = True) -> Tensor:
+        """Record what is computed from it from now on (leaves only); returns itself."""
+        if on == self.requires_grad:
+            return self
+        if not on:
+            if not self.is_leaf:
+                raise ValueError("requires_grad_: only a leaf can stop requiring a gradient; use detach()")
+            self.node = None
+        elif self.dtype.kind != "f":
+            raise ValueError(f"requires_grad_: only floating-point tensors have gradients, got dtype {self.dtype}")
+        else:
+            self.node = Leaf(self.shape, self.dtype, getattr(self.node, "name", ""))
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """True unless it was computed from something that requires a gradient."""
+        return self.node is None or self.node.op is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """What `backward` added up here so far: d loss / d self, of the same shape; None before."""
+        node = self.node
+        return node.grad if isinstance(node, Leaf) else None
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if not isinstance(self.node, Leaf):
+            raise ValueError("grad: only a leaf that requires a gradient has one")
+        if value is not None and value.shape != self.shape:
+            raise ValueError(f"grad: must have shape {self.shape}, got {value.shape}")
+        self.node.grad = value
+
+    @property
+    def name(self) -> str:
+        """What drawings call it; a module names its parameters after their attributes."""
+        return getattr(self.node, "name", "")
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if self.node is None:
+            self.node = Constant(self.shape, self.dtype)
+        if not isinstance(self.node, (Leaf, Constant)):
+            raise ValueError("name: only a leaf can be named; what is computed is named by its operation")
+        self.node.name = name
+
+    # ---- differentiating ------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add d self / d leaf to the `grad` of every leaf that self was computed from.
+
+        gradient: d loss / d self, needed unless self is a scalar. The graph is freed on the way unless `retain_graph`;
+        with `create_graph` the gradients are recorded too and can be differentiated again.
+        """
+        seeds = {_recorded(self, "backward"): _seed(self, gradient, "backward", create_graph)}
+        for node, g in _sweep(seeds, None, create_graph, retain_graph or create_graph).items():
+            node.grad = g if node.grad is None else node.grad + g
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Show every gradient of self to `hook(grad)`, which may return another one. Returns a function that removes it."""
+        node = _recorded(self, "register_hook")
+
+        def on_gradient(g: Any) -> Any:
+            lifted = isinstance(g, Tensor)
+            changed = hook(g if lifted else Tensor(g))
+            return changed if changed is None or lifted else changed.array
+
+        node.hooks = [*(node.hooks or ()), on_gradient]
+        return lambda: node.hooks.remove(on_gradient) if on_gradient in node.hooks else None
+
+    def detach(self) -> Tensor:
+        """The same values with no history: gradients stop here."""
+        return Tensor(self.array)
+
+    # ---- leaving the graph ----------------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values in host memory."""
+        return np.array(backend.to_numpy(self.array))
+
+    def item(self) -> Any:
+        """The value of a tensor of one element, as a Python number."""
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        return self.array.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.device != "cpu":
+            raise TypeError(f"Tensor: it is on {self.device}, NumPy reads host memory only; call .numpy() first")
+        return np.array(self.data, dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """np.tanh(tensor) is ops.tanh(tensor): NumPy's functions do not leave the graph unnoticed."""
+        op = OPS.get(UFUNCS.get(ufunc.__name__, ufunc.__name__))
+        if method != "__call__" or kwargs or op is None:
+            raise TypeError(f"Tensor: np.{ufunc.__name__} cannot be recorded; use tinygrad_rnn.ops, or .numpy() to leave the graph")
+        return op(*inputs)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        """Share the values with another library (`torch.from_dlpack(t)`), as a copy where it could write into them."""
+        if self.device == "cpu":
+            return self.numpy().__dlpack__(**kwargs)
+        return self.array.copy().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+    # ---- moving ---------------------------------------------------------------------------------------------------
+
+    def to(self, target: Any) -> Tensor:
+        """On another device ("cpu", "gpu", "gpu:1") or in another dtype ("float64", np.float16); differentiable."""
+        if isinstance(target, str) and target.partition(":")[0] in ("cpu", "gpu", "cuda"):
+            device = backend.check_device(target)
+            return self if device == self.device else OPS["transfer"](self, device=device, source=self.device)
+        return self.astype(target)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """In another dtype; differentiable between floating-point ones."""
+        dtype = np.dtype(dtype)
+        return self if dtype == self.dtype else OPS["cast"](self, dtype=dtype)
+
+    def float(self) -> Tensor:
+        """In float32."""
+        return self.astype(np.float32)
+
+    def double(self) -> Tensor:
+        """In float64."""
+        return self.astype(np.float64)
+
+    # ---- operators: one line each; the table is the documentation ---------------------------------------------------
+    # fmt: off
+    def __add__(self, o: Any) -> Tensor: return OPS["add"](self, o)
+    def __radd__(self, o: Any) -> Tensor: return OPS["add"](o, self)
+    def __sub__(self, o: Any) -> Tensor: return OPS["sub"](self, o)
+    def __rsub__(self, o: Any) -> Tensor: return OPS["sub"](o, self)
+    def __mul__(self, o: Any) -> Tensor: return OPS["mul"](self, o)
+    def __rmul__(self, o: Any) -> Tensor: return OPS["mul"](o, self)
+    def __truediv__(self, o: Any) -> Tensor: return OPS["div"](self, o)
+    def __rtruediv__(self, o: Any) -> Tensor: return OPS["div"](o, self)
+    def __pow__(self, o: Any) -> Tensor: return OPS["pow"](self, o)
+    def __rpow__(self, o: Any) -> Tensor: return OPS["pow"](o, self)
+    def __matmul__(self, o: Any) -> Tensor: return OPS["matmul"](self, o)
+    def __rmatmul__(self, o: Any) -> Tensor: return OPS["matmul"](o, self)
+    def __neg__(self) -> Tensor: return OPS["neg"](self)
+    def __pos__(self) -> Tensor: return self
+    def __abs__(self) -> Tensor: return OPS["abs"](self)
+    def __invert__(self) -> Tensor: return OPS["logical_not"](self)
+    def __and__(self, o: Any) -> Tensor: return OPS["logical_and"](self, o)
+    def __or__(self, o: Any) -> Tensor: return OPS["logical_or"](self, o)
+    def __gt__(self, o: Any) -> Tensor: return OPS["greater"](self, o)
+    def __ge__(self, o: Any) -> Tensor: return OPS["greater_equal"](self, o)
+    def __lt__(self, o: Any) -> Tensor: return OPS["less"](self, o)
+    def __le__(self, o: Any) -> Tensor: return OPS["less_equal"](self, o)
+    def __eq__(self, o: Any) -> Tensor: return OPS["equal"](self, o)  # type: ignore[override]
+    def __ne__(self, o: Any) -> Tensor: return OPS["not_equal"](self, o)  # type: ignore[override]
+    def __getitem__(self, key: Any) -> Tensor: return OPS["getitem"](self, key)
+    def __iadd__(self, o: Any) -> Tensor: return self._updated(self + o)
+    def __isub__(self, o: Any) -> Tensor: return self._updated(self - o)
+    def __imul__(self, o: Any) -> Tensor: return self._updated(self * o)
+    def __itruediv__(self, o: Any) -> Tensor: return self._updated(self / o)
+    # fmt: on
+    __hash__ = object.__hash__
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "Tensor: items cannot be assigned, a derivative rule may need the old values; "
+            "use ops.where, ops.scatter_add or ops.stack, or give a leaf new values with t.data = …"
+        )
+
+    def _updated(self, new: Tensor) -> Tensor:
+        """`t += …`: a new tensor under the old name, but a leaf that requires a gradient keeps its identity."""
+        if not isinstance(self.node, Leaf):
+            return new
+        if state.recording:
+            raise RuntimeError(
+                "Tensor: a leaf that requires a gradient cannot be changed in place while the graph is recorded; "
+                "wrap the update in `with no_grad():`, or write t = t + …"
+            )
+        self.data = new
+        return self
+
+    # ---- methods: ops of the same name ------------------------------------------------------------------------------
+    # fmt: off
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["sum"](self, axis, keepdims)
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["mean"](self, axis, keepdims)
+    def var(self, axis: Any = None, keepdims: bool = False, *, correction: int = 1) -> Tensor: return OPS["var"](self, axis, keepdims, correction=correction)
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["max"](self, axis, keepdims)
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["min"](self, axis, keepdims)
+    def argmax(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["argmax"](self, axis, keepdims)
+    def cumsum(self, axis: int) -> Tensor: return OPS["cumsum"](self, axis)
+    def softmax(self, axis: int = -1) -> Tensor: return OPS["softmax"](self, axis)
+    def log_softmax(self, axis: int = -1) -> Tensor: return OPS["log_softmax"](self, axis)
+    def logsumexp(self, axis: Any = -1, keepdims: bool = False) -> Tensor: return OPS["logsumexp"](self, axis, keepdims)
+    def exp(self) -> Tensor: return OPS["exp"](self)
+    def log(self) -> Tensor: return OPS["log"](self)
+    def sqrt(self) -> Tensor: return OPS["sqrt"](self)
+    def abs(self) -> Tensor: return OPS["abs"](self)
+    def tanh(self) -> Tensor: return OPS["tanh"](self)
+    def sigmoid(self) -> Tensor: return OPS["sigmoid"](self)
+    def relu(self) -> Tensor: return OPS["relu"](self)
+    def clip(self, min: Any = None, max: Any = None) -> Tensor: return OPS["clip"](self, min, max)
+    def reshape(self, *shape: Any) -> Tensor: return OPS["reshape"](self, shape[0] if len(shape) == 1 else shape)
+    def transpose(self, axis0: int, axis1: int) -> Tensor: return OPS["swapaxes"](self, axis0, axis1)
+    def swapaxes(self, axis0: int, axis1: int) -> Tensor: return OPS["swapaxes"](self, axis0, axis1)
+    def permute(self, *axes: Any) -> Tensor: return OPS["permute"](self, axes[0] if len(axes) == 1 else axes)
+    def unsqueeze(self, axis: int) -> Tensor: return OPS["unsqueeze"](self, axis)
+    def squeeze(self, axis: Any = None) -> Tensor: return OPS["squeeze"](self, axis)
+    def broadcast_to(self, shape: Sequence[int]) -> Tensor: return OPS["broadcast_to"](self, shape)
+    def expand(self, *shape: int) -> Tensor: return OPS["broadcast_to"](self, shape)
+    def flip(self, axis: Any) -> Tensor: return OPS["flip"](self, axis)
+    def unbind(self, axis: int = 0) -> tuple[Tensor, ...]: return OPS["unbind"](self, axis)
+    def split(self, sizes: Any, axis: int = 0) -> tuple[Tensor, ...]: return OPS["split"](self, sizes, axis)
+    def chunk(self, chunks: int, axis: int = 0) -> tuple[Tensor, ...]: return OPS["chunk"](self, chunks, axis)
+    def masked_fill(self, mask: Any, value: float) -> Tensor: return OPS["masked_fill"](self, mask, value)
+    # fmt: on
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 (NumPy's name)
+        """The axes in reverse order."""
+        return OPS["permute"](self, tuple(range(self.ndim))[::-1])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("Tensor: a tensor with no axes cannot be iterated over")
+        return iter(OPS["unbind"](self, 0))
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("Tensor: a tensor with no axes has no length")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        return bool(self.array)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"Tensor: only integers can be an index, got dtype {self.dtype}")
+        return int(self.item())
+
+    def __repr__(self) -> str:
+        values = np.array2string(backend.to_numpy(self.array), separator=", ", prefix="tensor(")
+        parts = [values]
+        if self.dtype not in (np.float32, np.int64, np.bool_):
+            parts.append(f"dtype={self.dtype}")
+        if self.device != "cpu":
+            parts.append(f'device="{self.device}"')
+        if self.requires_grad:
+            parts.append("requires_grad=True" if self.node is not None and self.node.op is None else f"op={self.node.op.name}")  # type: ignore[union-attr]
+        return f"tensor({', '.join(parts)})"
+
+
+# NumPy's names for what is called otherwise here
+UFUNCS = {"multiply": "mul", "subtract": "sub", "divide": "div", "negative": "neg", "power": "pow", "absolute": "abs"}
+
+
+class Parameter(Tensor):
+    """A leaf that a Module trains: `self.W = nn.Parameter(tensor)`. Takes any values that `tensor` takes."""
+
+    __slots__ = ()
+
+    def __init__(self, values: Any, requires_grad: bool = True):
+        made = tensor(values)
+        super().__init__(made.array)
+        self.requires_grad_(requires_grad)
+
+
+def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor with a copy of `values`: numbers, nested lists, an array of either library, or a tensor.
+
+    An array keeps its dtype and, unless `device` says otherwise, its device. Python floats give float32.
+    """
+    if isinstance(values, Tensor):
+        values = values.array
+    if backend.is_array(values):
+        lib = xp(values)
+        array = lib.array(values, dtype)
+        if device is not None or lib is np:
+            array = backend.move(array, backend.check_device(device) if device else backend.default_device())
+    else:
+        host = np.array(values, dtype)
+        if dtype is None and host.dtype == np.float64 and not _holds_arrays(values):
+            host = host.astype(np.float32)
+        if host.dtype == object:
+            raise TypeError(f"tensor: values must be numbers, got {type(values).__name__} of {_kinds(values)}")
+        array = backend.from_numpy(host, backend.check_device(device) if device else None)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {array.dtype}")
+    made = Tensor(array)
+    return made.requires_grad_() if requires_grad else made
+
+
+def _holds_arrays(values: Any) -> bool:
+    """Lists of NumPy values keep their dtype, as an array would."""
+    while isinstance(values, (list, tuple)) and values:
+        values = values[0]
+    return isinstance(values, (np.ndarray, np.generic, Tensor))
+
+
+def _kinds(values: Any) -> str:
+    items = values if isinstance(values, (list, tuple)) else [values]
+    return ", ".join(sorted({type(v).__name__ for v in items}))
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor] | None = None,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+    allow_unused: bool = False,
+) -> Any:
+    """d Σ outputs / d input for each input (one tensor for one input, else a tuple); `grad` attributes stay as they are.
+
+    grad_outputs: d loss / d output for each output that is not a scalar.
+    create_graph: record the computation, so that its result can be differentiated again.
+    allow_unused: zeros for an input that no output depends on, instead of a ValueError.
+    """
+    ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    gs = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(ys))
+    seeds: dict[Node, Any] = {}
+    for y, g in zip(ys, gs, strict=True):
+        node, seed = _recorded(y, "grad"), _seed(y, g, "grad", create_graph)
+        seeds[node] = seeds[node] + seed if node in seeds else seed
+    wanted = {_recorded(x, "grad") for x in xs}
+    found = _sweep(seeds, wanted, create_graph, create_graph if retain_graph is None else retain_graph)
+    unused = [i for i, x in enumerate(xs) if x.node not in found]
+    if unused and not allow_unused:
+        raise ValueError(f"grad: outputs must depend on every input, input {unused[0]} is not used; or pass allow_unused=True")
+    result = tuple(found[x.node] if x.node in found else Tensor(xp(x.array).zeros_like(x.array)) for x in xs)
+    return result[0] if isinstance(inputs, Tensor) else result
+
+
+def no_grad() -> recording:
+    """Record nothing inside the block (or the decorated function): for inference and for updates of parameters."""
+    return recording(False)
+
+
+def enable_grad() -> recording:
+    """Record inside the block, even within `no_grad`."""
+    return recording(True)
+
+
+def is_grad_enabled() -> bool:
+    """Is the graph being recorded?"""
+    return state.recording
+
+
+def _sweep(seeds: dict[Node, Any], wanted: set[Node] | None, create_graph: bool, retain: bool) -> dict[Any, Tensor]:
+    if create_graph:
+        with recording(True):
+            return sweep(seeds, wanted, lift=Tensor, retain=retain)
+    return {node: Tensor(_as_array(g, node)) for node, g in sweep(seeds, wanted, retain=retain).items()}
+
+
+def _as_array(g: Any, node: Node) -> Array:
+    """A gradient as an array of its own: never a numpy scalar, never a view of a broadcast value."""
+    if isinstance(g, np.generic):
+        return np.asarray(g)
+    return g.copy() if 0 in getattr(g, "strides", ()) and g.size > 1 else g
+
+
+def _recorded(t: Tensor, who: str) -> Node:
+    if not isinstance(t, Tensor):
+        raise TypeError(f"{who}: must get tensors, got {type(t).__name__}")
+    if t.node is None or not t.node.tracked:
+        raise ValueError(f"{who}: the tensor must be recorded, got one that does not require a gradient")
+    return t.node
+
+
+def _seed(y: Tensor, g: Tensor | None, who: str, create_graph: bool) -> Any:
+    if g is None:
+        if y.size != 1:
+            raise ValueError(f"{who}: the output must be a scalar, got shape {y.shape}; give its gradient, or sum it first")
+        g = Tensor(xp(y.array).ones_like(y.array))
+    elif not isinstance(g, Tensor):
+        g = tensor(g, y.dtype, y.device)
+    if g.shape != y.shape:
+        raise ValueError(f"{who}: the gradient must have the output's shape {y.shape}, got {g.shape}")
+    return g if create_graph else g.array
