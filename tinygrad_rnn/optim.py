@@ -1,1 +1,251 @@
-"""placeholder"""
+"""Optimisers, gradient clipping and learning-rate schedules.
+
+Letters: p a parameter, g its gradient, η the learning rate. `lr` is a number or a schedule: a function from the number
+of steps made so far to η. Parameters without a gradient stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import backend
+from tinygrad_rnn.backend import Array, xp
+from tinygrad_rnn.tensor import Parameter, Tensor
+
+Schedule = Callable[[int], float]
+
+
+class Optimizer:
+    """What all optimisers share: the parameters, the learning rate, the number of steps made, and arrays of state.
+
+    A subclass defines `update(p, g, state, lr)`: it returns the new values of a parameter, and may change `state`, a dict
+    of arrays that starts empty.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], lr: float | Schedule):
+        self.parameters = list(parameters)
+        if not self.parameters:
+            raise ValueError(f"{type(self).__name__}: there must be at least one parameter, got none")
+        if not callable(lr) and not lr >= 0:
+            raise ValueError(f"{type(self).__name__}: lr must be at least 0, got {lr}")
+        self._lr = lr
+        self.steps = 0
+        self.states: list[dict[str, Array]] = [{} for _ in self.parameters]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self._lr(self.steps)) if callable(self._lr) else self._lr
+
+    @lr.setter
+    def lr(self, lr: float | Schedule) -> None:
+        self._lr = lr
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        lr = self.lr
+        self.steps += 1
+        for parameter, state in zip(self.parameters, self.states, strict=True):
+            if parameter.grad is not None:
+                parameter.array = self.update(parameter.array, parameter.grad.array, state, lr)
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
+        """The new values of p: an array of its own, p itself stays as it is."""
+        raise NotImplementedError(f"{type(self).__name__}: must define update(p, g, state, lr)")
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The number of steps ("steps") and the state arrays ("0.m": of parameter 0), in host memory."""
+        arrays = {f"{i}.{k}": backend.to_numpy(a) for i, s in enumerate(self.states) for k, a in s.items()}
+        return {"steps": np.array(self.steps), **{k: a.copy() for k, a in arrays.items()}}
+
+    def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
+        """Go on where `state_dict` was taken, with the same parameters."""
+        states: list[dict[str, Array]] = [{} for _ in self.parameters]
+        for key, value in values.items():
+            if key == "steps":
+                continue
+            number, _, name = key.partition(".")
+            if not number.isdecimal() or int(number) >= len(states):
+                raise ValueError(f"{type(self).__name__}.load_state_dict: no parameter for {key!r}, there are {len(states)}")
+            parameter = self.parameters[int(number)]
+            if value.shape != parameter.shape:
+                raise ValueError(
+                    f"{type(self).__name__}.load_state_dict: {key} must have shape {parameter.shape}, got {value.shape}"
+                )
+            states[int(number)][name] = backend.move(np.array(value, parameter.dtype), parameter.device)
+        self.steps, self.states = int(values["steps"]), states
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+        g ← g + weight_decay p
+        v ← momentum v + g            (v = g at the first step)
+        p ← p - η v                   with nesterov: p ← p - η (g + momentum v)
+
+    Sutskever et al. (2013); the form is PyTorch's.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float | Schedule,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(parameters, lr)
+        if nesterov and not momentum > 0:
+            raise ValueError("SGD: nesterov needs a momentum greater than 0")
+        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
+        if self.weight_decay:
+            g = g + self.weight_decay * p
+        if self.momentum:
+            v = state["v"] = self.momentum * state["v"] + g if "v" in state else g
+            g = g + self.momentum * v if self.nesterov else v
+        return p - lr * g
+
+
+class RMSprop(Optimizer):
+    """Steps divided by a running root mean square of the gradient.
+
+        s ← α s + (1 - α) g²
+        p ← p - η g / (√s + eps)      with momentum: v ← momentum v + g / (√s + eps); p ← p - η v
+
+    Hinton (2012), lecture 6e of "Neural networks for machine learning".
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float | Schedule = 1e-2,
+        *,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+    ):
+        super().__init__(parameters, lr)
+        self.alpha, self.eps, self.momentum = alpha, eps, momentum
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
+        s = state["s"] = self.alpha * state.get("s", 0.0) + (1 - self.alpha) * g * g
+        step = g / (xp(s).sqrt(s) + self.eps)
+        if self.momentum:
+            step = state["v"] = self.momentum * state["v"] + step if "v" in state else step
+        return p - lr * step
+
+
+class Adam(Optimizer):
+    """Adaptive moments. Kingma and Ba (2015), arXiv:1412.6980.
+
+        m ← β₁ m + (1 - β₁) g         s ← β₂ s + (1 - β₂) g²
+        p ← p - η (m / (1 - β₁ᵗ)) / (√(s / (1 - β₂ᵗ)) + eps)      at step t = 1, 2, …
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float | Schedule = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ):
+        super().__init__(parameters, lr)
+        self.betas, self.eps = betas, eps
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
+        beta1, beta2 = self.betas
+        m = state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
+        s = state["s"] = beta2 * state.get("s", 0.0) + (1 - beta2) * g * g
+        root = xp(s).sqrt(s)
+        root /= math.sqrt(1 - beta2**self.steps)
+        root += self.eps
+        return p - (lr / (1 - beta1**self.steps)) * m / root
+
+
+class AdamW(Adam):
+    """Adam with decay of the weights apart from the gradient: p ← (1 - η weight_decay) p, then Adam's step.
+
+    Loshchilov and Hutter (2019), arXiv:1711.05101.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float | Schedule = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ):
+        super().__init__(parameters, lr, betas=betas, eps=eps)
+        self.weight_decay = weight_decay
+
+    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
+        return super().update(p * (1 - lr * self.weight_decay), g, state, lr)
+
+
+# ---- clipping ---------------------------------------------------------------------------------------------------
+
+
+def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> float:
+    """Scale all gradients by one factor so that their common norm √Σ g² is at most max_norm; returns the norm before.
+
+    Pascanu et al. (2013), arXiv:1211.5063.
+    """
+    with_grad = [p for p in parameters if p.grad is not None]
+    norm = math.sqrt(sum(_squared(p.grad) for p in with_grad))
+    factor = max_norm / (norm + 1e-6)
+    if factor < 1:
+        for p in with_grad:
+            p.grad = Tensor(p.grad.array * factor)  # type: ignore[union-attr]
+    return norm
+
+
+def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None:
+    """Limit each element of each gradient to ± clip_value."""
+    for p in parameters:
+        if p.grad is not None:
+            p.grad = Tensor(p.grad.array.clip(-clip_value, clip_value))
+
+
+def _squared(g: Any) -> float:
+    flat = g.array.reshape(-1)
+    return float(flat @ flat)
+
+
+# ---- schedules: functions from the number of steps made to the learning rate ----------------------------------------
+
+
+def constant(lr: float) -> Schedule:
+    """η = lr"""
+    return lambda step: lr
+
+
+def step_decay(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
+    """η = lr gamma^⌊step / step_size⌋"""
+    return lambda step: lr * gamma ** (step // step_size)
+
+
+def cosine(lr: float, total_steps: int, min_lr: float = 0.0) -> Schedule:
+    """Half a cosine from lr down to min_lr at total_steps, then min_lr. Loshchilov and Hutter (2017), arXiv:1608.03983."""
+    return lambda step: min_lr + 0.5 * (lr - min_lr) * (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0)))
+
+
+def warmup(schedule: float | Schedule, steps: int) -> Schedule:
+    """The first `steps` steps at (step + 1) / steps of the schedule's rate: a straight line up, then the schedule."""
+    after = schedule if callable(schedule) else constant(schedule)
+    return lambda step: after(step) * min((step + 1) / max(steps, 1), 1.0)

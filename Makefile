@@ -1,0 +1,47 @@
+# make demo   set up a virtual environment, train a language model on real text, sample from it, draw it
+# make test   set it up with the test tools, and run the tests
+# make lint   style, types, and the direction of the imports
+# make bench  the eager engine beside its peers (installs them: about 1 GB)
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+demo: $(VENV)/installed-demo
+	$(BIN)/tinygrad-rnn train lm --out runs/demo $(if $(wildcard runs/demo/config.json),--resume)
+	$(BIN)/tinygrad-rnn sample runs/demo --prompt "The " --length 300 --temperature 0.6 --seed 1
+	$(BIN)/tinygrad-rnn score runs/demo "The function returns a value."
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -q
+
+oracle: $(VENV)/installed-oracle
+	$(BIN)/python -m pytest -q -m oracle
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed-peers
+	$(BIN)/python benchmarks/eager.py
+
+$(VENV)/installed-demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot]"
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed-demo
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,dev]"
+	touch $@
+
+$(VENV)/installed-oracle: $(VENV)/installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	touch $@
+
+$(VENV)/installed-peers: $(VENV)/installed-oracle
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
+	touch $@
+
+.PHONY: demo test oracle lint bench

@@ -1,0 +1,269 @@
+"""The command line: train, sample, score, draw. Argument parsing over the rest of the package."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import backend, lm, nn, random
+from tinygrad_rnn.checkpoint import replace_atomically
+from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.graph import scope
+from tinygrad_rnn.tensor import Tensor, tensor
+from tinygrad_rnn.train import RunFolder, Trainer
+
+KEEP = {"epochs"}  # what a resumed run may change
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code: 0, 2 for bad input (one line on standard error), 130 when interrupted."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        backend.set_default_device(args.device or backend.default_device())
+        args.run(args)
+    except (ValueError, RuntimeError) as error:
+        print(f"tinygrad-rnn: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("\ntinygrad-rnn: stopped; --resume goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:  # `… | head`: whoever read us has enough
+        sys.stderr.close()
+    return 0
+
+
+def say(text: str, end: str = "\n") -> None:
+    """To standard output, at once."""
+    print(text, end=end, flush=True)  # noqa: T201
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def train_lm(args: argparse.Namespace) -> None:
+    """Start a run, or go on with one; then its pictures and a sample."""
+    folder, given = RunFolder(Path(args.out)), _given(args)
+    if args.resume:
+        saved = lm.read_config(folder)
+        _same(saved, given)
+        config = replace(saved, **{key: value for key, value in given.items() if key in KEEP})
+        trainer, vocabulary = lm.resumed_run(config, folder, args.save_every)
+    else:
+        config = _checked(replace(lm.Config(), **given))
+        trainer, vocabulary = lm.new_run(config, folder, args.save_every)
+    task, count = trainer.task, sum(p.size for p in trainer.model.parameters())
+    say(
+        f"{config.cell} language model, {count:,} parameters, {len(vocabulary)} different {task.unit}s, "
+        f"{task.tokens():,} to learn from; {backend.default_device()}, {config.dtype}; in {folder.path}/"
+    )
+    trainer.fit(config.epochs, say)
+    _finish(trainer, vocabulary, config)
+
+
+def _finish(trainer: Trainer, vocabulary: Vocabulary, config: lm.Config) -> None:
+    """What a run leaves for people to look at."""
+    folder = trainer.folder
+    _loss_curve(trainer, folder.path / "loss.png")
+    model, _ = lm.load(folder)
+    ids = vocabulary.encode(lm.load_text(config)[: 200])[:5]
+    _draw(lm.unrolled(model, ids), [folder.path / "unrolled.svg", folder.path / "unrolled.png"])
+    say("\n" + "".join(lm.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)))
+
+
+def sample(args: argparse.Namespace) -> None:
+    """A text that goes on after a prompt, printed as it is drawn."""
+    model, vocabulary = lm.load(RunFolder(Path(args.folder)))
+    tokens = lm.sample(model, vocabulary, args.prompt, args.length, args.temperature, args.top_k, args.seed)
+    first = next(tokens, "")  # bad input shows before anything is printed
+    say(args.prompt + first, end="")
+    for token in tokens:
+        say(token, end="")
+    say("")
+
+
+def score(args: argparse.Namespace) -> None:
+    """log P of a sentence."""
+    model, vocabulary = lm.load(RunFolder(Path(args.folder)))
+    nats, n = lm.score(model, vocabulary, args.sentence)
+    if vocabulary.words:
+        detail = f"{n} words, perplexity {np.exp(-nats / n):.1f}"
+    else:
+        detail = f"{n} characters, {-nats / n / np.log(2):.3f} bits per character"
+    say(f"log P = {nats:.3f} nats  ({detail})")
+
+
+def draw(args: argparse.Namespace) -> None:
+    """The unrolled graph of a cell with a read-out and a loss at each step."""
+    if args.steps < 1:
+        raise ValueError(f"--steps: must be at least 1, got {args.steps}")
+    random.manual_seed(0)
+    _draw(_cell_loss(args.cell, args.layers, args.hidden, args.steps), [Path(args.out)])
+
+
+def _cell_loss(name: str, layers: int, hidden: int, steps: int) -> Tensor:
+    """L = Σ Lₜ of a small network around a cell, recorded over `steps` steps."""
+    cells = [lm.make_cell(name, hidden if i else 3, hidden) for i in range(layers)]
+    cell, output = cells[0] if layers == 1 else nn.Stack(cells), nn.Linear(hidden, 2)
+    cell._name, output._name = "cell", "output"
+    state, losses = cell.initial_state(1), []
+    for t in range(steps):
+        with scope(t):
+            x = tensor(np.zeros((1, 3), np.float32))
+            y, state = cell(x, state)
+            losses.append(nn.cross_entropy(output(y), tensor(np.zeros(1, np.int64)), reduction="sum"))
+    return sum(losses[1:], losses[0])
+
+
+def _draw(loss: Tensor, paths: list[Path]) -> None:
+    import viz  # noqa: PLC0415 (only for those who draw)
+
+    try:
+        drawing = viz.draw(loss)
+        for path in paths:
+            drawing.save(path)
+            say(f"wrote {path}")
+    except RuntimeError as error:
+        if len(paths) == 1:  # somebody asked for this one file
+            raise
+        say(f"no picture: {error}")
+
+
+def _loss_curve(trainer: Trainer, path: Path) -> None:
+    """Training and held-out loss over the epochs, as a picture; needs the extra `plot`."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+    except ImportError:
+        say('no loss curve: matplotlib is not installed; pip install "tinygrad-rnn[plot]"')
+        return
+    rows, metric = trainer.progress.rows, trainer.task.metric
+    if not rows:
+        return
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for kind, colour, label in ("train", "#2f6fab", "training"), ("valid", "#c0392b", "held out"):
+        axes.plot(
+            [row["epoch"] for row in rows], [row[f"{kind}_{metric.replace(' ', '_')}"] for row in rows],
+            color=colour, marker="o", markersize=4, label=label,
+        )  # fmt: skip
+    axes.set(xlabel="epoch", ylabel=metric)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e5e7eb")
+    axes.legend(frameon=False)
+    replace_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
+    say(f"wrote {path}")
+
+
+# ---- options --------------------------------------------------------------------------------------------------------
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The config options that were named on the command line."""
+    given = {f.name: getattr(args, f.name) for f in fields(lm.Config) if getattr(args, f.name, None) is not None}
+    if "text" in given:
+        given["text"] = str(Path(given["text"]).resolve())
+    if given.get("words") and "embed" not in given:
+        given["embed"] = given.get("hidden", lm.Config.hidden)
+    return given
+
+
+def _same(saved: lm.Config, given: dict[str, Any]) -> None:
+    """A resumed run keeps its options, but for those in KEEP."""
+    old = asdict(saved)
+    changed = [f"--{key} {old[key]}" for key, value in given.items() if key not in KEEP and value != old[key]]
+    if changed:
+        raise ValueError(f"--resume: the run's options stay as they were started: {', '.join(changed)}")
+
+
+def _checked(config: lm.Config) -> lm.Config:
+    """The config, if its numbers make sense."""
+    for name in ("hidden", "embed", "layers", "epochs", "batch", "steps"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"--{name}: must be at least 1, got {getattr(config, name)}")
+    if not config.lr > 0:
+        raise ValueError(f"--lr: must be greater than 0, got {config.lr}")
+    if not 0 < config.valid < 1:
+        raise ValueError(f"--valid: must be between 0 and 1, got {config.valid}")
+    return config
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, with exit code 2."""
+
+    def error(self, message: str) -> Any:
+        self.exit(2, f"tinygrad-rnn: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tinygrad-rnn", description="Recurrent networks: train, sample, score, draw.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--device", help='"cpu", "gpu" or "gpu:N" (default: TINYGRAD_RNN_DEVICE, else cpu)')
+
+    tasks = commands.add_parser("train", help="train a model").add_subparsers(
+        required=True, metavar="TASK", parser_class=_Parser
+    )
+    _train_options(tasks.add_parser("lm", help="a language model", parents=[common]))
+
+    p = commands.add_parser("sample", help="let a trained language model write", parents=[common])
+    p.set_defaults(run=sample)
+    p.add_argument("folder", metavar="DIR", help="a run's folder")
+    p.add_argument("--prompt", default="", help="the beginning of the text")
+    p.add_argument("--length", type=int, default=400, help="how many characters or words (default: %(default)s)")
+    p.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest each time (default: %(default)s)")
+    p.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest only (default: from all)")
+    p.add_argument("--seed", type=int, help="the same seed writes the same text")
+
+    p = commands.add_parser("score", help="log P of a sentence under a trained model", parents=[common])
+    p.set_defaults(run=score)
+    p.add_argument("folder", metavar="DIR", help="a run's folder")
+    p.add_argument("sentence")
+
+    p = commands.add_parser("draw", help="draw the unrolled graph of a cell", parents=[common])
+    p.set_defaults(run=draw)
+    p.add_argument("--cell", default="lstm", help=_CELL)
+    p.add_argument("--layers", type=int, default=1, help="default: %(default)s")
+    p.add_argument("--hidden", type=int, default=4, help="units of each layer (default: %(default)s)")
+    p.add_argument("--steps", type=int, default=4, help="time steps (default: %(default)s)")
+    p.add_argument("--out", required=True, metavar="FILE", help="a .svg, .png, .pdf or .dot file")
+    return parser
+
+
+_CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"
+
+
+def _train_options(p: argparse.ArgumentParser) -> None:
+    """Options default to None, so that a resumed run can tell what was given; Config holds the defaults."""
+    default, number = lm.Config(), {"type": int, "metavar": "N"}
+    p.set_defaults(run=train_lm)
+    p.add_argument("--text", metavar="FILE", help="a UTF-8 file (default: Python's own language reference)")
+    p.add_argument("--words", action="store_true", default=None, help="words as tokens (default: characters)")
+    p.add_argument("--cell", help=_CELL)
+    p.add_argument("--hidden", **number, help=f"units of each layer (default: {default.hidden})")
+    p.add_argument("--embed", **number, help=f"size of the embedding (default: {default.embed}; for words, as --hidden)")
+    p.add_argument("--layers", **number, help=f"recurrent layers (default: {default.layers})")
+    p.add_argument("--dropout", type=float, help=f"share dropped between layers (default: {default.dropout})")
+    p.add_argument("--epochs", **number, help=f"times through the text (default: {default.epochs})")
+    p.add_argument("--batch", **number, help=f"strands of text read side by side (default: {default.batch})")
+    p.add_argument("--steps", **number, help=f"steps that gradients go back (default: {default.steps})")
+    p.add_argument("--lr", type=float, help=f"Adam's learning rate at the start, a cosine from there (default: {default.lr})")
+    p.add_argument("--clip", type=float, help=f"largest norm of the gradient, 0 for none (default: {default.clip})")
+    p.add_argument("--valid", type=float, help=f"share of the text held out at its end (default: {default.valid})")
+    p.add_argument("--seed", type=int, help=f"of the weights and of dropout (default: {default.seed})")
+    p.add_argument("--dtype", choices=["float32", "float64"], help=f"default: {default.dtype}")
+    p.add_argument("--out", default="runs/lm", metavar="DIR", help="the run's folder (default: %(default)s)")
+    p.add_argument("--resume", action="store_true", help="go on with the run in --out where its last checkpoint left it")
+    p.add_argument("--save-every", type=float, default=10.0, metavar="SECONDS", help="between checkpoints (default: 10)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""The fit loop: batches, progress bar, validation, metrics, checkpoints. What is learned is a `Task`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import tempfile
+import time
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from tinygrad_rnn import backend, nest, optim, random
+from tinygrad_rnn.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix, write_atomically
+from tinygrad_rnn.nn import Module
+from tinygrad_rnn.tensor import Tensor
+
+
+class Task(Protocol):
+    """What `fit` needs to know of what it trains."""
+
+    unit: str  # what a token is called in the progress bar
+    metric: str  # what the loss is reported as beside nats
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+
+    def start(self) -> Any:
+        """What is carried into the first batch of an epoch: a nest of tensors, or None."""
+
+    def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
+        """Of one batch: the loss in nats (summed), the number of tokens, and what is carried into the next batch."""
+
+    def tokens(self) -> int:
+        """The number of tokens in an epoch."""
+
+    def validate(self) -> float:
+        """Nats per token on held-out data."""
+
+    def measure(self, nats: float) -> float:
+        """Nats per token as the metric."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come: `epoch` (from 0) and the next `batch` in it; the epoch's sums so far; a row per epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    nats: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+class RunFolder:
+    """A run's files: config.json, vocabulary.json, metrics.csv, last.safetensors, best.safetensors, pictures."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.last, self.best = path / "last.safetensors", path / "best.safetensors"
+
+    def create(self, config: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+        """Make the folder for a new run; ValueError if there is anything in it. `more`: other JSON files by name."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"--out: {str(self.path)!r} must be a folder, got a file")
+        if (self.path / "config.json").exists():
+            raise ValueError(f"--out: {str(self.path)!r} holds another run; add --resume to go on with it, or name another folder")
+        if self.path.exists() and any(self.path.iterdir()):
+            raise ValueError(f"--out: {str(self.path)!r} is not empty and holds no run; name another folder")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}-") as made:
+                content = Path(made) / "run"
+                content.mkdir()
+                for name, value in {**more, "config": config}.items():
+                    write_atomically(content / f"{name}.json", json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+                content.replace(self.path)  # all of it or nothing, also for one who is killed here
+        except OSError as error:
+            raise ValueError(f"--out: {str(self.path)!r} cannot be written: {error.strerror}") from None
+
+    def clean(self) -> None:
+        """Remove what a killed run left half-written."""
+        for litter in self.path.glob(".*-*"):
+            litter.unlink()
+
+    def read(self, name: str) -> Any:
+        """The content of one of the JSON files; ValueError if this is no run folder or the file is damaged."""
+        path = self.path / f"{name}.json"
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise ValueError(f"run: {str(self.path)!r} is no run folder, it has no {path.name}") from None
+        except (ValueError, OSError) as error:
+            raise ValueError(f"run: {str(path)!r} is damaged ({error})") from None
+
+    def write_metrics(self, rows: list[dict[str, float]]) -> None:
+        """metrics.csv: a row for each epoch."""
+        if rows:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_atomically(self.path / "metrics.csv", text.getvalue())
+
+
+@dataclass
+class Trainer:
+    """Everything that a run changes while it goes on; `save` and `restore` put all of it into a file and back."""
+
+    model: Module
+    optimizer: optim.Optimizer
+    task: Task
+    folder: RunFolder
+    clip: float = 0.0
+    save_every: float = 10.0  # seconds
+    progress: Progress = field(default_factory=Progress)
+    carry: Any = None
+
+    def save(self, path: Path) -> None:
+        """The state after the last whole batch."""
+        arrays = {
+            **prefixed("model", self.model.state_dict()),
+            **prefixed("optimizer", self.optimizer.state_dict()),
+            **{f"carry.{i}": backend.to_numpy(t.array) for i, t in enumerate(nest.leaves(self.carry))},
+        }
+        save_checkpoint(path, arrays, {**vars(self.progress), "generator": random.get_rng_state()})
+
+    def restore(self, path: Path) -> None:
+        """Go on where `save` was called: from here on, every number is the same as if nothing had happened."""
+        arrays, progress = load_checkpoint(path)
+        try:
+            self.model.load_state_dict(without_prefix("model", arrays))
+            self.optimizer.load_state_dict(without_prefix("optimizer", arrays))
+            random.set_rng_state(progress.pop("generator"))
+            self.progress = Progress(**progress)
+            self.carry = self.task.start()
+            saved = without_prefix("carry", arrays)
+            if saved:
+                values = iter(saved[str(i)] for i in range(len(saved)))
+                self.carry = nest.map_leaves(lambda t: Tensor(backend.move(next(values), t.device)), self.carry)
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            raise ValueError(f"checkpoint: {str(path)!r} does not fit this run ({error})") from None
+
+    def fit(self, epochs: int, report: Callable[[str], None]) -> None:
+        """Train up to `epochs` epochs, counted from the start of the run."""
+        self.model.train()
+        while self.progress.epoch < epochs:
+            with _bar(self.task, f"epoch {self.progress.epoch + 1}/{epochs}", self.progress.tokens) as bar:
+                self._epoch(bar)
+            report(self._finish_epoch(self.task.validate(), epochs))
+
+    def _epoch(self, bar: tqdm) -> None:
+        """The batches that are left of the epoch, saved every now and then."""
+        progress = self.progress
+        if progress.batch == 0:
+            self.carry = self.task.start()
+        saved = clock = time.monotonic()
+        for progress.batch in range(progress.batch, len(self.task)):
+            nats, n = self._batch(progress.batch)
+            progress.nats, progress.tokens = progress.nats + nats, progress.tokens + n
+            now = time.monotonic()
+            progress.seconds, clock = progress.seconds + now - clock, now
+            bar.update(n)
+            bar.set_postfix_str(f"loss {nats / n:.3f}, {self.task.metric} {self.task.measure(nats / n):.3f}", refresh=False)
+            if now - saved >= self.save_every:
+                progress.batch += 1
+                self.save(self.folder.last)
+                saved = time.monotonic()
+        progress.batch = len(self.task)
+
+    def _batch(self, batch: int) -> tuple[float, int]:
+        """One step of the optimiser; the loss in nats, summed, and the number of tokens."""
+        loss, n, carry = self.task.loss(batch, self.carry)
+        (loss / n).backward()
+        if self.clip:
+            optim.clip_grad_norm_(self.optimizer.parameters, self.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.carry = carry
+        return loss.item(), n
+
+    def _finish_epoch(self, valid: float, epochs: int) -> str:
+        """Write down the epoch; returns it in a line."""
+        progress, task = self.progress, self.task
+        train, metric = progress.nats / progress.tokens, task.metric.replace(" ", "_")
+        speed = progress.tokens / max(progress.seconds, 1e-9)
+        row = {
+            "epoch": progress.epoch + 1,
+            "steps": self.optimizer.steps,
+            "learning_rate": self.optimizer.lr,
+            "train_loss": train,
+            "valid_loss": valid,
+            f"train_{metric}": task.measure(train),
+            f"valid_{metric}": task.measure(valid),
+            f"{task.unit}s_per_second": round(speed, 1),
+        }
+        best = progress.best is None or valid < progress.best
+        self.progress = Progress(
+            progress.epoch + 1, best=valid if best else progress.best, rows=[*progress.rows, row]
+        )
+        self.carry = None
+        self.folder.write_metrics(self.progress.rows)
+        if best:
+            self.save(self.folder.best)
+        self.save(self.folder.last)
+        return (
+            f"epoch {progress.epoch + 1}/{epochs}: {task.metric} {task.measure(train):.3f} in training, "
+            f"{task.measure(valid):.3f} on held-out text, {speed:,.0f} {task.unit}s/s"
+        )
+
+
+def _bar(task: Task, title: str, done: int) -> tqdm:
+    seconds = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(total=task.tokens(), initial=done, desc=title, unit=task.unit, unit_scale=True, mininterval=seconds, leave=False)
