@@ -101,7 +101,7 @@ def parse_device(device: str) -> str:
 
 
 def default_device() -> str:
-    """Where new tensors go: the innermost `device` block, else `set_default_device`, else TINYGRAD_RNN_DEVICE, else cpu."""
+    """Where new tensors go: the innermost `device` block, else `set_default_device`, else TINYGRAD_RNN_DEVICE."""
     if _default.device is not None:
         return _default.device
     if _process_default is None:

@@ -207,4 +207,3 @@ def _call_hooks(node: Node, g: Any) -> Any:
 
 def _array(g: Any) -> Array:
     return getattr(g, "array", g)
-

@@ -57,7 +57,7 @@ def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], progress: Mapp
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What save_checkpoint wrote: arrays and progress; ValueError for a file that is missing, damaged or foreign."""
+    """The arrays and the progress in a file; ValueError if it is missing, damaged or foreign."""
     if not path.is_file():
         raise ValueError(f"checkpoint: there is no file {str(path)!r}")
     try:
@@ -67,9 +67,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"checkpoint: {str(path)!r} is damaged, or no safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"checkpoint: {str(path)!r} must be a {FORMAT!r}, got {metadata.get('format', 'another safetensors file')!r}"
-        )
+        found = metadata.get("format", "another safetensors file")
+        raise ValueError(f"checkpoint: {str(path)!r} must be a {FORMAT!r}, got {found!r}")
     return arrays, json.loads(metadata["progress"])
 
 

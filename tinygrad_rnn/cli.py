@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def _finish(trainer: Trainer, vocabulary: Vocabulary, config: lm.Config) -> None
     folder = trainer.folder
     _loss_curve(trainer, folder.path / "loss.png")
     model, _ = lm.load(folder)
-    ids = vocabulary.encode(lm.load_text(config)[: 200])[:5]
+    ids = vocabulary.encode(lm.load_text(config)[:200])[:5]
     _draw(lm.unrolled(model, ids), [folder.path / "unrolled.svg", folder.path / "unrolled.png"])
     say("\n" + "".join(lm.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)))
 
@@ -206,7 +206,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tinygrad-rnn", description="Recurrent networks: train, sample, score, draw.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--device", help='"cpu", "gpu" or "gpu:N" (default: TINYGRAD_RNN_DEVICE, else cpu)')
 
     tasks = commands.add_parser("train", help="train a model").add_subparsers(
@@ -219,7 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("folder", metavar="DIR", help="a run's folder")
     p.add_argument("--prompt", default="", help="the beginning of the text")
     p.add_argument("--length", type=int, default=400, help="how many characters or words (default: %(default)s)")
-    p.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest each time (default: %(default)s)")
+    p.add_argument(
+        "--temperature", type=float, default=0.8, help="0 takes the likeliest each time (default: %(default)s)"
+    )
     p.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest only (default: from all)")
     p.add_argument("--seed", type=int, help="the same seed writes the same text")
 
@@ -243,26 +245,34 @@ _CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default:
 
 def _train_options(p: argparse.ArgumentParser) -> None:
     """Options default to None, so that a resumed run can tell what was given; Config holds the defaults."""
-    default, number = lm.Config(), {"type": int, "metavar": "N"}
+    default = lm.Config()
+
+    def option(name: str, kind: Callable, text: str) -> None:
+        p.add_argument(f"--{name}", type=kind, metavar="N", help=f"{text} (default: {getattr(default, name)})")
+
     p.set_defaults(run=train_lm)
     p.add_argument("--text", metavar="FILE", help="a UTF-8 file (default: Python's own language reference)")
     p.add_argument("--words", action="store_true", default=None, help="words as tokens (default: characters)")
     p.add_argument("--cell", help=_CELL)
-    p.add_argument("--hidden", **number, help=f"units of each layer (default: {default.hidden})")
-    p.add_argument("--embed", **number, help=f"size of the embedding (default: {default.embed}; for words, as --hidden)")
-    p.add_argument("--layers", **number, help=f"recurrent layers (default: {default.layers})")
-    p.add_argument("--dropout", type=float, help=f"share dropped between layers (default: {default.dropout})")
-    p.add_argument("--epochs", **number, help=f"times through the text (default: {default.epochs})")
-    p.add_argument("--batch", **number, help=f"strands of text read side by side (default: {default.batch})")
-    p.add_argument("--steps", **number, help=f"steps that gradients go back (default: {default.steps})")
-    p.add_argument("--lr", type=float, help=f"Adam's learning rate at the start, a cosine from there (default: {default.lr})")
-    p.add_argument("--clip", type=float, help=f"largest norm of the gradient, 0 for none (default: {default.clip})")
-    p.add_argument("--valid", type=float, help=f"share of the text held out at its end (default: {default.valid})")
-    p.add_argument("--seed", type=int, help=f"of the weights and of dropout (default: {default.seed})")
-    p.add_argument("--dtype", choices=["float32", "float64"], help=f"default: {default.dtype}")
+    option("hidden", int, "units of each layer")
+    option("embed", int, "size of the embedding; with --words as --hidden")
+    option("layers", int, "recurrent layers")
+    option("dropout", float, "share dropped between layers")
+    option("epochs", int, "times through the text")
+    option("batch", int, "strands of text read side by side")
+    option("steps", int, "time steps that gradients go back")
+    option("lr", float, "Adam's learning rate at the start, from where a cosine leads down")
+    option("clip", float, "largest norm of the gradient, 0 for any")
+    option("valid", float, "share of the text held out at its end")
+    option("seed", int, "of the weights and of dropout")
+    p.add_argument("--dtype", choices=["float32", "float64"], help=f"(default: {default.dtype})")
     p.add_argument("--out", default="runs/lm", metavar="DIR", help="the run's folder (default: %(default)s)")
-    p.add_argument("--resume", action="store_true", help="go on with the run in --out where its last checkpoint left it")
-    p.add_argument("--save-every", type=float, default=10.0, metavar="SECONDS", help="between checkpoints (default: 10)")
+    p.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out where its last checkpoint left it"
+    )
+    p.add_argument(
+        "--save-every", type=float, default=10.0, metavar="SECONDS", help="between checkpoints (default: 10)"
+    )
 
 
 if __name__ == "__main__":

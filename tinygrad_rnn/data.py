@@ -25,7 +25,7 @@ def read_text(path: str | Path) -> str:
         text = raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"text: {str(path)!r} must be UTF-8, got byte 0x{raw[error.start]:02x} at position {error.start}; convert it first"
+            f"text: {str(path)!r} must be UTF-8, got byte 0x{raw[error.start]:02x} at position {error.start}"
         ) from None
     if not text.strip():
         raise ValueError(f"text: {str(path)!r} is empty")
@@ -91,7 +91,9 @@ def hold_out(ids: np.ndarray, share: float, at_least: int) -> tuple[np.ndarray, 
     """The ids to learn from, and the held-out tail."""
     n = max(round(len(ids) * share), at_least)
     if len(ids) < n + at_least:
-        raise ValueError(f"text: it must have at least {2 * at_least} tokens to learn from and to validate on, got {len(ids)}")
+        raise ValueError(
+            f"text: it must have at least {2 * at_least} tokens to learn from and to validate on, got {len(ids)}"
+        )
     return ids[:-n], ids[-n:]
 
 

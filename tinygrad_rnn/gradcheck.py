@@ -14,11 +14,11 @@ from tinygrad_rnn.tensor import Tensor, grad, no_grad
 def gradcheck(
     f: Callable[..., Any], *inputs: Tensor, order: int = 2, eps: float = 1e-6, rtol: float = 1e-5, seed: int = 0
 ) -> bool:
-    """Check the derivatives of f at `inputs` against central differences along a random direction; True, or an error.
+    """Check the derivatives of f at `inputs` against differences along random directions: True, or an error.
 
-    For random u, v: ⟨u, (f(x + εv) - f(x - εv)) / 2ε⟩ = ⟨Jᵀu, v⟩, to rtol + rounding. It costs two runs of f for any size
-    of input, and a wrong rule passes with probability 0. With order=2 (the default) the same for x ↦ Jᵀu: the rules'
-    own derivatives.
+    For random u, v: ⟨u, (f(x + εv) - f(x - εv)) / 2ε⟩ = ⟨Jᵀu, v⟩, to rtol + rounding. It costs two runs of f for any
+    size of input, and a wrong rule passes with probability 0. With order=2 (the default) the same for x ↦ Jᵀu: the
+    rules' own derivatives.
 
     f: takes `inputs`, returns a tensor or a tuple or list of them, and computes the same each time.
     inputs: float64 tensors; all that require a gradient are varied, or all, if none does.
@@ -27,7 +27,7 @@ def gradcheck(
     varied = [i for i, x in enumerate(inputs) if x.requires_grad] or list(range(len(inputs)))
     for i in varied:
         if inputs[i].dtype != np.float64:
-            raise ValueError(f"gradcheck: inputs must be float64, input {i} is {inputs[i].dtype}; use .double()")
+            raise ValueError(f"gradcheck: inputs must be float64, input {i} is {inputs[i].dtype}; use .to('float64')")
     xs = [Tensor(x.array).requires_grad_() if i in varied else x.detach() for i, x in enumerate(inputs)]
     rng = np.random.default_rng(seed)
     _check(f, xs, varied, "first", eps, rtol, rng)

@@ -90,8 +90,8 @@ def scope(name: str | int) -> Iterator[None]:
         state.scope = outer
 
 
-class recording:  # noqa: N801 (used like a function: `with recording(False):` or as a decorator)
-    """Record the graph inside the block, or do not."""
+class recording:
+    """Record the graph inside the block, or do not: `with recording(False):`, or as a decorator."""
 
     def __init__(self, on: bool):
         self.on = on

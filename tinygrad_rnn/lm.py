@@ -55,7 +55,9 @@ class LanguageModel(nn.Module):
     ids: (T, B) integers  state: as the cell's  returns: logits (T, B, V), the state after the last step
     """
 
-    def __init__(self, vocabulary_size: int, embedding_size: int, cell: nn.Cell, output_size: int, dropout: float = 0.0):
+    def __init__(
+        self, vocabulary_size: int, embedding_size: int, cell: nn.Cell, output_size: int, dropout: float = 0.0
+    ):
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         self.recurrent = nn.Recurrent(cell)
         self.dropout = nn.Dropout(dropout)
@@ -89,7 +91,7 @@ def build(config: Config, vocabulary_size: int) -> LanguageModel:
 
 
 def make_cell(name: str, input_size: int, hidden_size: int) -> nn.Cell:
-    """The cell `name`, "lstm", "gru", "rnn" or "package.module:Class", tried out for one step; ValueError if it is none."""
+    """The cell "lstm", "gru", "rnn" or "package.module:Class", tried out for one step; ValueError if it is none."""
     cls = CELLS.get(name) or _import_cell(name)
     try:
         cell = cls(input_size, hidden_size)
@@ -125,7 +127,7 @@ def _try_cell(cell: nn.Cell, input_size: int, hidden_size: int) -> str:
             state = cell.initial_state(2)
             result = cell(cell.zeros(2, input_size), state)
     except Exception as error:  # whatever the user's own code raises
-        return f"a step on zeros failed ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else error!r})"
+        return f"a step on zeros failed ({type(error).__name__}: {error})"
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor)):
         return f"forward(x, state) must return (y, state), got {nest.describe(result)}"
     y, new = result
@@ -219,7 +221,9 @@ def resumed_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> 
     """Go on with the run in a folder; ValueError if its text is not the one it was started with."""
     text = load_text(config)
     if _sha256(text) != folder.read("config").get("text_sha256"):
-        raise ValueError(f"--resume: {config.text or 'the language reference'!r} is not the text this run was started with")
+        raise ValueError(
+            f"--resume: {config.text or 'the language reference'!r} is not the text this run was started with"
+        )
     vocabulary = read_vocabulary(folder)
     made = trainer(config, folder, text, vocabulary, save_every)
     folder.clean()
@@ -280,7 +284,7 @@ def read_in(model: LanguageModel, ids: np.ndarray) -> tuple[np.ndarray, Any]:
     """Let the model read tokens. ids: (n,), n > 0  returns: log P of each possible next token after each, (n, V), and
     the state after the last."""
     logits, state = model(ids[:, None], model.initial_state(1))
-    return ops.log_softmax(logits.double()).numpy()[:, 0], state
+    return ops.log_softmax(logits.to("float64")).numpy()[:, 0], state
 
 
 def sample(
@@ -348,5 +352,7 @@ def unrolled(model: LanguageModel, ids: np.ndarray) -> Tensor:
     for t in range(len(ids) - 1):
         with scope(t):
             logits, state = model.step(ids[t : t + 1], state)
-            losses.append(nn.cross_entropy(logits, backend.from_numpy(ids[t + 1 : t + 2], logits.device), reduction="sum"))
+            losses.append(
+                nn.cross_entropy(logits, backend.from_numpy(ids[t + 1 : t + 2], logits.device), reduction="sum")
+            )
     return sum(losses[1:], losses[0])

@@ -23,8 +23,8 @@ Schedule = Callable[[int], float]
 class Optimizer:
     """What all optimisers share: the parameters, the learning rate, the number of steps made, and arrays of state.
 
-    A subclass defines `update(p, g, state, lr)`: it returns the new values of a parameter, and may change `state`, a dict
-    of arrays that starts empty.
+    A subclass defines `update(p, g, state, lr)`: it returns the new values of a parameter, and may change `state`, a
+    dict of arrays that starts empty.
     """
 
     def __init__(self, parameters: Iterable[Parameter], lr: float | Schedule):
@@ -76,7 +76,9 @@ class Optimizer:
                 continue
             number, _, name = key.partition(".")
             if not number.isdecimal() or int(number) >= len(states):
-                raise ValueError(f"{type(self).__name__}.load_state_dict: no parameter for {key!r}, there are {len(states)}")
+                raise ValueError(
+                    f"{type(self).__name__}.load_state_dict: no parameter for {key!r}, there are {len(states)}"
+                )
             parameter = self.parameters[int(number)]
             if value.shape != parameter.shape:
                 raise ValueError(
@@ -151,8 +153,8 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """Adaptive moments. Kingma and Ba (2015), arXiv:1412.6980.
 
-        m ← β₁ m + (1 - β₁) g         s ← β₂ s + (1 - β₂) g²
-        p ← p - η (m / (1 - β₁ᵗ)) / (√(s / (1 - β₂ᵗ)) + eps)      at step t = 1, 2, …
+    m ← β₁ m + (1 - β₁) g         s ← β₂ s + (1 - β₂) g²
+    p ← p - η (m / (1 - β₁ᵗ)) / (√(s / (1 - β₂ᵗ)) + eps)      at step t = 1, 2, …
     """
 
     def __init__(
@@ -241,7 +243,7 @@ def step_decay(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
 
 
 def cosine(lr: float, total_steps: int, min_lr: float = 0.0) -> Schedule:
-    """Half a cosine from lr down to min_lr at total_steps, then min_lr. Loshchilov and Hutter (2017), arXiv:1608.03983."""
+    """Half a cosine from lr to min_lr at total_steps, then min_lr. Loshchilov and Hutter (2017), arXiv:1608.03983."""
     return lambda step: min_lr + 0.5 * (lr - min_lr) * (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0)))
 
 

@@ -63,8 +63,9 @@ class Primitive:
 
         A rule's first parameter is the gradient of the output; by the names of the others it says what it needs: an
         argument, `y` (the output), a keyword argument, or `a_shape`, `a_dtype` of an argument `a`; a joint rule also
-        `tracked` (for each argument, is its gradient wanted?). Nothing else is kept. It returns the gradient (a joint rule: a tuple, one for each argument), in the shape of the argument or,
-        if that was broadcast, of the output. An argument without a rule has no gradient.
+        `tracked` (for each argument, is its gradient wanted?). Nothing else is kept. It returns the gradient (a joint
+        rule: a tuple, one for each argument), in the shape of the argument or, if that was broadcast, of the output. An
+        argument without a rule has no gradient.
         """
         if joint is not None:
             self._register(joint)
@@ -101,7 +102,7 @@ class Primitive:
         if what == "shape" and arg == self.variadic:
             return "tuple(a.shape for a in arrays)"
         raise ValueError(
-            f"{self.name}.vjp: a rule can need {self.args}, y, {list(self.defaults)}, or an argument's _shape or _dtype; "
+            f"{self.name}.vjp: a rule can need {self.args}, y, {list(self.defaults)}, or its _shape or _dtype; "
             f"got {name!r}"
         )
 
@@ -111,7 +112,7 @@ class Primitive:
         if rules is None:
             return self._joint_pulls(nodes, arrays, y, static)
         if len(nodes) == 1:
-            rule, keep = rules[0]
+            rule, keep = rules[0]  # type: ignore[misc]
             return ((nodes[0], rule, keep(arrays, y, static)),)
         return tuple(
             [
@@ -121,7 +122,9 @@ class Primitive:
             ]
         )
 
-    def _joint_pulls(self, nodes: Sequence[Node | None], arrays: Sequence[Array], y: Any, static: dict[str, Any]) -> tuple:
+    def _joint_pulls(
+        self, nodes: Sequence[Node | None], arrays: Sequence[Array], y: Any, static: dict[str, Any]
+    ) -> tuple:
         """The same for a rule for all arguments: (node, number of the argument, kept)."""
         if self.joint is None:
             raise TypeError(
@@ -155,8 +158,7 @@ def _lift(value: Any, node: Any, lift: Lift) -> Any:
     return lift(value, node) if isinstance(node, Node) else value
 
 
-
-# ---- calling: from here on, each line is paid at every operation of every time step -----------------------------------
+# ---- calling: from here on, each line is paid at every operation of every time step ---------------------------------
 
 
 def primitive(forward: Callable) -> Any:
@@ -286,13 +288,15 @@ def _explained(op: Primitive, arrays: list[Any], error: Exception) -> Exception:
     """The error with the operation's name, and with the devices where these are the reason."""
     devices = backend.same_device(arrays)
     if len(devices) > 1:
-        return ValueError(f"{op.name}: operands must be on one device, got {' and '.join(devices)}; move one with .to(…)")
-    known = isinstance(error, (ValueError, TypeError, IndexError))
-    if not known or str(error).startswith(f"{op.name}:"):
+        return ValueError(
+            f"{op.name}: operands must be on one device, got {' and '.join(devices)}; move one with .to(…)"
+        )
+    kind = next((k for k in (IndexError, ValueError, TypeError) if isinstance(error, k)), None)
+    if kind is None:
         return error
-    kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
     shapes = " and ".join(str(np.shape(a)) for a in arrays)
-    return kind(f"{op.name}: {str(error).splitlines()[0]} (operands of shape {shapes})")
+    reason = str(error).partition("\n")[0].removeprefix(f"{op.name}: ")
+    return kind(f"{op.name}: operands of shape {shapes} do not fit: {reason}")
 
 
 NO_STATIC: dict[str, Any] = {}

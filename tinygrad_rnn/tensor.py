@@ -75,7 +75,9 @@ class Tensor:
         if array.shape != self.shape:
             raise ValueError(f"Tensor.data: the shape must stay {self.shape}, got {array.shape}")
         if self.node is not None and self.node.op is not None:
-            raise ValueError("Tensor.data: only a leaf's values can be replaced, this one was computed; detach() it first")
+            raise ValueError(
+                "Tensor.data: only a leaf's values can be replaced, this one was computed; detach() it first"
+            )
         self.array = backend.move(xp(array).array(array, self.dtype), self.device)
 
     @property
@@ -135,7 +137,9 @@ class Tensor:
 
     # ---- differentiating ------------------------------------------------------------------------------------------
 
-    def backward(self, gradient: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(
+        self, gradient: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
         """Add d self / d leaf to the `grad` of every leaf that self was computed from.
 
         gradient: d loss / d self, needed unless self is a scalar. The graph is freed on the way unless `retain_graph`;
@@ -155,7 +159,11 @@ class Tensor:
             return changed if changed is None or lifted else changed.array
 
         node.hooks = [*(node.hooks or ()), on_gradient]
-        return lambda: node.hooks.remove(on_gradient) if on_gradient in node.hooks else None
+
+        def remove() -> None:
+            node.hooks = [h for h in node.hooks or () if h is not on_gradient]
+
+        return remove
 
     def detach(self) -> Tensor:
         """The same values with no history: gradients stop here."""
@@ -184,7 +192,9 @@ class Tensor:
         """np.tanh(tensor) is ops.tanh(tensor): NumPy's functions do not leave the graph unnoticed."""
         op = OPS.get(UFUNCS.get(ufunc.__name__, ufunc.__name__))
         if method != "__call__" or kwargs or op is None:
-            raise TypeError(f"Tensor: np.{ufunc.__name__} cannot be recorded; use tinygrad_rnn.ops, or .numpy() to leave the graph")
+            raise TypeError(
+                f"Tensor: np.{ufunc.__name__} cannot be recorded; use tinygrad_rnn.ops, or .numpy() to leave the graph"
+            )
         return op(*inputs)
 
     def __dlpack__(self, **kwargs: Any) -> Any:
@@ -209,14 +219,6 @@ class Tensor:
         """In another dtype; differentiable between floating-point ones."""
         dtype = np.dtype(dtype)
         return self if dtype == self.dtype else OPS["cast"](self, dtype=dtype)
-
-    def float(self) -> Tensor:
-        """In float32."""
-        return self.astype(np.float32)
-
-    def double(self) -> Tensor:
-        """In float64."""
-        return self.astype(np.float64)
 
     # ---- operators: one line each; the table is the documentation ---------------------------------------------------
     # fmt: off
@@ -302,11 +304,11 @@ class Tensor:
     def unbind(self, axis: int = 0) -> tuple[Tensor, ...]: return OPS["unbind"](self, axis)
     def split(self, sizes: Any, axis: int = 0) -> tuple[Tensor, ...]: return OPS["split"](self, sizes, axis)
     def chunk(self, chunks: int, axis: int = 0) -> tuple[Tensor, ...]: return OPS["chunk"](self, chunks, axis)
-    def masked_fill(self, mask: Any, value: float) -> Tensor: return OPS["masked_fill"](self, mask, value)
+    def masked_fill(self, mask: Any, value: Any) -> Tensor: return OPS["masked_fill"](self, mask, value)
     # fmt: on
 
     @property
-    def T(self) -> Tensor:  # noqa: N802 (NumPy's name)
+    def T(self) -> Tensor:
         """The axes in reverse order."""
         return OPS["permute"](self, tuple(range(self.ndim))[::-1])
 
@@ -342,7 +344,8 @@ class Tensor:
         if self.device != "cpu":
             parts.append(f'device="{self.device}"')
         if self.requires_grad:
-            parts.append("requires_grad=True" if self.node is not None and self.node.op is None else f"op={self.node.op.name}")  # type: ignore[union-attr]
+            op = getattr(self.node, "op", None)
+            parts.append(f"op={op.name}" if op else "requires_grad=True")
         return f"tensor({', '.join(parts)})"
 
 
@@ -415,7 +418,8 @@ def grad(
     """
     ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    gs = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(ys))
+    given: Any = [None] * len(ys) if grad_outputs is None else grad_outputs
+    gs = [given] if isinstance(given, Tensor) else list(given)
     seeds: dict[Node, Any] = {}
     for y, g in zip(ys, gs, strict=True):
         node, seed = _recorded(y, "grad"), _seed(y, g, "grad", create_graph)
@@ -424,7 +428,9 @@ def grad(
     found = _sweep(seeds, wanted, create_graph, create_graph if retain_graph is None else retain_graph)
     unused = [i for i, x in enumerate(xs) if x.node not in found]
     if unused and not allow_unused:
-        raise ValueError(f"grad: outputs must depend on every input, input {unused[0]} is not used; or pass allow_unused=True")
+        raise ValueError(
+            f"grad: outputs must depend on every input, input {unused[0]} is not used; or pass allow_unused=True"
+        )
     result = tuple(found[x.node] if x.node in found else Tensor(xp(x.array).zeros_like(x.array)) for x in xs)
     return result[0] if isinstance(inputs, Tensor) else result
 
@@ -469,7 +475,9 @@ def _recorded(t: Tensor, who: str) -> Node:
 def _seed(y: Tensor, g: Tensor | None, who: str, create_graph: bool) -> Any:
     if g is None:
         if y.size != 1:
-            raise ValueError(f"{who}: the output must be a scalar, got shape {y.shape}; give its gradient, or sum it first")
+            raise ValueError(
+                f"{who}: the output must be a scalar, got shape {y.shape}; give its gradient, or sum it first"
+            )
         g = Tensor(xp(y.array).ones_like(y.array))
     elif not isinstance(g, Tensor):
         g = tensor(g, y.dtype, y.device)

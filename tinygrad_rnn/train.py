@@ -72,7 +72,9 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"--out: {str(self.path)!r} must be a folder, got a file")
         if (self.path / "config.json").exists():
-            raise ValueError(f"--out: {str(self.path)!r} holds another run; add --resume to go on with it, or name another folder")
+            raise ValueError(
+                f"--out: {str(self.path)!r} holds another run; add --resume to go on with it, or name another folder"
+            )
         if self.path.exists() and any(self.path.iterdir()):
             raise ValueError(f"--out: {str(self.path)!r} is not empty and holds no run; name another folder")
         try:
@@ -163,18 +165,20 @@ class Trainer:
         if progress.batch == 0:
             self.carry = self.task.start()
         saved = clock = time.monotonic()
-        for progress.batch in range(progress.batch, len(self.task)):
+        while progress.batch < len(self.task):
             nats, n = self._batch(progress.batch)
-            progress.nats, progress.tokens = progress.nats + nats, progress.tokens + n
+            progress.batch += 1
+            progress.nats += nats
+            progress.tokens += n
             now = time.monotonic()
             progress.seconds, clock = progress.seconds + now - clock, now
             bar.update(n)
-            bar.set_postfix_str(f"loss {nats / n:.3f}, {self.task.metric} {self.task.measure(nats / n):.3f}", refresh=False)
+            bar.set_postfix_str(
+                f"loss {nats / n:.3f}, {self.task.metric} {self.task.measure(nats / n):.3f}", refresh=False
+            )
             if now - saved >= self.save_every:
-                progress.batch += 1
                 self.save(self.folder.last)
                 saved = time.monotonic()
-        progress.batch = len(self.task)
 
     def _batch(self, batch: int) -> tuple[float, int]:
         """One step of the optimiser; the loss in nats, summed, and the number of tokens."""
@@ -203,9 +207,7 @@ class Trainer:
             f"{task.unit}s_per_second": round(speed, 1),
         }
         best = progress.best is None or valid < progress.best
-        self.progress = Progress(
-            progress.epoch + 1, best=valid if best else progress.best, rows=[*progress.rows, row]
-        )
+        self.progress = Progress(progress.epoch + 1, best=valid if best else progress.best, rows=[*progress.rows, row])
         self.carry = None
         self.folder.write_metrics(self.progress.rows)
         if best:
@@ -219,4 +221,6 @@ class Trainer:
 
 def _bar(task: Task, title: str, done: int) -> tqdm:
     seconds = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(total=task.tokens(), initial=done, desc=title, unit=task.unit, unit_scale=True, mininterval=seconds, leave=False)
+    return tqdm(
+        total=task.tokens(), initial=done, desc=title, unit=task.unit, unit_scale=True, mininterval=seconds, leave=False
+    )

@@ -24,17 +24,17 @@ from tinygrad_rnn.tensor import Parameter, Tensor
 class Cell(Module):
     """One time step. A cell of your own defines two methods; running it over time, training and drawing it follow.
 
-        class Leaky(nn.Cell):
-            def __init__(self, input_size, hidden_size):
-                self.hidden_size = hidden_size
-                self.U = nn.Parameter(nn.init.xavier_uniform((input_size, hidden_size)))
+    class Leaky(nn.Cell):
+        def __init__(self, input_size, hidden_size):
+            self.hidden_size = hidden_size
+            self.U = nn.Parameter(nn.init.xavier_uniform((input_size, hidden_size)))
 
-            def initial_state(self, batch_size):
-                return self.zeros(batch_size, self.hidden_size)
+        def initial_state(self, batch_size):
+            return self.zeros(batch_size, self.hidden_size)
 
-            def forward(self, x, h):
-                h = 0.9 * h + ops.tanh(x @ self.U)
-                return h, h
+        def forward(self, x, h):
+            h = 0.9 * h + ops.tanh(x @ self.U)
+            return h, h
     """
 
     def initial_state(self, batch_size: int) -> Any:
@@ -47,7 +47,7 @@ class Cell(Module):
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros of the dtype and on the device of the cell's parameters, for `initial_state`."""
-        like = next(self.parameters(), None)
+        like: Tensor | None = next(self.parameters(), None)
         like = init.zeros(()) if like is None else like
         return Tensor(xp(like.array).zeros(shape, like.dtype))
 
@@ -175,7 +175,7 @@ class Stack(Cell):
         return tuple(cell.initial_state(batch_size) for cell in self.cells)
 
     def forward(self, x: Tensor, state: tuple) -> tuple[Tensor, tuple]:
-        new = []
+        new: list[Any] = []
         for cell, s in zip(self.cells, state, strict=True):
             y, s = cell(self.dropout(x) if new else x, s)
             new.append(s)

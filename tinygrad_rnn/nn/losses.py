@@ -23,7 +23,9 @@ def cross_entropy(
     """
     ids = targets.array if isinstance(targets, Tensor) else targets if is_array(targets) else np.asarray(targets)
     if ids.shape != logits.shape[:-1]:
-        raise ValueError(f"cross_entropy: targets must be {logits.shape[:-1]} for logits {logits.shape}, got {ids.shape}")
+        raise ValueError(
+            f"cross_entropy: targets must be {logits.shape[:-1]} for logits {logits.shape}, got {ids.shape}"
+        )
     lib = xp(ids)
     counts = ids != ignore_index
     ids = lib.where(counts, ids, 0)
@@ -40,7 +42,9 @@ def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Ten
     """(prediction - target)², of one shape; "mean" is over all elements."""
     target = target if isinstance(target, Tensor) else tensor(target, prediction.dtype, prediction.device)
     if prediction.shape != target.shape:
-        raise ValueError(f"mse_loss: prediction and target must have one shape, got {prediction.shape} and {target.shape}")
+        raise ValueError(
+            f"mse_loss: prediction and target must have one shape, got {prediction.shape} and {target.shape}"
+        )
     d = prediction - target
     return _reduced(d * d, reduction, d.size, "mse_loss")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -84,17 +84,17 @@ class Module:
 
     # ---- what holds for all of it ---------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Training (dropout drops) or, with False, evaluation; returns itself."""
         for module in self.modules():
             module.__dict__["training"] = mode
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Evaluation: dropout does nothing; returns itself."""
         return self.train(False)
 
-    def to(self, target: Any) -> Module:
+    def to(self, target: Any) -> Self:
         """Move every parameter to a device ("cpu", "gpu", "gpu:1"), or cast it to a dtype; returns itself."""
         for parameter in self.parameters():
             moved = parameter.detach().to(target)
@@ -117,7 +117,7 @@ class Module:
         return {path: parameter.numpy() for path, parameter in self._all_parameters("")}
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Take the values of `state_dict`; names and shapes must be the same. All of it is checked before any is taken."""
+        """Take the values of `state_dict`; names and shapes must be the same, and are checked before any is taken."""
         mine = dict(self._all_parameters(""))
         missing, unknown = mine.keys() - values.keys(), values.keys() - mine.keys()
         if missing or unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,11 +43,8 @@ class Recurrent(Module):
         for t, x in enumerate(unbind(xs)):
             with scope(t):
                 y, new = self._step(x, state)
-                if masks[t] is not None:
-                    new = nest.map_leaves(lambda n, o: where(_like(masks[t], n), n, o), new, state)
-                    y = where(_like(masks[t], y), y, 0)
-            ys.append(y)
-            state = new
+                ys.append(y if masks[t] is None else _where(masks[t], y, 0))
+                state = new if masks[t] is None else nest.map_leaves(partial(_where, masks[t]), new, state)
         return (stack(ys) if ys else self._nothing(xs, state)), state
 
     def _step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -79,6 +77,6 @@ def _masks(lengths: Any, T: int, B: int, xs: Tensor) -> list[Any]:
     return [None if t < shortest else backend.move(t < host, xs.device) for t in range(T)]
 
 
-def _like(mask: Any, t: Tensor) -> Any:
-    """The mask with axes of size 1 behind it: (B, 1, ...)."""
-    return mask.reshape(-1, *(1,) * (t.ndim - 1))
+def _where(mask: Any, new: Tensor, old: Any) -> Tensor:
+    """new (B, ...) for the sequences that go on, old for those that have ended. mask: (B,)"""
+    return where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

@@ -1,9 +1,10 @@
 """Differentiable functions of tensors (and of plain arrays). PyTorch's names, NumPy's `axis` and `keepdims`."""
+# ruff: isort: skip_file
 
 from tinygrad_rnn.ops.elementwise import (
-    abs, add, cast, clip, div, equal, erf, exp, gelu, greater, greater_equal, isnan, less, less_equal, log, logical_and,
-    logical_not, logical_or, masked_fill, maximum, minimum, mul, neg, not_equal, pow, relu, sigmoid, sign, softplus,
-    sqrt, sub, tanh, transfer, where,
+    abs, add, cast, clip, div, equal, erf, exp, gelu, greater, greater_equal, isnan, less, less_equal, log,
+    logical_and, logical_not, logical_or, masked_fill, maximum, minimum, mul, neg, not_equal, pow, relu, sigmoid, sign,
+    softplus, sqrt, sub, tanh, transfer, where,
 )  # fmt: skip
 from tinygrad_rnn.ops.lookup import embedding, getitem, one_hot, scatter_add, take, take_along_axis
 from tinygrad_rnn.ops.matmul import einsum, matmul
@@ -19,10 +20,11 @@ from tinygrad_rnn.tensor import OPS
 __all__ = [
     "abs", "add", "argmax", "broadcast_to", "cast", "chunk", "clip", "concat", "cumsum", "div", "einsum", "embedding",
     "equal", "erf", "exp", "expand_dims", "flip", "gelu", "getitem", "greater", "greater_equal", "isnan", "less",
-    "less_equal", "log", "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "masked_fill", "matmul",
-    "max", "maximum", "mean", "min", "minimum", "mul", "neg", "not_equal", "one_hot", "pad", "permute", "pow", "relu",
-    "reshape", "scatter_add", "sigmoid", "sign", "softmax", "softplus", "split", "sqrt", "squeeze", "stack", "sub",
-    "sum", "swapaxes", "take", "take_along_axis", "tanh", "transfer", "transpose", "unbind", "unsqueeze", "var", "where",
+    "less_equal", "log", "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "masked_fill",
+    "matmul", "max", "maximum", "mean", "min", "minimum", "mul", "neg", "not_equal", "one_hot", "pad", "permute",
+    "pow", "relu", "reshape", "scatter_add", "sigmoid", "sign", "softmax", "softplus", "split", "sqrt", "squeeze",
+    "stack", "sub", "sum", "swapaxes", "take", "take_along_axis", "tanh", "transfer", "transpose", "unbind",
+    "unsqueeze", "var", "where",
 ]  # fmt: skip
 
 OPS.update({name: globals()[name] for name in __all__})

@@ -50,7 +50,7 @@ exp = elementwise("exp", "exp(x)", x=lambda g, y: g * y)
 log = elementwise("log", "log(x)", x=lambda g, x: g / x)
 sqrt = elementwise("sqrt", "sqrt(x)", x=lambda g, y: g / (y + y))
 abs = elementwise("abs", "abs(x)", x=lambda g, x: g * sign(x))
-sign = elementwise("sign", "sign(x)")
+sign: Any = elementwise("sign", "sign(x)")
 tanh = elementwise("tanh", "tanh(x)", x=lambda g, y: g - g * y * y)
 relu = elementwise("relu", "fmax(x, 0)", x=lambda g, y: g * (y > 0))
 softplus = elementwise("softplus", "fmax(x, 0) + log1p(exp(-abs(x)))", x=lambda g, x: g * sigmoid(x))
@@ -88,7 +88,7 @@ def _sigmoid(x: Array) -> Array:
 # exp of more than this overflows
 _LARGEST = {np.dtype(t): math.floor(math.log(np.finfo(t).max)) for t in (np.float16, np.float32, np.float64)}
 
-sigmoid = make(_sigmoid, "1 / (1 + exp(-x))")
+sigmoid: Any = make(_sigmoid, "1 / (1 + exp(-x))")
 sigmoid.vjp(x=lambda g, y: g * (y - y * y))
 
 
@@ -140,7 +140,7 @@ erf = _erf
 
 
 def gelu(x: Any, approximate: str = "none") -> Any:
-    """x Φ(x), Φ the normal distribution function; with approximate="tanh" by 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))).
+    """x Φ(x), Φ the normal distribution function; approximate="tanh": 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))).
 
     Hendrycks and Gimpel (2016), arXiv:1606.08415.
     """

@@ -107,7 +107,7 @@ def take_along_axis(x: Any, index: Any, axis: int) -> Any:
 
 
 def scatter_add(x: Any, index: Any, values: Any, axis: int = 0) -> Any:
-    """x with `values` added at the integers `index` along `axis`; places named twice get both. index, values: one shape."""
+    """x with `values` added at the integers `index`, of the same shape, along `axis`; places named twice get both."""
     axis, ids = _axis(x, axis, "scatter_add"), _ids(index, "scatter_add", x.shape[axis])
     if ids.shape != values.shape:
         raise ValueError(f"scatter_add: index and values must have one shape, got {ids.shape} and {values.shape}")
@@ -115,9 +115,11 @@ def scatter_add(x: Any, index: Any, values: Any, axis: int = 0) -> Any:
 
 
 def take(x: Any, index: Any, axis: int = 0) -> Any:
-    """The slices of x at the integers `index` (of any shape) along `axis`; indices are checked, negative ones refused."""
+    """The slices of x at the integers `index` (of any shape) along `axis`, which must be from 0 to its size - 1."""
     axis = _axis(x, axis, "take")
-    return _getitem(x, key=(*(slice(None),) * axis, _ids(index, "take", x.shape[axis])) if axis else _ids(index, "take", len(x)))
+    return _getitem(
+        x, key=(*(slice(None),) * axis, _ids(index, "take", x.shape[axis])) if axis else _ids(index, "take", len(x))
+    )
 
 
 def embedding(ids: Any, weight: Any) -> Any:

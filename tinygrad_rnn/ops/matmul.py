@@ -75,7 +75,9 @@ def _einsum(*xs: Array, spec: str) -> Array:
 @_einsum.vjp
 def _einsum_rule(g: Any, xs: tuple, xs_shape: tuple, spec: str, tracked: tuple[bool, ...]) -> list:
     terms, out = _terms(spec)
-    sizes = {letter: n for term, shape in zip(terms, xs_shape, strict=True) for letter, n in zip(term, shape, strict=True)}
+    sizes = {
+        letter: n for term, shape in zip(terms, xs_shape, strict=True) for letter, n in zip(term, shape, strict=True)
+    }
 
     def pull(i: int) -> Any:
         others = [*terms[:i], *terms[i + 1 :]]
@@ -129,4 +131,3 @@ def _explicit(spec: str, ndims: list[int]) -> tuple[list[str], str]:
         letters = "".join(terms)
         return terms, batch + "".join(sorted(c for c in set(letters) - set(batch) if letters.count(c) == 1))
     return terms, out.replace("...", batch)
-

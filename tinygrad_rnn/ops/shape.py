@@ -136,7 +136,7 @@ _unbind.vjp(x=lambda g, axis: stack(g, axis))
 
 
 def unbind(x: Any, axis: int = 0) -> tuple:
-    """The slices along `axis`, each without it; one node for all: T steps cost O(T), where x[t] in a loop costs more."""
+    """The slices along `axis`, each without it. One node for all of them: T steps cost O(T), forward and backward."""
     return _unbind(x, axis=_axis(x, axis, "unbind"))
 
 

@@ -1,0 +1,75 @@
+"""Reading, vocabularies, the stream."""
+
+import numpy as np
+import pytest
+
+from tinygrad_rnn import data
+from tinygrad_rnn.data import Stream, Vocabulary
+
+
+def test_files_that_cannot_be_learned_from_are_named(tmp_path):
+    path = tmp_path / "text"
+    with pytest.raises(ValueError, match="there is no file"):
+        data.read_text(path)
+    path.write_bytes(b" \n")
+    with pytest.raises(ValueError, match="is empty"):
+        data.read_text(path)
+    path.write_bytes("für".encode("latin-1"))
+    with pytest.raises(ValueError, match="must be UTF-8, got byte 0xfc at position 1"):
+        data.read_text(path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        data.read_text(tmp_path)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_vanish(tmp_path):
+    (tmp_path / "text").write_bytes("\ufeffa\r\nb".encode())
+    assert data.read_text(tmp_path / "text") == "a\nb"
+
+
+def test_the_language_reference_is_long_english():
+    text = data.python_reference()
+    assert len(text) > 300_000
+    assert text.count(" the ") > 2_000
+
+
+@pytest.mark.parametrize("text", ["hello, world\n", "日本語 ∑ 😀 a\n"])
+def test_characters_come_back(text):
+    vocabulary = Vocabulary.of(text)
+    assert len(vocabulary) == len(set(text))
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+def test_unknown_characters_are_named():
+    with pytest.raises(ValueError, match=r"prompt: every character must occur .* got 'q' 'z'"):
+        Vocabulary.of("hello").encode("hzqo", "prompt")
+
+
+def test_words_come_back_and_rare_ones_are_unknown():
+    text = "The cat (the cat) sat. The cat ran. (The cat.)\n(the cat)\n"
+    vocabulary = Vocabulary.of(text, words=True)
+    assert vocabulary.tokens[0] == data.UNKNOWN
+    assert vocabulary.decode(vocabulary.encode("The cat. (the cat)\n")) == "The cat. (the cat)\n"
+    assert vocabulary.decode(vocabulary.encode("The dog.")) == "The <unk>."
+    assert "sat" not in vocabulary.ids
+
+
+def test_the_stream_shifts_targets_by_one_and_goes_on_in_its_row():
+    ids = np.arange(23)
+    stream = Stream(ids, batch_size=3, steps=3)
+    xs, ys = zip(*stream, strict=True)
+    inputs, targets = np.concatenate(xs), np.concatenate(ys)
+    np.testing.assert_array_equal(targets, inputs + 1)
+    np.testing.assert_array_equal(inputs[1:], inputs[:-1] + 1)
+    np.testing.assert_array_equal(inputs[0], [0, 7, 14])
+    assert [len(x) for x in xs] == [3, 3, 1]
+    assert (len(stream), stream.tokens) == (3, 21)
+
+
+def test_a_text_too_short_is_named():
+    with pytest.raises(ValueError, match="4 strands need at least 5 tokens, got 4"):
+        Stream(np.arange(4), 4, 2)
+    with pytest.raises(ValueError, match=r"at least 20 tokens .* got 15"):
+        data.hold_out(np.arange(15), 0.1, 10)
+    learned, held = data.hold_out(np.arange(100), 0.1, 5)
+    np.testing.assert_array_equal(np.concatenate([learned, held]), np.arange(100))
+    assert len(held) == 10

@@ -1,0 +1,154 @@
+"""Optimisers against their equations, clipping, schedules."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+from tinygrad_rnn import nn, optim
+
+rng = np.random.default_rng(0)
+P, GS = rng.standard_normal((3, 2)), rng.standard_normal((6, 3, 2))
+
+
+def sgd(p, gs, lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0):
+    v = None
+    for g in gs:
+        g = g + weight_decay * p
+        v = g if v is None else momentum * v + g
+        p = p - lr * (g + momentum * v if nesterov else v)
+    return p
+
+
+def rmsprop(p, gs, lr=0.01, alpha=0.9, eps=1e-8, momentum=0.0):
+    s, v = 0, 0
+    for g in gs:
+        s = alpha * s + (1 - alpha) * g**2
+        v = momentum * v + g / (np.sqrt(s) + eps)
+        p = p - lr * v
+    return p
+
+
+def adam(p, gs, lr=0.01, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.0):
+    m, s = 0, 0
+    for t, g in enumerate(gs, 1):
+        p = p * (1 - lr * weight_decay)
+        m, s = betas[0] * m + (1 - betas[0]) * g, betas[1] * s + (1 - betas[1]) * g**2
+        p = p - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(s / (1 - betas[1] ** t)) + eps)
+    return p
+
+
+TABLE = {
+    "sgd": (optim.SGD, sgd, {"lr": 0.1}),
+    "sgd with momentum and decay": (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+    "nesterov": (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    "rmsprop": (optim.RMSprop, rmsprop, {"lr": 0.01, "alpha": 0.9}),
+    "rmsprop with momentum": (optim.RMSprop, rmsprop, {"lr": 0.01, "alpha": 0.9, "momentum": 0.5}),
+    "adam": (optim.Adam, adam, {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6}),
+    "adamw": (optim.AdamW, adam, {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}),
+}
+
+
+def walk(optimizer, parameter, gs):
+    for g in gs:
+        parameter.grad = tg.tensor(g)
+        optimizer.step()
+    return parameter.numpy()
+
+
+@pytest.mark.parametrize("cls, expected, options", TABLE.values(), ids=TABLE)
+def test_steps_follow_the_equations(cls, expected, options):
+    p = nn.Parameter(P)
+    np.testing.assert_allclose(walk(cls([p], **options), p, GS), expected(P, GS, **options), rtol=1e-13)
+
+
+@pytest.mark.parametrize("cls, expected, options", TABLE.values(), ids=TABLE)
+def test_a_saved_state_goes_on_bit_for_bit(cls, expected, options):
+    whole, first = nn.Parameter(P), nn.Parameter(P)
+    half = cls([first], **options)
+    walk(half, first, GS[:3])
+    second = nn.Parameter(first)
+    resumed = cls([second], **options)
+    resumed.load_state_dict(half.state_dict())
+    np.testing.assert_array_equal(walk(resumed, second, GS[3:]), walk(cls([whole], **options), whole, GS))
+
+
+@pytest.mark.parametrize("cls, expected, options", TABLE.values(), ids=TABLE)
+def test_dtype_is_kept_and_old_values_are_not_written_over(cls, expected, options):
+    p = nn.Parameter(P.astype(np.float32))
+    before = p.data
+    copy = before.copy()
+    assert walk(cls([p], **options), p, GS.astype(np.float32)).dtype == np.float32
+    np.testing.assert_array_equal(before, copy)
+
+
+def test_parameters_without_a_gradient_stay():
+    p, q = nn.Parameter(P), nn.Parameter(P)
+    optimizer = optim.AdamW([p, q], lr=0.1)
+    p.grad = tg.tensor(GS[0])
+    optimizer.step()
+    np.testing.assert_array_equal(q.numpy(), P)
+    assert (p.numpy() != P).all()
+
+
+def test_zero_grad_forgets():
+    p = nn.Parameter(P)
+    p.grad = tg.tensor(GS[0])
+    optim.SGD([p], 0.1).zero_grad()
+    assert p.grad is None
+
+
+def test_clipping_by_norm_scales_all_gradients_by_one_factor():
+    p, q = nn.Parameter(P), nn.Parameter(P)
+    p.grad, q.grad = tg.tensor(GS[0]), tg.tensor(GS[1])
+    norm = math.sqrt((GS[:2] ** 2).sum())
+    assert optim.clip_grad_norm_([p, q], 0.5) == pytest.approx(norm, rel=1e-12)
+    np.testing.assert_allclose(p.grad.numpy(), GS[0] * 0.5 / norm, rtol=1e-5)
+    np.testing.assert_allclose(q.grad.numpy(), GS[1] * 0.5 / norm, rtol=1e-5)
+    assert optim.clip_grad_norm_([p, q], 100) == pytest.approx(0.5, rel=1e-5)
+    np.testing.assert_allclose(p.grad.numpy(), GS[0] * 0.5 / norm, rtol=1e-5)
+
+
+def test_clipping_by_value_limits_each_element():
+    p = nn.Parameter(P)
+    p.grad = tg.tensor(GS[0])
+    optim.clip_grad_value_([p], 0.3)
+    np.testing.assert_array_equal(p.grad.numpy(), GS[0].clip(-0.3, 0.3))
+
+
+def test_schedules_at_their_corners():
+    assert [optim.constant(0.5)(n) for n in (0, 9)] == [0.5, 0.5]
+    assert [optim.step_decay(1.0, 10, 0.5)(n) for n in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
+    cosine = optim.cosine(1.0, 100, 0.2)
+    assert [cosine(n) for n in (0, 50, 100, 200)] == pytest.approx([1, 0.6, 0.2, 0.2])
+    warm = optim.warmup(cosine, 4)
+    assert [warm(n) for n in (0, 1, 3)] == pytest.approx([0.25, 0.5 * cosine(1), cosine(3)])
+    assert warm(60) == cosine(60)
+
+
+def test_an_optimizer_follows_its_schedule():
+    p = nn.Parameter(np.zeros(1))
+    optimizer = optim.SGD([p], optim.step_decay(1.0, 2, 0.1))
+    seen = []
+    for _ in range(4):
+        p.grad = tg.tensor(np.ones(1))
+        before = p.item()
+        optimizer.step()
+        seen.append(before - p.item())
+    assert seen == pytest.approx([1, 1, 0.1, 0.1])
+
+
+def test_bad_input_is_named():
+    p = nn.Parameter(P)
+    with pytest.raises(ValueError, match="Adam: there must be at least one parameter"):
+        optim.Adam([])
+    with pytest.raises(ValueError, match="SGD: lr must be at least 0, got -1"):
+        optim.SGD([p], -1)
+    with pytest.raises(ValueError, match="nesterov needs a momentum"):
+        optim.SGD([p], 1, nesterov=True)
+    with pytest.raises(ValueError, match=r"0.m must have shape \(3, 2\), got \(5,\)"):
+        optim.Adam([p]).load_state_dict({"steps": np.array(1), "0.m": np.zeros(5)})
+    with pytest.raises(ValueError, match=r"no parameter for '3.m'"):
+        optim.Adam([p]).load_state_dict({"steps": np.array(1), "3.m": np.zeros(5)})
