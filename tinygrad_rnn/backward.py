@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import operator
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from operator import attrgetter
 from typing import Any
 
 from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.graph import Node, ancestors
+from tinygrad_rnn.graph import Node
 
 Lift = Callable[[Array, Node | None], Any]
 
@@ -22,7 +23,7 @@ ROWS = 1024
 
 
 class Product:
-    """A gradient aᵀ @ g that waits for its likes: T steps that share a weight become one GEMM over T·B rows."""
+    """A gradient leftᵀ @ g that waits for its likes: T steps that share a weight become one GEMM over T·B rows."""
 
     __slots__ = ("gs", "lefts", "rows")
 
@@ -31,41 +32,53 @@ class Product:
         self.gs: list[Array] = []
         self.rows = 0
 
-    def add(self, left: Array, g: Array) -> None:
-        """left: (N, K)  g: (N, M)"""
-        self.lefts.append(left)
-        self.gs.append(g)
-        self.rows += len(left)
-
-    def compute(self) -> Array:
-        """Σ leftᵀ @ g: (K, M)"""
+    def complete(self, grads: Gradients, node: Node) -> Any:
+        """Add Σ leftᵀ @ g to what else was sent to the node: (K, M)"""
         if len(self.lefts) == 1:
-            return self.lefts[0].T @ self.gs[0]
-        concatenate = xp(self.gs[0]).concatenate
-        return concatenate(self.lefts).T @ concatenate(self.gs)
+            total = self.lefts[0].T @ self.gs[0]
+        else:
+            concatenate = xp(self.gs[0]).concatenate
+            total = concatenate(self.lefts).T @ concatenate(self.gs)
+        return grads.added(node, total)
+
+
+class Slots:
+    """The gradients of the outputs of one operation, which wait until all have come."""
+
+    __slots__ = ("gs",)
+
+    def __init__(self, n: int) -> None:
+        self.gs: list[Any] = [None] * n
+
+    def complete(self, grads: Gradients, node: Node) -> Any:
+        """A gradient for each output; zeros for those that nobody read."""
+        lib = xp(next(getattr(g, "array", g) for g in self.gs if g is not None))
+        lift = grads.lift or (lambda array, _: array)
+        return tuple(
+            lift(lib.zeros(shape, node.dtype), None) if g is None else g
+            for g, shape in zip(self.gs, node.shape, strict=True)
+        )
 
 
 class Gradients:
     """The gradients under way: for each node the sum of what its readers sent so far."""
 
-    def __init__(self, lift: Lift | None):
+    def __init__(self, seeds: dict[Node, Any], lift: Lift | None):
         self.lift = lift
-        self.sums: dict[Node, Any] = {}
+        self.sums = dict(seeds)
         self.owned: set[Node] = set()  # sums that nobody else holds: these are added to in place
-        self.products: dict[Node, Product] = {}
-        self.slots: dict[Node, list[Any]] = {}  # for an operation with several outputs: a gradient for each, or None
+        self.pending: dict[Node, Any] = {}  # a Product or Slots, completed when the node's turn comes
 
-    def add(self, node: Node, g: Any) -> None:
-        """Add g to the gradient of node."""
+    def added(self, node: Node, g: Any) -> Any:
+        """The gradient of node with g added to it."""
         old = self.sums.get(node)
         if old is None:
-            self.sums[node] = g
-        elif node in self.owned:
-            self.sums[node] = operator.iadd(old, g)
-        else:
-            self.sums[node] = old + g
-            if self.lift is None:
-                self.owned.add(node)
+            return g
+        if node in self.owned:
+            return operator.iadd(old, g)
+        if self.lift is None:
+            self.owned.add(node)
+        return old + g
 
     def buffer(self, node: Node, like: Array) -> Array:
         """The gradient of node as an array to write into."""
@@ -76,31 +89,15 @@ class Gradients:
         return self.sums[node]
 
     def defer(self, node: Node, left: Array, g: Array) -> None:
-        """Add leftᵀ @ g to the gradient of node, some time before it is read."""
-        product = self.products.get(node)
+        """Add leftᵀ @ g to the gradient of node, some time before it is read. left: (N, K)  g: (N, M)"""
+        product = self.pending.get(node)
         if product is None:
-            product = self.products[node] = Product()
-        product.add(left, g)
+            product = self.pending[node] = Product()
+        product.lefts.append(left)
+        product.gs.append(g)
+        product.rows += len(left)
         if product.rows >= ROWS:
-            self.add(node, self.products.pop(node).compute())
-
-    def pop(self, node: Node) -> Any:
-        """The gradient of node, complete now that all its readers are done; None if none of them sent any."""
-        if node in self.products:
-            self.add(node, self.products.pop(node).compute())
-        if node in self.slots:
-            return self._fill(node, self.slots.pop(node))
-        self.owned.discard(node)
-        return self.sums.pop(node, None)
-
-    def _fill(self, node: Node, slots: list[Any]) -> tuple:
-        """Outputs that nobody read have gradient zero."""
-        lib = xp(next(_array(g) for g in slots if g is not None))
-        lift = self.lift or (lambda array, _: array)
-        return tuple(
-            lift(lib.zeros(shape, node.dtype), None) if g is None else g
-            for g, shape in zip(slots, node.shape, strict=True)
-        )
+            self.sums[node] = self.pending.pop(node).complete(self, node)
 
 
 def sweep(
@@ -110,41 +107,44 @@ def sweep(
 
     Every other gradient is freed as soon as it is used, and so is what the rules kept, unless `retain`.
     """
-    order = ancestors(seeds, _parents)
+    order = _order(seeds)
     useful = None if wanted is None else _leading_to(order, wanted)
-    grads, found = Gradients(lift), {}
-    grads.sums.update(seeds)
+    grads, found = Gradients(seeds, lift), {}
+    sums, pending = grads.sums, grads.pending
     for node in reversed(order):
         if useful is not None and node not in useful:
             continue
-        g = grads.pop(node)
+        g = pending.pop(node).complete(grads, node) if node in pending else sums.get(node)
+        sums.pop(node, None)
         if g is None:
             continue
         if node.hooks:
             g = _call_hooks(node, g)
         if node.op is None if wanted is None else node in wanted:
             found[node] = g
-        _pull(node, g, grads, useful)
-        if not retain and node.op is not None:
-            node.pulls = None
+        if node.op is not None:
+            _pull(node, g, grads, useful)
+            if not retain:
+                node.pulls = None
     return found
 
 
 def _pull(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
-    """Send the gradient of a node on to its inputs."""
-    op, lift = node.op, grads.lift
-    if op is None:
-        return
+    """Send the gradient of a node on to its inputs. It runs for every operation: a line here costs milliseconds."""
+    op, lift, sums = node.op, grads.lift, grads.sums
     if op.joint is not None:
         _pull_jointly(node, g, grads, useful)
         return
+    deliver, fits = op.deliver, op.fits
     for parent, rule, kept in node.pulls:
         if useful is not None and parent not in useful:
             continue
-        if op.deliver is not None and op.deliver(grads, parent, rule, g, kept):
+        if deliver is not None and deliver(grads, parent, rule, g, kept):
             continue
-        dx = rule(g, *(kept if lift is None else op.lifted(node, rule, kept, lift)))
-        grads.add(parent, fit(dx, parent) if op.fits else dx)
+        dx = rule(g, *kept) if lift is None else rule(g, *op.lifted(node, rule, kept, lift))
+        if fits and (dx.shape != parent.shape or dx.dtype is not parent.dtype):
+            dx = fit(dx, parent)
+        sums[parent] = grads.added(parent, dx) if parent in sums else dx
 
 
 def _pull_jointly(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
@@ -153,14 +153,15 @@ def _pull_jointly(node: Node, g: Any, grads: Gradients, useful: set[Node] | None
     dxs = op.joint(g, *(kept if lift is None else op.lifted(node, op.joint, kept, lift)))
     for parent, i, _ in node.pulls:
         if useful is None or parent in useful:
-            grads.add(parent, fit(dxs[i], parent) if op.fits else dxs[i])
+            grads.sums[parent] = grads.added(parent, fit(dxs[i], parent) if op.fits else dxs[i])
 
 
 def pick(grads: Gradients, parent: Node, index: int, g: Any, _kept: tuple) -> bool:
-    """The gradient of output `index` of an operation with several: it waits until all have come."""
-    if parent not in grads.slots:
-        grads.slots[parent] = [None] * len(parent.shape)
-    grads.slots[parent][index] = g
+    """Take in the gradient of output `index` of an operation with several outputs."""
+    slots = grads.pending.get(parent)
+    if slots is None:
+        slots = grads.pending[parent] = Slots(len(parent.shape))
+    slots.gs[index] = g
     return True
 
 
@@ -180,13 +181,22 @@ def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
     return g.reshape(shape)
 
 
-def _parents(node: Node) -> list[Node]:
-    if node.pulls is None:
-        raise RuntimeError(
-            f"backward: the graph through {node.op.name!r} was freed by an earlier backward; "
-            "pass retain_graph=True to that one"
-        )
-    return [pull[0] for pull in node.pulls]
+def _order(roots: Iterable[Node]) -> list[Node]:
+    """The nodes that a gradient flows to, oldest first (see graph.ancestors; this one runs at every backward)."""
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        node = stack.pop()
+        if node.pulls is None:
+            raise RuntimeError(
+                f"backward: the graph through {node.op.name!r} was freed by an earlier backward; "
+                "pass retain_graph=True to that one"
+            )
+        for pull in node.pulls:
+            if pull[0] not in seen:
+                seen.add(pull[0])
+                stack.append(pull[0])
+    return sorted(seen, key=attrgetter("index"))
 
 
 def _leading_to(order: list[Node], wanted: Collection[Node]) -> set[Node]:
@@ -203,7 +213,3 @@ def _call_hooks(node: Node, g: Any) -> Any:
         changed = hook(g)
         g = g if changed is None else changed
     return g
-
-
-def _array(g: Any) -> Array:
-    return getattr(g, "array", g)

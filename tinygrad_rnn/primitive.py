@@ -38,6 +38,7 @@ class Primitive:
     defaults  the keyword-only arguments: static, no gradient flows to them
     rules     for each argument its derivative rule, or
     joint     one rule for all arguments
+    needs     for each rule, by name, what it wants to keep
     fits      may an argument be broadcast or promoted? then its gradient is summed and cast back in the sweep
     deliver   a faster way for the sweep to add a gradient up than to call the rule and add, or None
     constant  is it flat, as comparisons are? then its result is never recorded
@@ -50,10 +51,10 @@ class Primitive:
         self.args = [p.name for p in params if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.variadic = next((p.name for p in params if p.kind is p.VAR_POSITIONAL), None)
         self.defaults = {p.name: p.default for p in params if p.kind is p.KEYWORD_ONLY}
-        self.rules: list[tuple[Rule, Callable] | None] | None = None
+        self.rules: list[Rule | None] | None = None
         self.joint: Rule | None = None
         self.needs: dict[Rule, list[str]] = {}
-        self.keep: dict[Rule, Callable] = {}
+        self.gathers: dict[tuple[bool, ...], Callable] = {}
         self.fits = len(self.args) > 1
         self.deliver: Callable[..., bool] | None = None
         self.constant = False
@@ -67,30 +68,55 @@ class Primitive:
         rule: a tuple, one for each argument), in the shape of the argument or, if that was broadcast, of the output. An
         argument without a rule has no gradient.
         """
-        if joint is not None:
-            self._register(joint)
-            self.joint = joint
-            return joint
         unknown = set(rules) - set(self.args)
         if unknown:
             raise ValueError(f"{self.name}.vjp: rules must be for arguments {self.args}, got one for {sorted(unknown)}")
-        for rule in rules.values():
-            self._register(rule)
-        self.rules = [(rules[name], self.keep[rules[name]]) if name in rules else None for name in self.args]
+        for rule in [joint] if joint else rules.values():
+            self.needs[rule] = list(inspect.signature(rule).parameters)[1:]
+            self._kept(rule)
+        self.gathers.clear()
+        if joint is not None:
+            self.joint = joint
+            self.keep = eval(f"lambda arrays, y, static: {self._kept(joint)}")
+            return joint
+        self.rules = [rules.get(name) for name in self.args]
         self.constant = not rules
         return None
 
-    def _register(self, rule: Rule) -> None:
-        """Resolve by name, once, what the rule needs: `keep` gathers it from a call's arrays, output and statics."""
-        needs = list(inspect.signature(rule).parameters)[1:]
-        sources = ", ".join(self._source(name) for name in needs)
-        self.needs[rule] = needs
-        self.keep[rule] = eval(f"lambda arrays, y, static: ({sources}{',' if needs else ''})")
+    def gather(self, tracked: tuple[bool, ...]) -> Callable:
+        """A function of (nodes, arrays, y, static) that makes the pulls of a call: for each tracked argument that has a
+        rule, (its node, the rule, what the rule keeps).
+
+        It is put together from source, once for each pattern, so that a call looks nothing up.
+        """
+        if self.rules is None:
+            raise TypeError(
+                f"{self.name}: it has no derivative rule, but an argument requires a gradient; "
+                f"give it one with {self.name}.vjp(…), or call it inside no_grad()"
+            )
+        parts, names = [], {}
+        for i, (wanted, rule) in enumerate(zip(tracked, self.rules, strict=True)):
+            if wanted and rule is not None:
+                parts.append(f"(nodes[{i}], rule{i}, {self._kept(rule)}), ")
+                names[f"rule{i}"] = rule
+        made = self.gathers[tracked] = eval(f"lambda nodes, arrays, y, static: ({''.join(parts)})", names)
+        return made
+
+    def gather_jointly(
+        self, nodes: Sequence[Node], arrays: Sequence[Array], y: Any, static: dict, tracked: tuple[bool, ...]
+    ) -> tuple:
+        """The pulls of a call where one rule serves all arguments: (node, number of the argument, what is kept)."""
+        kept = self.keep(arrays, y, {**static, "tracked": tracked})
+        return tuple([(node, i, kept) for i, node in enumerate(nodes) if tracked[i]])
+
+    def _kept(self, rule: Rule) -> str:
+        """The source of a tuple of what a rule keeps."""
+        return f"({''.join(self._source(name) + ', ' for name in self.needs[rule])})"
 
     def _source(self, name: str) -> str:
         if name == "y":
             return "y"
-        if name in self.defaults or name == "tracked":
+        if name in self.defaults or (name == "tracked" and self.variadic):
             return f"static[{name!r}]"
         if name == self.variadic:
             return "tuple(arrays)"
@@ -100,41 +126,11 @@ class Primitive:
         if what in ("shape", "dtype") and arg in self.args:
             return f"getattr(arrays[{self.args.index(arg)}], {what!r}, ())"
         if what == "shape" and arg == self.variadic:
-            return "tuple(a.shape for a in arrays)"
+            return "tuple([a.shape for a in arrays])"
         raise ValueError(
-            f"{self.name}.vjp: a rule can need {self.args}, y, {list(self.defaults)}, or its _shape or _dtype; "
-            f"got {name!r}"
+            f"{self.name}.vjp: a rule can need {self.args}, y, {list(self.defaults)}, or an argument's _shape or "
+            f"_dtype; got {name!r}"
         )
-
-    def pulls(self, nodes: Sequence[Node | None], arrays: Sequence[Array], y: Any, static: dict[str, Any]) -> tuple:
-        """What a backward sweep needs of one call: (node, rule, kept) for each argument that a gradient flows to."""
-        rules = self.rules
-        if rules is None:
-            return self._joint_pulls(nodes, arrays, y, static)
-        if len(nodes) == 1:
-            rule, keep = rules[0]  # type: ignore[misc]
-            return ((nodes[0], rule, keep(arrays, y, static)),)
-        return tuple(
-            [
-                (node, pair[0], pair[1](arrays, y, static))
-                for node, pair in zip(nodes, rules, strict=True)
-                if node is not None and pair is not None
-            ]
-        )
-
-    def _joint_pulls(
-        self, nodes: Sequence[Node | None], arrays: Sequence[Array], y: Any, static: dict[str, Any]
-    ) -> tuple:
-        """The same for a rule for all arguments: (node, number of the argument, kept)."""
-        if self.joint is None:
-            raise TypeError(
-                f"{self.name}: it has no derivative rule, but an argument requires a gradient; "
-                f"give it one with {self.name}.vjp(…), or call it inside no_grad()"
-            )
-        if "tracked" in self.needs[self.joint]:
-            static = {**static, "tracked": tuple([node is not None for node in nodes])}
-        kept = self.keep[self.joint](arrays, y, static)
-        return tuple([(node, i, kept) for i, node in enumerate(nodes) if node is not None])
 
     def lifted(self, node: Node, rule: Rule, kept: tuple, lift: Lift) -> list[Any]:
         """What a rule kept, with the arrays as tensors that know their place in the graph again."""
@@ -189,12 +185,15 @@ def _unary(op: Primitive, forward: Callable) -> Callable:
         except Exception as error:
             raise _explained(op, [array], error) from error
         if type(y) is not ndarray:
+            if type(y) is tuple:
+                return general(x)
             y = _as_array(y)
         if node is None or not node.tracked or not state.recording or op.constant:
             return Tensor(y)
-        arrays = (array,)
-        return Tensor(y, Node(op, (node,), NO_STATIC, op.pulls((node,), arrays, y, NO_STATIC), y.shape, y.dtype))
+        nodes, gather = (node,), op.gathers.get(ONE) or op.gather(ONE)
+        return Tensor(y, Node(op, nodes, NO_STATIC, gather(nodes, (array,), y, NO_STATIC), y.shape, y.dtype))
 
+    general = _general(op, forward)
     return call
 
 
@@ -209,20 +208,22 @@ def _binary(op: Primitive, forward: Callable) -> Callable:
         except Exception as error:
             raise _explained(op, [left, right], error) from error
         if type(y) is not ndarray:
+            if type(y) is tuple:
+                return general(a, b)
             y = _as_array(y)
-        if not state.recording or op.constant:
-            return Tensor(y)
         p, q = a.node if is_a else None, b.node if is_b else None
-        u, v = p if p is not None and p.tracked else None, q if q is not None and q.tracked else None
-        if u is None and v is None:
+        u, v = p is not None and p.tracked, q is not None and q.tracked
+        if not (u or v) or not state.recording or op.constant:
             return Tensor(y)
         if p is None:
             p, left = _input(a, left)
         if q is None:
             q, right = _input(b, right)
-        arrays = (left, right)
-        return Tensor(y, Node(op, (p, q), NO_STATIC, op.pulls((u, v), arrays, y, NO_STATIC), y.shape, y.dtype))
+        nodes, pattern = (p, q), BOTH if u and v else LEFT if u else RIGHT
+        gather = op.gathers.get(pattern) or op.gather(pattern)
+        return Tensor(y, Node(op, nodes, NO_STATIC, gather(nodes, (left, right), y, NO_STATIC), y.shape, y.dtype))
 
+    general = _general(op, forward)
     return call
 
 
@@ -239,32 +240,32 @@ def _general(op: Primitive, forward: Callable) -> Callable:
             raise _explained(op, arrays, error) from error
         if not any(isinstance(a, Tensor) for a in args):
             return y
-        nodes = [a.node if isinstance(a, Tensor) and a.node is not None and a.node.tracked else None for a in args]
-        several = isinstance(y, tuple)
-        if not state.recording or op.constant or not any(node is not None for node in nodes):
-            return tuple(map(Tensor, y)) if several else Tensor(_as_array(y))
-        inputs: list[Any] = list(nodes)
+        tracked = tuple([isinstance(a, Tensor) and a.node is not None and a.node.tracked for a in args])
+        if type(y) is not tuple:
+            y = _as_array(y)
+        if True not in tracked or not state.recording or op.constant:
+            return tuple(map(Tensor, y)) if type(y) is tuple else Tensor(y)
+        nodes: list[Any] = []
         for i, a in enumerate(args):
-            if inputs[i] is None:
-                inputs[i], arrays[i] = _input(a, arrays[i])
-        if several:
-            return _outputs(op, inputs, nodes, arrays, y, static)
-        y = _as_array(y)
-        return Tensor(y, Node(op, tuple(inputs), static, op.pulls(nodes, arrays, y, static), y.shape, y.dtype))
+            node, arrays[i] = (a.node, arrays[i]) if tracked[i] else _input(a, arrays[i])
+            nodes.append(node)
+        if op.joint is not None:
+            pulls = op.gather_jointly(nodes, arrays, y, static, tracked)
+        else:
+            pulls = (op.gathers.get(tracked) or op.gather(tracked))(nodes, arrays, y, static)
+        if type(y) is tuple:
+            return _outputs(op, tuple(nodes), pulls, y, static)
+        return Tensor(y, Node(op, tuple(nodes), static, pulls, y.shape, y.dtype))
 
     return call
 
 
-def _outputs(op: Primitive, inputs: list, nodes: list, arrays: list, ys: tuple, static: dict) -> tuple[Tensor, ...]:
+def _outputs(op: Primitive, nodes: tuple, pulls: tuple, ys: tuple, static: dict) -> tuple[Tensor, ...]:
     """Several outputs: one node for the operation, and one that picks each output from it."""
-    pulls = op.pulls(nodes, arrays, ys, static)
-    whole = Node(op, tuple(inputs), static, pulls, tuple([y.shape for y in ys]), ys[0].dtype if ys else None)
-    inputs_of_pick = (whole,)
+    whole = Node(op, nodes, static, pulls, tuple([y.shape for y in ys]), ys[0].dtype if ys else None)
+    inputs = (whole,)
     return tuple(
-        [
-            Tensor(y, Node(PICK, inputs_of_pick, {"index": i}, ((whole, i, ()),), y.shape, y.dtype))
-            for i, y in enumerate(ys)
-        ]
+        [Tensor(y, Node(PICK, inputs, {"index": i}, ((whole, i, ()),), y.shape, y.dtype)) for i, y in enumerate(ys)]
     )
 
 
@@ -300,10 +301,11 @@ def _explained(op: Primitive, arrays: list[Any], error: Exception) -> Exception:
 
 
 NO_STATIC: dict[str, Any] = {}
+ONE, BOTH, LEFT, RIGHT = (True,), (True, True), (True, False), (False, True)  # which arguments a gradient flows to
 
 
 def _pick(*ys: Array, index: int) -> Array:
-    """Output `index` of an operation with several outputs."""
+    """One output of an operation with several."""
     return ys[index]
 
 

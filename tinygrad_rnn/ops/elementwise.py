@@ -76,17 +76,21 @@ def _share(g: Any, a: Any, b: Any) -> Any:
 
 def _sigmoid(x: Array) -> Array:
     """sigmoid(x) = 1 / (1 + exp(-x)), without overflow: each digit is right in the far negative tail too."""
+    if type(x) is not np.ndarray or x.ndim == 0 or x.dtype not in _SIGMOID:  # CuPy does not warn; numbers and integers
+        return 1 / (1 + np.exp(np.minimum(-x, 700) if xp(x) is np else -x))
+    largest, one = _SIGMOID[x.dtype]
     y = np.negative(x)
-    if y.ndim == 0 or y.dtype.kind != "f":  # a number, or integers: no array of floats to work in
-        return 1 / (1 + np.exp(np.minimum(y, _LARGEST.get(y.dtype, 709.0))))
-    np.minimum(y, _LARGEST[y.dtype], out=y)
+    np.minimum(y, largest, out=y)
     np.exp(y, out=y)
-    y += 1
+    np.add(y, one, out=y)
     return np.reciprocal(y, out=y)
 
 
-# exp of more than this overflows
-_LARGEST = {np.dtype(t): math.floor(math.log(np.finfo(t).max)) for t in (np.float16, np.float32, np.float64)}
+# For each dtype the largest x whose exp does not overflow, and 1: as arrays, which cost less in a ufunc than numbers.
+_SIGMOID = {
+    np.dtype(t): (np.array(math.floor(math.log(np.finfo(t).max)), t), np.array(1, t))
+    for t in (np.float16, np.float32, np.float64)
+}
 
 sigmoid: Any = make(_sigmoid, "1 / (1 + exp(-x))")
 sigmoid.vjp(x=lambda g, y: g * (y - y * y))

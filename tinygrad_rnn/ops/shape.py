@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import functools
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -143,8 +143,14 @@ def unbind(x: Any, axis: int = 0) -> tuple:
 @primitive
 def _split(x: Array, *, sizes: tuple[int, ...], axis: int) -> tuple[Array, ...]:
     """Pieces of the given sizes along an axis."""
-    lead, ends = (slice(None),) * axis, list(accumulate(sizes))
-    return tuple([x[(*lead, slice(end - n, end))] for n, end in zip(sizes, ends, strict=True)])
+    return tuple([x[key] for key in _keys(sizes, axis)])
+
+
+@functools.lru_cache(1024)
+def _keys(sizes: tuple[int, ...], axis: int) -> list[tuple[slice, ...]]:
+    """How to index the pieces: the same at each time step."""
+    lead = (slice(None),) * axis
+    return [(*lead, slice(end - n, end)) for n, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 _split.vjp(x=lambda g, axis: concat(g, axis))
@@ -165,7 +171,12 @@ def split(x: Any, sizes: int | Sequence[int], axis: int = 0) -> tuple:
 
 def chunk(x: Any, chunks: int, axis: int = 0) -> tuple:
     """`chunks` pieces of equal size along `axis` (the last may be smaller), as in PyTorch."""
-    return split(x, math.ceil(x.shape[_axis(x, axis, "chunk")] / chunks), axis)
+    axis = _axis(x, axis, "chunk")
+    n = x.shape[axis]
+    size = -(-n // chunks)
+    if n == size * chunks:
+        return _split(x, sizes=(size,) * chunks, axis=axis)
+    return split(x, size, axis)
 
 
 @primitive
