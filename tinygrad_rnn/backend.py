@@ -68,7 +68,7 @@ def add_at(out: Array, key: Any, values: Array) -> None:
         xp(out).add.at(out, key, values)
         return
     # Whole rows by one integer array (an embedding's gradient): sort, then one segmented sum; ten times np.add.at.
-    index = (key % len(out)).ravel()
+    index = key.astype(np.intp).ravel() % len(out)
     if not index.size:
         return
     order = np.argsort(index, kind="stable")

@@ -55,7 +55,7 @@ class Primitive:
         self.joint: Rule | None = None
         self.needs: dict[Rule, list[str]] = {}
         self.gathers: dict[tuple[bool, ...], Callable] = {}
-        self.fits = len(self.args) > 1
+        self.fits = len(self.args) > 1 or self.variadic is not None
         self.deliver: Callable[..., bool] | None = None
         self.constant = False
 
@@ -71,12 +71,12 @@ class Primitive:
         unknown = set(rules) - set(self.args)
         if unknown:
             raise ValueError(f"{self.name}.vjp: rules must be for arguments {self.args}, got one for {sorted(unknown)}")
+        self.joint = joint
         for rule in [joint] if joint else rules.values():
             self.needs[rule] = list(inspect.signature(rule).parameters)[1:]
             self._kept(rule)
         self.gathers.clear()
         if joint is not None:
-            self.joint = joint
             self.keep = eval(f"lambda arrays, y, static: {self._kept(joint)}")
             return joint
         self.rules = [rules.get(name) for name in self.args]
@@ -89,6 +89,8 @@ class Primitive:
 
         It is put together from source, once for each pattern, so that a call looks nothing up.
         """
+        if self.joint is not None:
+            return functools.partial(self._gather_jointly, tracked)
         if self.rules is None:
             raise TypeError(
                 f"{self.name}: it has no derivative rule, but an argument requires a gradient; "
@@ -102,10 +104,10 @@ class Primitive:
         made = self.gathers[tracked] = eval(f"lambda nodes, arrays, y, static: ({''.join(parts)})", names)
         return made
 
-    def gather_jointly(
-        self, nodes: Sequence[Node], arrays: Sequence[Array], y: Any, static: dict, tracked: tuple[bool, ...]
+    def _gather_jointly(
+        self, tracked: tuple[bool, ...], nodes: Sequence[Node], arrays: Sequence[Array], y: Any, static: dict
     ) -> tuple:
-        """The pulls of a call where one rule serves all arguments: (node, number of the argument, what is kept)."""
+        """The same where one rule serves all arguments: (node, number of the argument, what the rule keeps)."""
         kept = self.keep(arrays, y, {**static, "tracked": tracked})
         return tuple([(node, i, kept) for i, node in enumerate(nodes) if tracked[i]])
 
@@ -116,7 +118,7 @@ class Primitive:
     def _source(self, name: str) -> str:
         if name == "y":
             return "y"
-        if name in self.defaults or (name == "tracked" and self.variadic):
+        if name in self.defaults or (name == "tracked" and self.joint):
             return f"static[{name!r}]"
         if name == self.variadic:
             return "tuple(arrays)"
@@ -137,7 +139,7 @@ class Primitive:
         found: list[Any] = []
         for name, value in zip(self.needs[rule], kept, strict=True):
             if name == "y":
-                found.append(lift(value, node))
+                found.append(_lift_outputs(value, node, lift) if isinstance(value, tuple) else lift(value, node))
             elif name in self.args:
                 found.append(_lift(value, node.inputs[self.args.index(name)], lift))
             elif name == self.variadic:
@@ -152,6 +154,10 @@ class Primitive:
 
 def _lift(value: Any, node: Any, lift: Lift) -> Any:
     return lift(value, node) if isinstance(node, Node) else value
+
+
+def _lift_outputs(ys: tuple, whole: Node, lift: Lift) -> tuple:
+    return tuple(lift(y, _picked(whole, i, y)) for i, y in enumerate(ys))
 
 
 # ---- calling: from here on, each line is paid at every operation of every time step ---------------------------------
@@ -249,10 +255,7 @@ def _general(op: Primitive, forward: Callable) -> Callable:
         for i, a in enumerate(args):
             node, arrays[i] = (a.node, arrays[i]) if tracked[i] else _input(a, arrays[i])
             nodes.append(node)
-        if op.joint is not None:
-            pulls = op.gather_jointly(nodes, arrays, y, static, tracked)
-        else:
-            pulls = (op.gathers.get(tracked) or op.gather(tracked))(nodes, arrays, y, static)
+        pulls = (op.gathers.get(tracked) or op.gather(tracked))(nodes, arrays, y, static)
         if type(y) is tuple:
             return _outputs(op, tuple(nodes), pulls, y, static)
         return Tensor(y, Node(op, tuple(nodes), static, pulls, y.shape, y.dtype))
@@ -263,10 +266,11 @@ def _general(op: Primitive, forward: Callable) -> Callable:
 def _outputs(op: Primitive, nodes: tuple, pulls: tuple, ys: tuple, static: dict) -> tuple[Tensor, ...]:
     """Several outputs: one node for the operation, and one that picks each output from it."""
     whole = Node(op, nodes, static, pulls, tuple([y.shape for y in ys]), ys[0].dtype if ys else None)
-    inputs = (whole,)
-    return tuple(
-        [Tensor(y, Node(PICK, inputs, {"index": i}, ((whole, i, ()),), y.shape, y.dtype)) for i, y in enumerate(ys)]
-    )
+    return tuple([Tensor(y, _picked(whole, i, y)) for i, y in enumerate(ys)])
+
+
+def _picked(whole: Node, i: int, y: Array) -> Node:
+    return Node(PICK, (whole,), {"index": i}, ((whole, i, ()),), y.shape, y.dtype)
 
 
 def _input(a: Any, value: Any) -> tuple[Any, Any]:

@@ -218,7 +218,7 @@ class Tensor:
     def astype(self, dtype: Any) -> Tensor:
         """In another dtype; differentiable between floating-point ones."""
         dtype = np.dtype(dtype)
-        return self if dtype == self.dtype else OPS["cast"](self, dtype=dtype)
+        return self if dtype == self.dtype else OPS["cast"](self, dtype)
 
     # ---- operators: one line each; the table is the documentation ---------------------------------------------------
     # fmt: off

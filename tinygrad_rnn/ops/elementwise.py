@@ -76,8 +76,11 @@ def _share(g: Any, a: Any, b: Any) -> Any:
 
 def _sigmoid(x: Array) -> Array:
     """sigmoid(x) = 1 / (1 + exp(-x)), without overflow: each digit is right in the far negative tail too."""
-    if type(x) is not np.ndarray or x.ndim == 0 or x.dtype not in _SIGMOID:  # CuPy does not warn; numbers and integers
-        return 1 / (1 + np.exp(np.minimum(-x, 700) if xp(x) is np else -x))
+    if xp(x) is not np:  # CuPy does not warn
+        return 1 / (1 + np.exp(-x))
+    if type(x) is not np.ndarray or x.ndim == 0 or x.dtype not in _SIGMOID:  # numbers and integers
+        x = np.asarray(x, None if getattr(x, "dtype", None) in _SIGMOID else np.float64)
+        return 1 / (1 + np.exp(np.minimum(-x, _SIGMOID[x.dtype][0])))
     largest, one = _SIGMOID[x.dtype]
     y = np.negative(x)
     np.minimum(y, largest, out=y)
@@ -135,7 +138,7 @@ def _erf(x: Array) -> Array:
         return y.astype(x.dtype) if isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind == "f" else y
     from cupyx.scipy.special import erf  # noqa: PLC0415 (NumPy has none: Python's own, element by element)
 
-    return erf(x)
+    return erf(x).astype(x.dtype)  # of float16 it makes float64
 
 
 _erf_of_numbers = np.frompyfunc(math.erf, 1, 1)
@@ -183,12 +186,18 @@ def masked_fill(x: Any, mask: Any, value: float) -> Any:
 
 
 @primitive
-def cast(x: Array, *, dtype: np.dtype) -> Array:
+def _cast(x: Array, *, dtype: np.dtype) -> Array:
     """x in another dtype."""
     return x.astype(dtype)
 
 
-cast.vjp(x=lambda g, x_dtype: g.astype(x_dtype))
+_cast.vjp(x=lambda g, x_dtype: g.astype(x_dtype))
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """x in another dtype. Gradients flow between floating-point dtypes, and stop where it becomes another one."""
+    dtype = np.dtype(dtype)
+    return _cast(x.detach() if isinstance(x, Tensor) and dtype.kind != "f" else x, dtype=dtype)
 
 
 @primitive

@@ -68,14 +68,16 @@ def _plain(key: Any, x: Array) -> Any:
     if isinstance(key, Tensor):
         return key.array
     if isinstance(key, list):
-        return xp(x).asarray(key)
+        key = np.asarray(key) if key else np.zeros(0, np.int64)
+    if backend.is_array(key):  # a copy: its owner may write into it before backward
+        return backend.move(key.copy(), backend.device_of(x))
     return key
 
 
 @primitive
 def _take_along_axis(x: Array, *, index: Array, axis: int) -> Array:
     """x at `index` along an axis."""
-    return xp(x).take_along_axis(x, index, axis)
+    return x[_grid(index, axis)]
 
 
 @primitive
@@ -101,14 +103,14 @@ def _grid(index: Array, axis: int) -> tuple[Array, ...]:
 
 def take_along_axis(x: Any, index: Any, axis: int) -> Any:
     """x at the integers `index` along `axis`; the other axes of both have the same sizes, or 1 in index."""
-    axis, ids = _axis(x, axis, "take_along_axis"), _ids(index, "take_along_axis", x.shape[axis])
+    axis, ids = _axis(x, axis, "take_along_axis"), _ids(index, "take_along_axis", x.shape[axis], x)
     full = tuple(ids.shape[i] if i == axis else n for i, n in enumerate(x.shape))
     return _take_along_axis(x, index=xp(ids).broadcast_to(ids, full), axis=axis)
 
 
 def scatter_add(x: Any, index: Any, values: Any, axis: int = 0) -> Any:
     """x with `values` added at the integers `index`, of the same shape, along `axis`; places named twice get both."""
-    axis, ids = _axis(x, axis, "scatter_add"), _ids(index, "scatter_add", x.shape[axis])
+    axis, ids = _axis(x, axis, "scatter_add"), _ids(index, "scatter_add", x.shape[axis], x)
     if ids.shape != values.shape:
         raise ValueError(f"scatter_add: index and values must have one shape, got {ids.shape} and {values.shape}")
     return x + _put_along_axis(values, index=ids, axis=axis, shape=tuple(x.shape))
@@ -117,14 +119,12 @@ def scatter_add(x: Any, index: Any, values: Any, axis: int = 0) -> Any:
 def take(x: Any, index: Any, axis: int = 0) -> Any:
     """The slices of x at the integers `index` (of any shape) along `axis`, which must be from 0 to its size - 1."""
     axis = _axis(x, axis, "take")
-    return _getitem(
-        x, key=(*(slice(None),) * axis, _ids(index, "take", x.shape[axis])) if axis else _ids(index, "take", len(x))
-    )
+    return _getitem(x, key=(*(slice(None),) * axis, _ids(index, "take", x.shape[axis], x)))
 
 
 def embedding(ids: Any, weight: Any) -> Any:
     """The rows of a table. ids: (...) integers from 0 to V-1  weight: (V, D)  returns: (..., D)"""
-    return _getitem(weight, key=_ids(ids, "embedding", weight.shape[0]))
+    return _getitem(weight, key=_ids(ids, "embedding", weight.shape[0], weight))
 
 
 def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
@@ -133,9 +133,13 @@ def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
     return Tensor(xp(index).eye(num_classes, dtype=dtype)[index])
 
 
-def _ids(index: Any, who: str, n: int) -> Array:
-    """The indices as an array of integers, checked here: CuPy would wrap an id that is too large, silently."""
-    array = index.array if isinstance(index, Tensor) else index if backend.is_array(index) else np.asarray(index)
+def _ids(index: Any, who: str, n: int, like: Any = None) -> Array:
+    """The indices as an array of integers where `like` is, checked: CuPy would wrap an id too large, silently."""
+    if isinstance(index, Tensor):
+        array = index.array
+    else:  # a copy: the owner may write into it before backward
+        device = backend.default_device() if like is None else backend.device_of(getattr(like, "array", like))
+        array = backend.move(index.copy() if backend.is_array(index) else np.asarray(index), device)
     if array.dtype.kind not in "iu":
         if array.size:
             raise TypeError(f"{who}: the index must be integers, got dtype {array.dtype}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from typing import Any
 
 from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.backward import Gradients
+from tinygrad_rnn.backward import Gradients, sum_to
 from tinygrad_rnn.graph import Node
 from tinygrad_rnn.ops.shape import broadcast_to
 from tinygrad_rnn.primitive import primitive
@@ -46,7 +48,7 @@ _matmul.op.deliver = _deliver
 
 
 def _rows(x: Any) -> Any:
-    return x if len(x.shape) == 2 else x.reshape(-1, x.shape[-1])
+    return x if len(x.shape) == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -75,16 +77,16 @@ def _einsum(*xs: Array, spec: str) -> Array:
 @_einsum.vjp
 def _einsum_rule(g: Any, xs: tuple, xs_shape: tuple, spec: str, tracked: tuple[bool, ...]) -> list:
     terms, out = _terms(spec)
-    sizes = {
-        letter: n for term, shape in zip(terms, xs_shape, strict=True) for letter, n in zip(term, shape, strict=True)
-    }
 
     def pull(i: int) -> Any:
         others = [*terms[:i], *terms[i + 1 :]]
         here = "".join(c for c in terms[i] if c in out or any(c in t for t in others))  # the others were summed alone
         back = _einsum(g, *xs[:i], *xs[i + 1 :], spec=f"{','.join([out, *others])}->{here}")
-        shape = tuple(sizes[c] if c in here else 1 for c in terms[i])
-        return back.reshape(shape) if shape == xs_shape[i] else broadcast_to(back.reshape(shape), xs_shape[i])
+        sizes = iter(back.shape)
+        back = back.reshape(tuple(next(sizes) if c in here else 1 for c in terms[i]))
+        kept = tuple(n if c in here else 1 for c, n in zip(terms[i], xs_shape[i], strict=True))
+        back = sum_to(back, kept)  # an axis of size 1 was repeated along the others'
+        return back if kept == xs_shape[i] else broadcast_to(back, xs_shape[i])
 
     return [pull(i) if wanted else None for i, wanted in enumerate(tracked)]
 

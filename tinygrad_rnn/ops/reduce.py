@@ -90,7 +90,9 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 def _shift(x: Array, axis: tuple[int, ...]) -> Array:
     """The largest element, 0 where that is infinite: what to subtract before exp."""
     lib = xp(x)
-    m = x.max(axis=axis, keepdims=True, initial=-lib.inf)
+    if not x.size:
+        return lib.zeros(_kept(x.shape, axis), x.dtype)
+    m = x.max(axis=axis, keepdims=True)
     return lib.where(lib.isfinite(m), m, lib.zeros_like(m))
 
 
@@ -99,11 +101,13 @@ def _logsumexp(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
     """log Σ exp(x), without overflow."""
     lib, m = xp(x), _shift(x, axis)
     total = lib.exp(x - m).sum(axis=axis, keepdims=True)
-    y = lib.where(total > 0, lib.log(lib.where(total > 0, total, 1)), -lib.inf) + m
-    return (y if keepdims else y.squeeze(axis)).astype(x.dtype)
+    y = lib.log(lib.where(total == 0, lib.ones_like(total), total)) + m
+    y = lib.where(total == 0, y - lib.inf, y)
+    return y if keepdims else y.squeeze(axis)
 
 
-_logsumexp.vjp(x=lambda g, x, y, axis: g.reshape(_kept(x.shape, axis)) * exp(x - y.reshape(_kept(x.shape, axis))))
+# By softmax, not exp(x - y): where all of x is -inf, it gives 0.
+_logsumexp.vjp(x=lambda g, x, axis: g.reshape(_kept(x.shape, axis)) * _softmax(x, axis=axis))
 
 
 def logsumexp(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
@@ -133,7 +137,8 @@ def _log_softmax(x: Array, *, axis: tuple[int, ...]) -> Array:
     """x - log Σ exp(x), without overflow."""
     lib = xp(x)
     d = x - _shift(x, axis)
-    return d - lib.log(lib.exp(d).sum(axis=axis, keepdims=True))
+    total = lib.exp(d).sum(axis=axis, keepdims=True)
+    return d - lib.log(lib.where(total == 0, lib.ones_like(total), total))
 
 
 _log_softmax.vjp(x=lambda g, y, axis: g - exp(y) * g.sum(axis=axis, keepdims=True))
