@@ -1,6 +1,6 @@
 """A cell of one's own: the minimal gated unit, trained, then drawn. Zhou et al. (2016), arXiv:1603.09420.
 
-f = σ(x U_f + h W_f);   h' = (1 - f) ⊙ h + f ⊙ tanh(x U + (f ⊙ h) W)
+f = σ(x Uf + h Wf);   h' = (1 - f) ⊙ h + f ⊙ tanh(x U + (f ⊙ h) W)
 
 `tinygrad-rnn train lm --cell examples.custom_cell:MGU` trains it on text, unchanged.
 """
@@ -20,8 +20,8 @@ from tinygrad_rnn import nn, ops, optim
 class MGU(nn.Cell):
     def __init__(self, input_size, hidden_size):
         self.hidden_size = hidden_size
-        self.U_f = nn.Parameter(nn.init.xavier_uniform((input_size, hidden_size)))
-        self.W_f = nn.Parameter(nn.init.orthogonal((hidden_size, hidden_size)))
+        self.Uf = nn.Parameter(nn.init.xavier_uniform((input_size, hidden_size)))
+        self.Wf = nn.Parameter(nn.init.orthogonal((hidden_size, hidden_size)))
         self.U = nn.Parameter(nn.init.xavier_uniform((input_size, hidden_size)))
         self.W = nn.Parameter(nn.init.orthogonal((hidden_size, hidden_size)))
 
@@ -29,7 +29,7 @@ class MGU(nn.Cell):
         return self.zeros(batch_size, self.hidden_size)
 
     def forward(self, x, h):
-        f = ops.sigmoid(x @ self.U_f + h @ self.W_f)
+        f = ops.sigmoid(x @ self.Uf + h @ self.Wf)
         h = (1 - f) * h + f * ops.tanh(x @ self.U + (f * h) @ self.W)
         return h, h
 

@@ -15,8 +15,9 @@ from safetensors.numpy import load_file, save_file
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import lm
-from tinygrad_rnn.checkpoint import load_checkpoint, replace_atomically, write_atomically
+from tinygrad_rnn.checkpoint import load_checkpoint
 from tinygrad_rnn.cli import main
+from tinygrad_rnn.files import replace_atomically, write_atomically
 from tinygrad_rnn.train import RunFolder, Trainer
 
 SMALL = ["--hidden", "12", "--embed", "8", "--batch", "4", "--steps", "8", "--epochs", "2", "--save-every", "0"]

@@ -1,12 +1,10 @@
-"""Files that are either the old ones or the new ones, whole: atomic writing, and checkpoints in safetensors."""
+"""Checkpoints: arrays by name and the progress of a run, in one safetensors file."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +13,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from tinygrad_rnn.files import write_atomically
+
 FORMAT = "tinygrad_rnn checkpoint, version 1"
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Replace a file in one step: whoever reads it, or kills us, finds the old content or the new."""
-    raw = content.encode() if isinstance(content, str) else content
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-
-    replace_atomically(path, write)
-
-
-def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """The same for a file that `write(temporary path)` makes; the temporary one has the same suffix."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    try:
-        write(Path(name))
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], progress: Mapping[str, Any]) -> None:

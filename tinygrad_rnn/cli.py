@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import backend, lm, nn, random
-from tinygrad_rnn.checkpoint import replace_atomically
 from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.files import replace_atomically
 from tinygrad_rnn.graph import scope
 from tinygrad_rnn.tensor import Tensor, tensor
 from tinygrad_rnn.train import RunFolder, Trainer
@@ -29,14 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         backend.set_default_device(args.device or backend.default_device())
         args.run(args)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
         print(f"tinygrad-rnn: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print("\ntinygrad-rnn: stopped; --resume goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:  # `… | head`: whoever read us has enough
-        sys.stderr.close()
+        sys.stdout = None
     return 0
 
 

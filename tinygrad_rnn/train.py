@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from tinygrad_rnn import backend, nest, optim, random
-from tinygrad_rnn.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix, write_atomically
+from tinygrad_rnn.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix
+from tinygrad_rnn.files import write_atomically
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.tensor import Tensor
 

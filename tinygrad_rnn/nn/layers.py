@@ -29,16 +29,16 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A learned vector for each of V ids.   W: (V, D)  ids: (...) integers  returns: (..., D)
+    """A learned vector for each of V ids.   E: (V, D)  ids: (...) integers  returns: (..., D)
 
     IndexError for an id that is not from 0 to V-1.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int):
-        self.W = Parameter(init.normal((num_embeddings, embedding_dim)))
+        self.E = Parameter(init.normal((num_embeddings, embedding_dim)))
 
     def forward(self, ids: Any) -> Tensor:
-        return ops.embedding(ids, self.W)
+        return ops.embedding(ids, self.E)
 
 
 class LayerNorm(Module):

@@ -1,0 +1,71 @@
+"""Every example runs, and a cell of one's own trains from the command line."""
+
+import importlib.util
+
+from pathlib import Path
+
+import pytest
+
+from tinygrad_rnn.cli import main
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_says_what_it_shows(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 80
+    assert lines[0].startswith('"""')
+
+
+def test_the_custom_cell_learns_to_add_and_is_drawn(tmp_path, capsys):
+    loss = load(ROOT / "examples/custom_cell.py").main(steps=300, out=tmp_path / "mgu.svg")
+    assert loss < 0.05  # always saying 1 gives 1/6
+    svg = (tmp_path / "mgu.svg").read_text()
+    assert "t = 4" in svg
+    assert "mean squared error" in capsys.readouterr().out
+
+
+def test_the_custom_cell_is_under_twenty_lines():
+    lines = (ROOT / "examples/custom_cell.py").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("class MGU"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("class Adder"))
+    assert len([line for line in lines[start:end] if line.strip()]) < 20
+
+
+def test_the_custom_cell_trains_on_text_unchanged(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "text").write_text("to be, or not to be.\n" * 60)
+    options = ["--hidden", "24", "--embed", "8", "--batch", "4", "--steps", "16", "--epochs", "3", "--lr", "0.02"]
+    run = ["train", "lm", "--cell", "examples.custom_cell:MGU", "--text", str(tmp_path / "text")]
+    assert main([*run, "--out", str(tmp_path / "run"), *options]) == 0
+    assert main(["sample", str(tmp_path / "run"), "--prompt", "to be", "--length", "20"]) == 0
+    row = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[-1].split(",")
+    assert float(row[4]) < 1.0  # nats per character, held out
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "examples.custom_cell:MGU"])
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf", ".dot"])
+def test_every_cell_is_drawn_in_every_format(tmp_path, monkeypatch, cell, suffix):
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / f"picture{suffix}"
+    assert main(["draw", "--cell", cell, "--steps", "3", "--layers", "2", "--out", str(path)]) == 0
+    start = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF", ".dot": b"digraph"}[suffix]
+    assert path.read_bytes().startswith(start)
+
+
+def test_a_picture_of_no_known_format_is_refused(tmp_path, capsys):
+    assert main(["draw", "--out", str(tmp_path / "picture.bmp")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["draw", "--out", str(tmp_path / "nowhere" / "picture.svg")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["draw", "--steps", "0", "--out", str(tmp_path / "picture.svg")]) == 2
+    assert "--steps: must be at least 1" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""Graphviz' language: quoting, and a writer for nodes, edges and clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from viz.style import COLOURS, EDGE, EDGES, GRAPH, NODE, SHAPES
+
+Point = tuple[float, float]
+
+
+def quote(value: object) -> str:
+    r"""A string of DOT. Every string is quoted, so no label can become HTML or end the attribute.
+
+    >>> print(quote('<s> says "\\N"'))
+    "<s> says \"\\N\""
+    """
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n").replace("\0", "")
+    # Graphviz reads HTML entities in ordinary strings too: a label `&lt;` must stay these four characters.
+    return f'"{text.replace("&", "&amp;")}"'
+
+
+def attributes(values: Mapping[str, object]) -> str:
+    """[a="1", b="2"]"""
+    return "[" + ", ".join(f"{name}={quote(value)}" for name, value in values.items()) + "]"
+
+
+def node(key: str, label: str, kind: str, shape: str, **more: object) -> str:
+    """The statement of a node: its kind gives the colours."""
+    values: dict[str, object] = {"label": label}
+    if kind in COLOURS:
+        values["fillcolor"], values["color"] = COLOURS[kind]
+    return f"{quote(key)} {attributes({**values, **SHAPES[shape], **more})};"
+
+
+def edge(tail: str, head: str, kind: str, **more: object) -> str:
+    """The statement of an edge."""
+    values = {**EDGES[kind], **more}
+    return f"{quote(tail)} -> {quote(head)}" + (f" {attributes(values)};" if values else ";")
+
+
+def cluster(key: str, statements: Iterable[str], **values: object) -> list[str]:
+    """Statements drawn in one frame."""
+    frame = [f"{name}={quote(value)};" for name, value in values.items()]
+    return [f"subgraph {quote('cluster_' + key)} {{", *("  " + s for s in (*frame, *statements)), "}"]
+
+
+def digraph(statements: Iterable[str], **values: object) -> str:
+    """The whole text."""
+    head = [f"graph {attributes({**GRAPH, **values})};", f"node {attributes(NODE)};", f"edge {attributes(EDGE)};"]
+    return "\n".join(["digraph unrolled {", *("  " + s for s in (*head, *statements)), "}", ""])
+
+
+def spline(points: Iterable[Point], tip: Point | None = None) -> str:
+    """The pos of an edge: a start, then three points for each cubic piece; the arrow's tip stands in front."""
+    text = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
+    return text if tip is None else f"e,{tip[0]:.2f},{tip[1]:.2f} {text}"

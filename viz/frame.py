@@ -1,0 +1,245 @@
+"""One block laid out by dot: the template that is stamped for every time step of its kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from viz import render
+from viz.dot import Point, edge, node
+from viz.model import Block, Item
+from viz.style import SUBSCRIPTS
+
+MARGIN = 11.0  # between a frame and what is in it, in points
+TITLE = 22.0  # the strip for "t = 1"
+
+Curve = tuple[list[Point], Point | None]  # the points of a spline, and the tip of its arrow
+
+
+@dataclass(eq=False)
+class Box:
+    """Where a node is: its centre and its size, in points."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def moved(self, dx: float, dy: float) -> Box:
+        """The same elsewhere."""
+        return Box(self.x + dx, self.y + dy, self.width, self.height)
+
+
+@dataclass
+class Needs:
+    """What a block's template must leave room for, by the number of the item.
+
+    entries, exits  what is read from the left, and from the right
+    up, down        what is linked to blocks above and below
+    taps            how many rails of parameters an item reads
+    """
+
+    entries: set[int] = field(default_factory=set)
+    exits: set[int] = field(default_factory=set)
+    up: set[int] = field(default_factory=set)
+    down: set[int] = field(default_factory=set)
+    taps: Counter[int] = field(default_factory=Counter)
+
+    def add(self, other: Needs) -> None:
+        """What both need."""
+        for mine, theirs in ((self.entries, other.entries), (self.exits, other.exits), (self.up, other.up)):
+            mine |= theirs
+        self.down |= other.down
+        self.taps |= other.taps
+
+
+@dataclass(eq=False)
+class Frame:
+    """A block laid out. Its lower left corner is (0, 0)."""
+
+    boxes: list[Box]
+    curves: dict[tuple[int, int], Curve]
+    up: dict[int, Curve]
+    down: dict[int, Curve]
+    width: float
+    height: float
+    title: Point | None
+    tracks: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
+
+    def clear(self, i: int, side: int) -> bool:
+        """Can a level line leave an item to the right (side 1) or to the left (-1) without touching another?"""
+        me = self.boxes[i]
+        return not any(
+            (b.x - me.x) * side > 0 and abs(b.y - me.y) < b.height / 2 + 3 for k, b in enumerate(self.boxes) if k != i
+        )
+
+    def track(self, i: int, name: tuple[str, int]) -> float:
+        """The height of a level line just below the row of an item; each name has its own."""
+        row = round(self.boxes[i].y)
+        names = self.tracks.setdefault(row, [])
+        if name not in names:
+            names.append(name)
+        bottom = min(b.y - b.height / 2 for b in self.boxes if abs(b.y - row) <= 1)
+        return bottom - 9 - 5 * names.index(name)
+
+
+def lay_out(block: Block, labels: list[str], title: str, needs: Needs) -> Frame:
+    """Lay out a block. labels, title: the widest of all blocks that this template is for.
+
+    In two passes: the first tells which items stand in one row, the second puts what is read from the left leftmost
+    in its row and what is read on the right rightmost, so that lines between steps meet nothing on their way.
+    """
+    first = _frame(_statements(block, labels, needs, []), block, 0.25)
+    order = list(_sides(first, needs))
+    frame = _frame(_statements(block, labels, needs, order), block, 0.25) if order else first
+    most = _busiest(frame, needs)
+    if most > 2:
+        frame = _frame(_statements(block, labels, needs, order), block, 0.25 + 0.07 * (most - 2))
+    return _framed(frame, title, needs)
+
+
+def _busiest(frame: Frame, needs: Needs) -> int:
+    """The most level lines that run below one row."""
+    rows: Counter[int] = Counter()
+    for i, n in needs.taps.items():
+        rows[round(frame.boxes[i].y)] += n
+    for items, side in ((needs.entries, -1), (needs.exits, 1)):
+        rows.update(round(frame.boxes[i].y) for i in items if not frame.clear(i, side))
+    return max(rows.values(), default=0)
+
+
+def _framed(frame: Frame, title: str, needs: Needs) -> Frame:
+    """Set a margin around it, and the title at its foot."""
+    boxes = frame.boxes
+    points = [p for curves in (frame.curves, frame.up, frame.down) for points, _ in curves.values() for p in points]
+    left = min([b.x - b.width / 2 for b in boxes] + [x for x, _ in points])
+    right = max([b.x + b.width / 2 for b in boxes] + [x for x, _ in points])
+    bottom = min(b.y - b.height / 2 for b in boxes)
+    lowest = [n for i, n in needs.taps.items() if boxes[i].y - boxes[i].height / 2 < bottom + 5]
+    bottom -= 5.0 * max(lowest, default=0)  # room for the rails
+    top = max(b.y + b.height / 2 for b in boxes)
+    needed = 7.0 * len(title)  # no font is wider at this size
+    side = MARGIN + max(0.0, needed - (right - left)) / 2
+    frame = _moved(frame, side - left, MARGIN + (TITLE if title else 0) - bottom)
+    frame.width, frame.height = right - left + 2 * side, top - bottom + 2 * MARGIN + (TITLE if title else 0)
+    frame.title = (frame.width / 2, TITLE - 3) if title else None
+    _trim(frame)
+    return frame
+
+
+def _moved(frame: Frame, dx: float, dy: float) -> Frame:
+    curves = {k: moved(curve, dx, dy) for k, curve in frame.curves.items()}
+    up = {k: moved(curve, dx, dy) for k, curve in frame.up.items()}
+    down = {k: moved(curve, dx, dy) for k, curve in frame.down.items()}
+    return Frame([b.moved(dx, dy) for b in frame.boxes], curves, up, down, 0, 0, None)
+
+
+def moved(curve: Curve, dx: float, dy: float) -> Curve:
+    """The same curve elsewhere."""
+    points, tip = curve
+    return [(x + dx, y + dy) for x, y in points], tip and (tip[0] + dx, tip[1] + dy)
+
+
+def _trim(frame: Frame) -> None:
+    """Lines that leave straight up end at the frame; if others were led round something, the frame goes up to them."""
+    ends = {i: points for i, (points, _) in frame.up.items()}
+    if not all(abs(x - points[0][0]) < 1 for points in ends.values() for x, _ in points):
+        frame.height = max(frame.height, *(points[-1][1] for points in ends.values()))
+    for i, points in ends.items():
+        if all(abs(x - points[0][0]) < 1 for x, _ in points):
+            (x, y), top = points[0], frame.height
+            frame.up[i] = [(x, y), (x, y + (top - y) / 3), (x, y + (top - y) * 2 / 3), (x, top)], None
+    for i, (points, tip) in frame.down.items():
+        (_, foot), (x, y) = points[0], points[-1]
+        if foot < 0 and all(abs(x - a) < 1 for a, _ in points):
+            frame.down[i] = [(x, 0), (x, y / 3), (x, y * 2 / 3), (x, y)], tip
+
+
+def _statements(block: Block, labels: list[str], needs: Needs, order: list[str]) -> list[str]:
+    number = {item: i for i, item in enumerate(block.items)}
+    made = [
+        node(str(i), labels[i], item.kind, item.shape, **_size(item, labels[i])) for i, item in enumerate(block.items)
+    ]
+    for tail, head, kind in block.edges:
+        made.append(edge(str(number[tail]), str(number[head]), kind, weight=_weight(kind, tail.kind)))
+    for row in block.level:
+        made.append("{ rank=same; " + " ".join(f'"{number[item]}";' for item in row) + " }")
+    made += _ports("^", sorted(needs.up), "max") + _ports("_", sorted(needs.down), "min")
+    return [*made, *order]
+
+
+def _size(item: Item, label: str) -> dict[str, object]:
+    """Circles close to their text: Graphviz' own are drawn round a box round it."""
+    if item.shape != "circle":
+        return {}
+    text = sum(4.6 if c in SUBSCRIPTS else 11.0 if ord(c) > 0x2E80 else 6.8 for c in label)
+    size = f"{max(24.0, text + 10) / 72:.4f}"
+    return {"width": size, "height": size, "fixedsize": "true"}
+
+
+def _weight(kind: str, tail: str) -> int:
+    """How much dot should strive to keep an edge short and straight: the spine of a step counts most."""
+    return 20 if kind == "cell" else 4 if tail in ("input", "hidden") else 1
+
+
+def _ports(mark: str, items: list[int], rank: str) -> list[str]:
+    """Invisible ends at the frame for the lines to other blocks, so that dot leads these round the nodes."""
+    if not items:
+        return []
+    made = [node(f"{mark}{i}", "", "", "port") for i in items]
+    ends = [(f"{i}", f"{mark}{i}") if mark == "^" else (f"{mark}{i}", f"{i}") for i in items]
+    made += [edge(a, b, "flow", weight=3, **({"arrowhead": "none"} if mark == "^" else {})) for a, b in ends]
+    return [*made, f"{{ rank={rank}; " + " ".join(f'"{mark}{i}";' for i in items) + " }"]
+
+
+def _sides(frame: Frame, needs: Needs) -> Iterable[str]:
+    """Invisible edges within rows."""
+    rows: dict[int, list[int]] = {}
+    for i, box in enumerate(frame.boxes):
+        rows.setdefault(round(box.y), []).append(i)
+    entries = needs.entries - needs.exits
+    for row in rows.values():
+        pairs = [(i, k) for i in row for k in row if i != k and i in entries and k not in entries]
+        pairs += [(i, k) for i in row for k in row if i != k and k in needs.exits and i not in needs.exits]
+        for i, k in dict.fromkeys(p for p in pairs if (p[1], p[0]) not in pairs and p not in frame.curves):
+            yield f'{{ rank=same; "{i}" -> "{k}" [style="invis"]; }}'
+
+
+def _frame(statements: list[str], block: Block, ranksep: float) -> Frame:
+    """Run dot and read what it says."""
+    found = render.layout(statements, rankdir="BT", newrank="true", ranksep=ranksep, nodesep=0.16)
+    nodes = {o["name"]: o for o in found["objects"]}
+    names = {o["_gvid"]: o["name"] for o in found["objects"]}
+    result = Frame([_box(nodes[str(i)]) for i in range(len(block.items))], {}, {}, {}, 0, 0, None)
+    for e in found.get("edges", ()):
+        if e.get("style") != "invis":
+            _keep(result, names[e["tail"]], names[e["head"]], _curve(e["pos"]))
+    return result
+
+
+def _keep(frame: Frame, tail: str, head: str, curve: Curve) -> None:
+    if head.startswith("^"):
+        frame.up[int(tail)] = curve
+    elif tail.startswith("_"):
+        frame.down[int(head)] = curve
+    else:
+        frame.curves[int(tail), int(head)] = curve
+
+
+def _box(found: dict[str, Any]) -> Box:
+    x, y = map(float, found["pos"].split(","))
+    return Box(x, y, float(found["width"]) * 72, float(found["height"]) * 72)
+
+
+def _curve(pos: str) -> Curve:
+    """Read the pos of an edge."""
+    points, tip = [], None
+    for word in pos.split():
+        x, y = map(float, word.removeprefix("e,").split(","))
+        if word.startswith("e,"):
+            tip = (x, y)
+        else:
+            points.append((x, y))
+    return points, tip

@@ -1,0 +1,325 @@
+"""Everything in its place: blocks are stamped side by side, and the lines between them are routed.
+
+dot sees one block at a time, so the work is linear in the number of steps; a shared parameter as one node with an
+edge to every step would take it minutes at fifty steps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+
+from viz.dot import Point
+from viz.frame import Box, Curve, Frame, Needs, lay_out, moved
+from viz.model import Block, Item, Link, Picture
+from viz.route import Tracks, line
+
+GAP = 28.0  # between time steps
+LANE = 7.0  # between lines side by side
+
+
+@dataclass(eq=False)
+class Edge:
+    """An edge with its way."""
+
+    tail: Item
+    head: Item
+    kind: str
+    curve: Curve
+    arrow: bool = True
+
+
+@dataclass(eq=False)
+class Layout:
+    """The drawing: where everything is. frames: block, left, bottom, width, height, centre of its title"""
+
+    boxes: dict[Item, Box] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+    frames: list[tuple[Block, float, float, float, float, Point | None]] = field(default_factory=list)
+
+
+class Composer:
+    """Lays out a picture."""
+
+    def __init__(self, picture: Picture):
+        self.picture, self.result = picture, Layout()
+        self.slots = ([picture.start] if picture.start.items else []) + picture.slots
+        self.slot = {item: k for k, block in enumerate(self.slots) for item in block.items}
+        self.number = {item: i for block in picture.blocks() for i, item in enumerate(block.items)}
+        self.block = {item: block for block in picture.blocks() for item in block.items}
+
+    def compose(self) -> Layout:
+        """The drawing, parameters excepted."""
+        self._frames()
+        self._loose()
+        self.sideways = [k for k in self.picture.links if k.tail in self.slot and k.head in self.slot]
+        self._tracks()
+        self._columns()
+        self._outside()
+        self._inner_edges()
+        for link in self.sideways:
+            self._sideways(link)
+        self._upright()
+        return self.result
+
+    # ---- templates ------------------------------------------------------------------------------------------------
+
+    def _needs(self) -> dict[Block, Needs]:
+        needs: dict[Block, Needs] = defaultdict(Needs)
+        picture = self.picture
+        for link in picture.links:
+            tail, head, a, b = (
+                self.block[link.tail],
+                self.block[link.head],
+                self.number[link.tail],
+                self.number[link.head],
+            )
+            if head is picture.above:
+                needs[tail].up.add(a)
+                needs[head].down.add(b)
+            elif tail is picture.below:
+                needs[tail].up.add(a)
+            else:
+                needs[tail].exits.add(a)
+                needs[head].entries.add(b)
+        for rail in picture.rails:
+            for reader in rail.readers:
+                needs[self.block[reader]].taps[self.number[reader]] += 1
+        for each in needs.values():
+            each.taps = Counter(each.taps)
+        return needs
+
+    def _frames(self) -> None:
+        """One template for all blocks with the same signature."""
+        needs, alike = self._needs(), defaultdict(list)
+        for block in self.picture.blocks():
+            if block.items and not block.is_gap and block is not self.picture.start:
+                alike[block.signature()].append(block)
+        self.frame: dict[Block, Frame] = {}
+        for blocks in alike.values():
+            together = Needs()
+            for block in blocks:
+                together.add(needs[block])
+            labels = [max(same, key=len) for same in zip(*[[i.label for i in b.items] for b in blocks], strict=True)]
+            title = max((b.title for b in blocks), key=len)
+            frame = lay_out(blocks[0], labels, title, together)
+            self.frame.update(dict.fromkeys(blocks, frame))
+
+    def _loose(self) -> None:
+        """The sizes of what stands in no template: initial states, dots, parameters."""
+        loose = [b for b in self.slots if b.is_gap or b is self.picture.start]
+        items = [i for b in loose for i in b.items] + [r.item for r in self.picture.rails]
+        titles = {b: Item(b.key, b.title, "", "text") for b in loose if b.title}
+        every = [*items, *titles.values()]
+        sizes: dict[tuple[str, str], Box] = {}
+        unlike = list({(i.label, i.shape): i for i in every}.values())
+        if unlike:
+            frame = lay_out(Block("loose", "", unlike), [i.label for i in unlike], "", Needs())
+            sizes = {(i.label, i.shape): box for i, box in zip(unlike, frame.boxes, strict=True)}
+        self.size = {i: sizes[i.label, i.shape] for i in every}
+        for block in loose:
+            for item in block.items:
+                if item.shape == "text":  # dots are set in larger type than they were measured in
+                    self.size[item] = replace(self.size[item], width=self.size[item].width * 14 / 11 + 8)
+            boxes = [self.size[i] for i in block.items] + ([self.size[titles[block]]] if block in titles else [])
+            width = max(b.width for b in boxes)
+            heights = self._heights(block)
+            frame = Frame([replace(self.size[i], x=width / 2, y=y) for i, y in zip(block.items, heights, strict=True)],
+                          {}, {}, {}, width, 0, None)  # fmt: skip
+            self.frame[block] = frame
+
+    def _heights(self, block: Block) -> list[float]:
+        """Initial states and dots stand level with what reads them."""
+        found: dict[Item, float] = {}
+        for link in self.picture.links:
+            if self.block[link.tail] is block and link.head in self.slot:
+                y = self._box(link.head).y
+                found[link.tail] = min(found.get(link.tail, y), y)
+        placed: list[float] = []
+        for item in sorted(block.items, key=lambda i: found.get(i, 0)):
+            y = found.get(item, 0.0)
+            found[item] = max(y, placed[-1] + 32) if placed else y
+            placed.append(found[item])
+        return [found[i] for i in block.items]
+
+    def _box(self, item: Item) -> Box:
+        """An item's box in its block's frame."""
+        return self.frame[self.block[item]].boxes[self.number[item]]
+
+    # ---- columns --------------------------------------------------------------------------------------------------
+
+    def _leave(self, item: Item) -> float:
+        """The height at which a line comes out of an item's block on the right."""
+        frame, i = self.frame[self.block[item]], self.number[item]
+        return frame.boxes[i].y if frame.clear(i, 1) else frame.track(i, ("out", i))
+
+    def _enter(self, item: Item) -> float:
+        frame, i = self.frame[self.block[item]], self.number[item]
+        return frame.boxes[i].y if frame.clear(i, -1) else frame.track(i, ("in", i))
+
+    def _is_near(self, link: Link) -> bool:
+        return self.slot[link.head] == self.slot[link.tail] + 1
+
+    def _tracks(self) -> None:
+        """Who bends in which gap, and how wide the gaps must be. Gap k is to the left of slot k."""
+        self._reserve()
+        gaps: dict[int, Tracks] = defaultdict(Tracks)
+        self.lanes: dict[Hashable, int] = {}
+        for link in self.sideways:
+            out, into = self._leave(link.tail), self._enter(link.head)
+            if self._is_near(link):
+                gaps[self.slot[link.head]].add(link.tail, out, into)
+                continue
+            lane = self.lane(self._lane(link))
+            gaps[self.slot[link.tail] + 1].add(link.tail, out, lane)
+            gaps[self.slot[link.head]].add((link.head, "far"), into, lane)
+        self.gaps = {k: tracks.numbers() for k, tracks in gaps.items()}
+        most = max((max(n.values(), default=0) for n in self.gaps.values()), default=0)
+        self.gap = GAP + LANE * most
+
+    def lane(self, name: Hashable) -> float:
+        """The height of a line under the steps."""
+        return -12 - LANE * self.lanes.setdefault(name, len(self.lanes))
+
+    def _lane(self, link: Link) -> Item:
+        """Far links share a lane where they come from one item, or go to one between two loops."""
+        return link.head if not self.block[link.head].title else link.tail
+
+    def _reserve(self) -> None:
+        """Rails take the tracks next to their row."""
+        for k, rail in enumerate(self.picture.rails):
+            for reader in rail.readers:
+                self.frame[self.block[reader]].track(self.number[reader], ("rail", k))
+
+    def _columns(self) -> None:
+        x = 0.0
+        self.left: dict[int, float] = {}
+        for k, block in enumerate(self.slots):
+            frame = self.frame[block]
+            self.left[k] = x
+            self._stamp(block, x, 0)
+            x += frame.width + self.gap
+        self.left[len(self.slots)] = x
+        first = 1 if self.picture.start.items and len(self.slots) > 1 else 0
+        self.span = (self.left[first] if self.slots else 0.0, x - self.gap if self.slots else 0.0)
+        self.top = max((self.frame[b].height for b in self.slots), default=0.0)
+
+    def _stamp(self, block: Block, x: float, y: float) -> None:
+        frame = self.frame[block]
+        for item, box in zip(block.items, frame.boxes, strict=True):
+            self.result.boxes[item] = box.moved(x, y)
+        if block.is_gap:
+            self.result.frames.append((block, x, y, frame.width, 0, (x + frame.width / 2, 20)))
+        elif block in self.picture.slots:
+            title = frame.title and (frame.title[0] + x, frame.title[1] + y)
+            self.result.frames.append((block, x, y, frame.width, frame.height, title))
+
+    def _inner_edges(self) -> None:
+        for block in self.picture.blocks():
+            frame = self.frame.get(block)
+            if not block.edges or frame is None:
+                continue
+            at, box = self.result.boxes[block.items[0]], frame.boxes[0]
+            dx, dy = at.x - box.x, at.y - box.y
+            for tail, head, kind in block.edges:
+                curve = frame.curves[self.number[tail], self.number[head]]
+                self.result.edges.append(Edge(tail, head, kind, moved(curve, dx, dy)))
+
+    # ---- from column to column ------------------------------------------------------------------------------------
+
+    def _bend(self, k: int, name: Hashable) -> float:
+        """Where in gap k a line runs upright."""
+        return self.left[k] - self.gap + GAP / 2 + LANE * self.gaps[k].get(name, 0)
+
+    def _sideways(self, link: Link) -> None:
+        tail, head = link.tail, link.head
+        corners = self._way_out(tail)
+        x = self._bend(self.slot[tail] + 1, tail)
+        corners.append((x, corners[-1][1]))
+        if not self._is_near(link):
+            lane = self.lane(self._lane(link))
+            corners += [(x, lane)]
+            x = self._bend(self.slot[head], (head, "far"))
+            corners += [(x, lane)]
+        ends = self._way_in(head)
+        corners += [(x, ends[0][1]), *ends]
+        arrow = not head.kind.endswith("dots")
+        self.result.edges.append(Edge(tail, head, link.kind, line(corners, link.kind, arrow=arrow), arrow))
+
+    def _way_out(self, item: Item) -> list[Point]:
+        box, y = self.result.boxes[item], self._leave(item)
+        if abs(y - box.y) < 0.5:
+            return [(box.x + box.width / 2, box.y)]
+        x = box.x + min(6, box.width / 4)
+        return [(x, box.y - box.height / 2), (x, y)]
+
+    def _way_in(self, item: Item) -> list[Point]:
+        box, y = self.result.boxes[item], self._enter(item)
+        if abs(y - box.y) < 0.5:
+            return [(box.x - box.width / 2, box.y)]
+        x = box.x + box.width / 4 if box.width > 20 else box.x - 3
+        return [(x, y), (x, box.y - box.height / 2)]
+
+    # ---- above and below ------------------------------------------------------------------------------------------
+
+    def _outside(self) -> None:
+        """The blocks above and below stand in the middle; between them and the columns each target has its bus."""
+        picture = self.picture
+        targets = dict.fromkeys(k.head for k in picture.links if self.block[k.head] is picture.above)
+        self.bus = {item: self.top + 13 + LANE * k for k, item in enumerate(targets)}
+        if picture.above.items:
+            frame = self.frame[picture.above]
+            y = self.top + 18 + LANE * max(len(targets) - 1, 0) if self.slots else 0.0
+            self._stamp(
+                picture.above, self._middle([k.tail for k in picture.links if k.head in self.bus]) - frame.width / 2, y
+            )
+        sources = dict.fromkeys(k.tail for k in picture.links if self.block[k.tail] is picture.below)
+        floor = -14 - LANE * len(self.lanes)
+        self.bus |= {item: floor - LANE * k for k, item in enumerate(sources)}
+        if picture.below.items:
+            frame = self.frame[picture.below]
+            middle = self._middle([k.head for k in picture.links if k.tail in self.bus])
+            self._stamp(picture.below, middle - frame.width / 2, floor - LANE * len(sources) - frame.height - 8)
+
+    def _middle(self, items: list[Item]) -> float:
+        """Half way between the outermost items that stand in columns."""
+        xs = [self.result.boxes[item].x for item in items if item in self.slot]
+        return (min(xs) + max(xs)) / 2 if xs else sum(self.span) / 2
+
+    def _upright(self) -> None:
+        for link in self.picture.links:
+            if link.tail in self.slot and self.block[link.head] is self.picture.above:
+                self._up(link)
+            elif self.block[link.tail] is self.picture.below and link.head in self.slot:
+                self._from_below(link)
+            elif link not in self.sideways:
+                self._straight(link)
+
+    def _port(self, item: Item, curves: dict[int, Curve]) -> Curve:
+        """The way between an item and the edge of its block, as dot led it."""
+        frame, i = self.frame[self.block[item]], self.number[item]
+        at, box = self.result.boxes[item], frame.boxes[i]
+        return moved(curves[i], at.x - box.x, at.y - box.y)
+
+    def _up(self, link: Link) -> None:
+        start, _ = self._port(link.tail, self.frame[self.block[link.tail]].up)
+        end, tip = self._port(link.head, self.frame[self.block[link.head]].down)
+        (x, y), (goal, height), bus = start[-1], end[0], self.bus[link.head]
+        corners = [(x, y), (x, bus), (goal, bus), (goal, height)] if abs(x - goal) > 2 else [(x, y), (goal, height)]
+        middle, _ = line(corners, link.kind, arrow=False)
+        points = [*start, *middle[1:], *end[1:]] if abs(x - start[-1][0]) < 0.01 else middle
+        self.result.edges.append(Edge(link.tail, link.head, link.kind, (points, tip)))
+
+    def _from_below(self, link: Link) -> None:
+        start, _ = self._port(link.tail, self.frame[self.picture.below].up)
+        (x, y), bus, box = start[-1], self.bus[link.tail], self.result.boxes[link.head]
+        goal = (box.x, box.y - box.height / 2)
+        middle, tip = line([(x, y), (x, bus), (goal[0], bus), goal], link.kind)
+        self.result.edges.append(Edge(link.tail, link.head, link.kind, ([*start, *middle[1:]], tip)))
+
+    def _straight(self, link: Link) -> None:
+        """What fits no rule is still drawn."""
+        a, b = self.result.boxes[link.tail], self.result.boxes[link.head]
+        ends = [(a.x, a.y + a.height / 2), (b.x, b.y - b.height / 2)]
+        self.result.edges.append(Edge(link.tail, link.head, link.kind, line(ends, link.kind)))

@@ -1,0 +1,71 @@
+"""The look of the drawings: colours tell kinds apart, and they read on white paper and on a dark page.
+
+Six-digit colours only: older Graphviz draws the short form black. One font name only: builds without Pango do not
+understand a list of them.
+"""
+
+from __future__ import annotations
+
+FONT = "Helvetica"
+INK = "#1f2937"  # text on a fill
+LINE = "#6b7280"  # text and lines on the page
+BORDER = "#cbd2db"  # of a time step
+PAPER = "#f8fafc"  # inside a time step
+
+# kind: fill, line
+COLOURS: dict[str, tuple[str, str]] = {
+    "input": ("#d6e8fa", "#2f6fab"),
+    "hidden": ("#d8efd6", "#3a8a3f"),
+    "cell": ("#e8def5", "#7a4fb0"),
+    "op": ("#f3f4f6", "#6b7280"),
+    "gate": ("#fff3d6", "#a8740c"),
+    "parameter": ("#fbe6b8", "#a8740c"),
+    "loss": ("#fad7d3", "#c0392b"),
+    "output": ("#e3e7ec", "#475569"),
+    "initial": ("#ffffff", "#9ca3af"),
+}
+
+GRAPH = {"fontname": FONT, "fontsize": 12, "fontcolor": LINE, "pad": 0.2}
+NODE = {
+    "fontname": FONT,
+    "fontsize": 11,
+    "fontcolor": INK,
+    "shape": "box",
+    "style": "rounded,filled",
+    "penwidth": 1.1,
+    "width": 0.3,
+    "height": 0.3,
+    "margin": "0.07,0.04",
+}
+EDGE = {"fontname": FONT, "fontsize": 9, "fontcolor": LINE, "color": LINE, "arrowsize": 0.6, "penwidth": 1.0}
+
+# What a node's shape adds to NODE.
+SHAPES: dict[str, dict[str, object]] = {
+    "box": {},
+    "sign": {"shape": "circle", "width": 0.25, "height": 0.25, "fixedsize": "true", "margin": 0},
+    "circle": {"shape": "circle", "margin": 0.02},
+    "text": {"shape": "plaintext", "style": "", "fontcolor": LINE, "margin": 0},
+    "port": {"shape": "point", "style": "invis", "width": 0.02, "height": 0.02, "label": ""},
+}
+
+# What an edge's kind adds to EDGE.
+EDGES: dict[str, dict[str, object]] = {
+    "flow": {},
+    "hidden": {"color": COLOURS["hidden"][1]},
+    "cell": {"color": COLOURS["cell"][1], "penwidth": 1.8},
+    "hidden over time": {"color": COLOURS["hidden"][1], "penwidth": 1.8},
+    "cell over time": {"color": COLOURS["cell"][1], "penwidth": 1.8},
+    "parameter": {"color": COLOURS["parameter"][1], "style": "dashed", "penwidth": 0.8, "arrowsize": 0.45},
+    "loss": {"color": COLOURS["loss"][1]},
+}
+
+SIGNS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "matmul": "@"}
+NAMES = {"sigmoid": "σ", "neg": "−( )", "sqrt": "√", "abs": "| |", "sum": "Σ"}
+
+PRIME = "\N{PRIME}"
+SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
+
+
+def subscript(name: str, number: int) -> str:
+    """x and 12 become x₁₂. Signs of Unicode: HTML's <SUB> is drawn on the line by several renderers."""
+    return name + "".join(SUBSCRIPTS[int(digit)] for digit in str(number))

@@ -1,0 +1,157 @@
+"""Time: which operations make up a step, which values go from step to step, and what each is to its step.
+
+Steps are compared by position: the k-th operation of one step is the k-th of every step with the same operations. So
+the last step knows its state although nothing reads it, and the first one knows that it reads an initial state.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from tinygrad_rnn.graph import Leaf, Node
+from viz.contract import Flow
+
+Spot = tuple[int, int]  # a kind of step, and the position of an operation in it
+
+POINTWISE = {"add", "sub", "mul", "div", "where", "neg", "tanh", "sigmoid", "relu", "maximum", "minimum", "clip"}
+
+
+@dataclass(eq=False)
+class Column:
+    """One time step, or (t is None) what is computed between two loops. ops: oldest first."""
+
+    t: int | None
+    run: int
+    ops: list[Node] = field(default_factory=list)
+    leaves: list[Node] = field(default_factory=list)
+
+
+class Unrolled:
+    """The steps of a graph.
+
+    columns  in the order of computing
+    above    what is computed from the steps and read by none
+    below    what the steps read, computed before them
+    column   the number of the column of each node in one
+    spot     where in its step an operation stands
+    states   for the spots whose value a later column reads: "hidden" or "cell"
+    shown    the spots that are read outside of the columns
+    carried  (spot, number of the argument): the spot of the state that is read there
+    """
+
+    def __init__(self, flow: Flow):
+        self.flow = flow
+        self._collect()
+        self._compare()
+
+    # ---- columns --------------------------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        flow = self.flow
+        group = _merged(flow)
+        found: dict[tuple[int, int], Column] = {}
+        for node in flow.nodes:
+            place = flow.place.get(node)
+            if place is None:
+                continue
+            key = group[place[0]], place[1]
+            column = found.setdefault(key, Column(place[1], key[0]))
+            (column.leaves if node.op is None or node in flow.slices else column.ops).append(node)
+        columns = sorted(found.values(), key=lambda c: (c.run, min(n.index for n in (c.ops or c.leaves))))
+        self._place_outsiders(columns)
+
+    def _place_outsiders(self, columns: list[Column]) -> None:
+        """What stands in no step goes above, below, or into a column of its own between two loops."""
+        flow = self.flow
+        column = {node: i for i, c in enumerate(columns) for node in (*c.ops, *c.leaves)}
+        last: dict[Node, int] = {}
+        for node in flow.nodes:  # the last column that it depends on
+            last[node] = column.get(node, max((last[p] for p in flow.parents(node)), default=-1))
+        first: dict[Node, int] = {}
+        for node in reversed(flow.nodes):  # the first column that depends on it
+            readers = [column.get(r, first[r]) for r in flow.readers[node]]
+            first[node] = min(readers, default=len(columns))
+        between: dict[int, Column] = {}
+        self.above, self.below = [], []
+        for node in flow.nodes:
+            if node in column:
+                continue
+            if first[node] == len(columns):
+                if not isinstance(node, Leaf):
+                    self.above.append(node)
+            elif node.op is None:
+                continue  # parameters and constants that several steps read: drawn once, at the left
+            elif last[node] < 0:
+                self.below.append(node)
+            elif columns[first[node]].run == columns[last[node]].run:
+                columns[last[node]].ops.append(node)
+            else:
+                between.setdefault(first[node], Column(None, -1)).ops.append(node)
+        self.columns = [c for i, column in enumerate(columns) for c in (between.get(i), column) if c is not None]
+        self.column = {node: i for i, c in enumerate(self.columns) for node in (*c.ops, *c.leaves)}
+
+    # ---- comparing steps ------------------------------------------------------------------------------------------
+
+    def _compare(self) -> None:
+        flow, column = self.flow, self.column
+        kinds: dict[tuple[str, ...], int] = {}
+        self.spot: dict[Node, Spot] = {}
+        for c in self.columns:
+            kind = kinds.setdefault(tuple([flow.op(n) for n in c.ops]), len(kinds))
+            self.spot.update({node: (kind, k) for k, node in enumerate(c.ops)})
+        self.carried: dict[tuple[Spot, int], Spot] = {}
+        self.shown: set[Spot] = set()
+        readers: dict[Spot, set[str]] = defaultdict(set)
+        for node in flow.nodes:
+            for i, source in enumerate(flow.args[node]):
+                spot = self.spot.get(source) if isinstance(source, Node) else None
+                if spot is None:
+                    continue
+                if column.get(node) == column[source]:
+                    continue
+                if node not in column or None in (self.columns[column[node]].t, self.columns[column[source]].t):
+                    self.shown.add(spot)
+                else:
+                    self.carried[self.spot[node], i] = spot
+                    readers[spot].add(flow.op(node))
+        self.states = {spot: "cell" if ops <= POINTWISE else "hidden" for spot, ops in readers.items()}
+
+    def state(self, node: Node) -> str:
+        """ "hidden", "cell" or "" """
+        return self.states.get(self.spot.get(node, (-1, -1)), "")
+
+    def stream(self, node: Node, i: int) -> Spot | None:
+        """The spot of the state that argument i of an operation is, in its step or in others of its kind."""
+        spot = self.spot.get(node)
+        return None if spot is None else self.carried.get((spot, i))
+
+    def is_pinned(self, node: Node) -> bool:
+        """Must it be drawn because others than its own step read it?"""
+        spot = self.spot.get(node)
+        return node is self.flow.root or spot in self.states or spot in self.shown
+
+
+def _merged(flow: Flow) -> dict[int, int]:
+    """For each run over time the first of those that share its columns: layers, where step t reads step t below."""
+    same: dict[tuple[int, int], int] = defaultdict(int)
+    ahead: set[tuple[int, int]] = set()
+    length: dict[int, set[int]] = defaultdict(set)
+    for node in flow.nodes:
+        place = flow.place.get(node)
+        if place is None:
+            continue
+        length[place[0]].add(place[1])
+        for parent in flow.parents(node):
+            source = flow.place.get(parent)
+            if source is None or source[0] == place[0]:
+                continue
+            if source[1] == place[1]:
+                same[source[0], place[0]] += 1
+            elif source[1] > place[1]:
+                ahead.add((source[0], place[0]))
+    group: dict[int, int] = {}
+    for run in sorted(length):
+        below = [a for a in group if same[a, run] >= min(2, len(length[run])) and (a, run) not in ahead]
+        group[run] = group[below[0]] if below else run
+    return group
