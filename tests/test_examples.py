@@ -4,6 +4,7 @@ import importlib.util
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tinygrad_rnn.cli import main
@@ -69,3 +70,13 @@ def test_a_picture_of_no_known_format_is_refused(tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
     assert main(["draw", "--steps", "0", "--out", str(tmp_path / "picture.svg")]) == 2
     assert "--steps: must be at least 1" in capsys.readouterr().err
+
+
+def test_the_cell_in_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    rng = np.random.default_rng(0)
+    names = {"xs": rng.standard_normal((5, 2, 3)).astype("f"), "targets": np.zeros((5, 2, 4), "f")}
+    monkeypatch.chdir(tmp_path)
+    exec(code, names)
+    assert np.abs(names["rnn"].cell.W.grad.numpy()).max() > 0
+    assert (tmp_path / "mgu.svg").exists()
