@@ -202,4 +202,4 @@ def _first_line(error: Exception) -> str:
 
 def same_device(arrays: Sequence[Array]) -> list[str]:
     """The devices that the arrays are on, each named once."""
-    return list(dict.fromkeys(device_of(a) for a in arrays if is_array(a) and getattr(a, "ndim", 0) > 0))
+    return list(dict.fromkeys(device_of(a) for a in arrays if is_array(a) and not isinstance(a, np.generic)))

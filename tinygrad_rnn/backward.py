@@ -84,7 +84,7 @@ class Gradients:
         """The gradient of node as an array to write into."""
         if node not in self.owned:
             old = self.sums.get(node)
-            self.sums[node] = xp(like).zeros(node.shape, node.dtype) if old is None else old.copy()
+            self.sums[node] = xp(like).zeros(node.shape, node.dtype) if old is None else xp(like).array(old)
             self.owned.add(node)
         return self.sums[node]
 

@@ -22,7 +22,8 @@ def map_leaves(function: Callable, nest: Any, *others: Any) -> Any:
     """
     if isinstance(nest, (tuple, list, dict)):
         for other in others:
-            if type(other) is not type(nest) or len(other) != len(nest):
+            keys = isinstance(nest, dict) and isinstance(other, dict) and other.keys() != nest.keys()
+            if type(other) is not type(nest) or len(other) != len(nest) or keys:
                 raise ValueError(f"state: it must keep its structure, got {describe(other)} for {describe(nest)}")
     if isinstance(nest, dict):
         return {key: map_leaves(function, part, *[other[key] for other in others]) for key, part in nest.items()}

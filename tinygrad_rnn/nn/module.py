@@ -131,9 +131,16 @@ class Module:
                     f"{type(self).__name__}.load_state_dict: {path} must have shape {parameter.shape}, "
                     f"got {tuple(np.shape(values[path]))}"
                 )
+        new = {path: self._taken(path, values[path], parameter) for path, parameter in mine.items()}
         for path, parameter in mine.items():
-            value = values[path]
-            parameter.array = backend.move(tensor(value, parameter.dtype, "cpu").array, parameter.device)
+            parameter.array = new[path]
+
+    def _taken(self, path: str, value: Any, parameter: Parameter) -> Any:
+        """A value as a parameter's array: in its dtype, on its device."""
+        try:
+            return backend.move(tensor(value, parameter.dtype, "cpu").array, parameter.device)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{type(self).__name__}.load_state_dict: {path} must be numbers ({error})") from None
 
     def __repr__(self) -> str:
         parts = [f"  {name}: {repr(child).replace(chr(10), chr(10) + '  ')}" for name, child in self.named_children()]

@@ -38,13 +38,20 @@ class Recurrent(Module):
             raise ValueError(f"Recurrent: xs must be (T, B, I), got {xs.shape}")
         T, B, _ = xs.shape
         state = self.cell.initial_state(B) if state is None else state
-        masks = _masks(lengths, T, B, xs)
+        alive = _alive(lengths, T, B)
+        if alive is not None:
+            on_device = backend.move(alive, xs.device)
+            xs = where(on_device[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
         ys = []
         for t, x in enumerate(unbind(xs)):
             with scope(t):
                 y, new = self._step(x, state)
-                ys.append(y if masks[t] is None else _where(masks[t], y, 0))
-                state = new if masks[t] is None else nest.map_leaves(partial(_where, masks[t]), new, state)
+                if alive is None or alive[t].all():
+                    state = new
+                else:
+                    y = _where(on_device[t], y, 0)
+                    state = nest.map_leaves(partial(_where, on_device[t]), new, state)
+            ys.append(y)
         return (stack(ys) if ys else self._nothing(xs, state)), state
 
     def _step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -62,10 +69,10 @@ class Recurrent(Module):
         return Tensor(xp(y.array).zeros((0, *y.shape), y.dtype))
 
 
-def _masks(lengths: Any, T: int, B: int, xs: Tensor) -> list[Any]:
-    """For each step which sequences it belongs to, (B,) of bool; None where it is all of them."""
+def _alive(lengths: Any, T: int, B: int) -> np.ndarray | None:
+    """Which sequences go on at each step, (T, B) of bool; None where all always do."""
     if lengths is None:
-        return [None] * T
+        return None
     if isinstance(lengths, Tensor):
         lengths = lengths.numpy()
     host = backend.to_numpy(lengths) if backend.is_array(lengths) else np.asarray(lengths)
@@ -73,8 +80,8 @@ def _masks(lengths: Any, T: int, B: int, xs: Tensor) -> list[Any]:
         raise ValueError(f"Recurrent: lengths must be ({B},) integers, got {host.shape} of dtype {host.dtype}")
     if B and (host.min() < 0 or host.max() > T):
         raise ValueError(f"Recurrent: lengths must be from 0 to T = {T}, got {host.min()} to {host.max()}")
-    shortest = host.min(initial=T)
-    return [None if t < shortest else backend.move(t < host, xs.device) for t in range(T)]
+    alive = np.arange(T)[:, None] < host
+    return None if alive.all() else alive
 
 
 def _where(mask: Any, new: Tensor, old: Any) -> Tensor:

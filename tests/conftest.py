@@ -1,0 +1,46 @@
+"""The device that a test runs on: NumPy, and CuPy, or a strict stand-in for it where there is no GPU."""
+
+import importlib.util
+import sys
+
+import pytest
+import strict_cupy
+
+import tinygrad_rnn as tg
+
+
+def _real_gpu():
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    import cupy
+
+    return cupy.cuda.is_available()
+
+
+REAL_GPU = _real_gpu()
+GPU = pytest.param("gpu", marks=pytest.mark.gpu) if REAL_GPU else pytest.param("gpu", id="stand-in")
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """The module cupy: the real one on a machine with a GPU, else the stand-in, for the length of a test."""
+    if not REAL_GPU:
+        for name, module in strict_cupy.modules().items():
+            monkeypatch.setitem(sys.modules, name, module)
+    return sys.modules["cupy"]
+
+
+@pytest.fixture(params=["cpu", GPU])
+def device(request):
+    """ "cpu", then "gpu", as the default device of the test."""
+    if request.param == "gpu":
+        request.getfixturevalue("cupy")
+    with tg.device(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[GPU])
+def gpu(request, cupy):
+    """The default device of the test is a GPU."""
+    with tg.device("gpu"):
+        yield "gpu"
