@@ -175,6 +175,8 @@ def fit(dx: Any, node: Node) -> Any:
 def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
     """g summed over the axes along which `shape` was broadcast."""
     lead = len(g.shape) - len(shape)
+    if lead == 1 and g.shape[1:] == shape:  # the usual case: a bias
+        return g.reshape(shape) if len(g) == 1 else g.sum(axis=0)
     axes = tuple(i for i, n in enumerate(g.shape) if i < lead or (shape[i - lead] == 1 and n != 1))
     if any(g.shape[i] != 1 for i in axes):
         g = g.sum(axis=axes, keepdims=True)
@@ -183,20 +185,20 @@ def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
 
 def _order(roots: Iterable[Node]) -> list[Node]:
     """The nodes that a gradient flows to, oldest first (see graph.ancestors; this one runs at every backward)."""
-    seen = set(roots)
-    stack = list(seen)
-    while stack:
-        node = stack.pop()
+    order = list(roots)
+    seen = set(order)
+    for node in order:  # it grows
         if node.pulls is None:
             raise RuntimeError(
                 f"backward: the graph through {node.op.name!r} was freed by an earlier backward; "
                 "pass retain_graph=True to that one"
             )
-        for pull in node.pulls:
-            if pull[0] not in seen:
-                seen.add(pull[0])
-                stack.append(pull[0])
-    return sorted(seen, key=attrgetter("index"))
+        for parent, _, _ in node.pulls:
+            if parent not in seen:
+                seen.add(parent)
+                order.append(parent)
+    order.sort(key=attrgetter("index"))
+    return order
 
 
 def _leading_to(order: list[Node], wanted: Collection[Node]) -> set[Node]:

@@ -237,36 +237,47 @@ def _general(op: Primitive, forward: Callable) -> Callable:
     defaults = op.defaults
 
     def call(*args: Any, **static: Any) -> Any:
-        arrays = [a.array if isinstance(a, Tensor) else a for a in args]
+        arrays: list[Any] = []
+        tracks: list[bool] = []
+        none = True
+        for a in args:
+            if isinstance(a, Tensor):
+                arrays.append(a.array)
+                tracks.append(a.node is not None and a.node.tracked)
+                none = False
+            else:
+                arrays.append(a)
+                tracks.append(False)
         if len(static) < len(defaults):
             static = {**defaults, **static}
         try:
             y = forward(*arrays, **static)
         except Exception as error:
             raise _explained(op, arrays, error) from error
-        if not any(isinstance(a, Tensor) for a in args):
+        if none:
             return y
-        tracked = tuple([isinstance(a, Tensor) and a.node is not None and a.node.tracked for a in args])
-        if type(y) is not tuple:
+        several = type(y) is tuple
+        if not several:
             y = _as_array(y)
-        if True not in tracked or not state.recording or op.constant:
-            return tuple(map(Tensor, y)) if type(y) is tuple else Tensor(y)
-        nodes: list[Any] = []
-        for i, a in enumerate(args):
-            node, arrays[i] = (a.node, arrays[i]) if tracked[i] else _input(a, arrays[i])
-            nodes.append(node)
-        pulls = (op.gathers.get(tracked) or op.gather(tracked))(nodes, arrays, y, static)
-        if type(y) is tuple:
-            return _outputs(op, tuple(nodes), pulls, y, static)
-        return Tensor(y, Node(op, tuple(nodes), static, pulls, y.shape, y.dtype))
+        if True not in tracks or not state.recording or op.constant:
+            return tuple(map(Tensor, y)) if several else Tensor(y)
+        return _record(op, args, arrays, y, static, tuple(tracks))
 
     return call
 
 
-def _outputs(op: Primitive, nodes: tuple, pulls: tuple, ys: tuple, static: dict) -> tuple[Tensor, ...]:
-    """Several outputs: one node for the operation, and one that picks each output from it."""
-    whole = Node(op, nodes, static, pulls, tuple([y.shape for y in ys]), ys[0].dtype if ys else None)
-    return tuple([Tensor(y, _picked(whole, i, y)) for i, y in enumerate(ys)])
+def _record(op: Primitive, args: tuple, arrays: list, y: Any, static: dict, tracked: tuple[bool, ...]) -> Any:
+    """The result of a call as a tensor in the graph, or as several."""
+    nodes: list[Any] = []
+    for i, a in enumerate(args):
+        node, arrays[i] = (a.node, arrays[i]) if tracked[i] else _input(a, arrays[i])
+        nodes.append(node)
+    pulls = (op.gathers.get(tracked) or op.gather(tracked))(nodes, arrays, y, static)
+    if type(y) is not tuple:
+        return Tensor(y, Node(op, tuple(nodes), static, pulls, y.shape, y.dtype))
+    # One node for the operation, and one that picks each output from it.
+    whole = Node(op, tuple(nodes), static, pulls, tuple([each.shape for each in y]), y[0].dtype if y else None)
+    return tuple([Tensor(each, _picked(whole, i, each)) for i, each in enumerate(y)])
 
 
 def _picked(whole: Node, i: int, y: Array) -> Node:

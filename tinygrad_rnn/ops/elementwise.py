@@ -75,18 +75,16 @@ def _share(g: Any, a: Any, b: Any) -> Any:
 
 
 def _sigmoid(x: Array) -> Array:
-    """sigmoid(x) = 1 / (1 + exp(-x)), without overflow: each digit is right in the far negative tail too."""
-    if xp(x) is not np:  # CuPy does not warn
+    """sigmoid(x) = 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)): each digit is right in the far negative tail too."""
+    if xp(x) is not np:  # CuPy does not warn of an overflow
         return 1 / (1 + np.exp(-x))
     if type(x) is not np.ndarray or x.ndim == 0 or x.dtype not in _SIGMOID:  # numbers and integers
         x = np.asarray(x, None if getattr(x, "dtype", None) in _SIGMOID else np.float64)
         return 1 / (1 + np.exp(np.minimum(-x, _SIGMOID[x.dtype][0])))
     largest, one = _SIGMOID[x.dtype]
-    y = np.negative(x)
-    np.minimum(y, largest, out=y)
-    np.exp(y, out=y)
-    np.add(y, one, out=y)
-    return np.reciprocal(y, out=y)
+    e = np.minimum(x, largest)
+    np.exp(e, out=e)
+    return np.divide(e, np.add(e, one), out=e)
 
 
 # For each dtype the largest x whose exp does not overflow, and 1: as arrays, which cost less in a ufunc than numbers.

@@ -6,6 +6,8 @@ import math
 
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn.backend import Array, xp
 from tinygrad_rnn.backward import Gradients, sum_to
 from tinygrad_rnn.graph import Node
@@ -84,9 +86,8 @@ def _einsum_rule(g: Any, xs: tuple, xs_shape: tuple, spec: str, tracked: tuple[b
         back = _einsum(g, *xs[:i], *xs[i + 1 :], spec=f"{','.join([out, *others])}->{here}")
         sizes = iter(back.shape)
         back = back.reshape(tuple(next(sizes) if c in here else 1 for c in terms[i]))
-        kept = tuple(n if c in here else 1 for c, n in zip(terms[i], xs_shape[i], strict=True))
-        back = sum_to(back, kept)  # an axis of size 1 was repeated along the others'
-        return back if kept == xs_shape[i] else broadcast_to(back, xs_shape[i])
+        full = np.broadcast_shapes(back.shape, xs_shape[i])  # an axis of size 1 was repeated along the others'
+        return sum_to(back if full == back.shape else broadcast_to(back, full), xs_shape[i])
 
     return [pull(i) if wanted else None for i, wanted in enumerate(tracked)]
 

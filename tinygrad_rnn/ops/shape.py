@@ -163,7 +163,7 @@ def split(x: Any, sizes: int | Sequence[int], axis: int = 0) -> tuple:
     if isinstance(sizes, int):
         if sizes < 1:
             raise ValueError(f"split: the size of a piece must be positive, got {sizes}")
-        sizes = [sizes] * (n // sizes) + [n % sizes] * (n % sizes > 0)
+        sizes = [sizes] * (n // sizes) + [n % sizes] * (n % sizes > 0) or [0]
     if sum(sizes) != n:
         raise ValueError(f"split: sizes must add up to the {n} of axis {axis}, got {list(sizes)}")
     return _split(x, sizes=tuple(sizes), axis=axis)
