@@ -125,23 +125,24 @@ def sweep(
         if node.op is not None:
             _pull(node, g, grads, useful)
             if not retain:
-                node.pulls = None
+                node.kept = None
     return found
 
 
 def _pull(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
     """Send the gradient of a node on to its inputs. It runs for every operation: a line here costs milliseconds."""
-    op, lift, sums = node.op, grads.lift, grads.sums
+    op, inputs, kept, lift, sums = node.op, node.inputs, node.kept or (), grads.lift, grads.sums
     if op.joint is not None:
         _pull_jointly(node, g, grads, useful)
         return
     deliver, fits = op.deliver, op.fits
-    for parent, rule, kept in node.pulls:
+    for i, rule, first, last in node.plan:
+        parent, needs = inputs[i], kept[first:last]
         if useful is not None and parent not in useful:
             continue
-        if deliver is not None and deliver(grads, parent, rule, g, kept):
+        if deliver is not None and deliver(grads, parent, rule, g, needs):
             continue
-        dx = rule(g, *kept) if lift is None else rule(g, *op.lifted(node, rule, kept, lift))
+        dx = rule(g, *needs) if lift is None else rule(g, *op.lifted(node, rule, needs, lift))
         if fits and (dx.shape != parent.shape or dx.dtype is not parent.dtype):
             dx = fit(dx, parent)
         sums[parent] = grads.added(parent, dx) if parent in sums else dx
@@ -149,14 +150,15 @@ def _pull(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> Non
 
 def _pull_jointly(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
     """The same for an operation with one rule for all its arguments."""
-    op, lift, kept = node.op, grads.lift, node.pulls[0][2]
+    op, lift, kept = node.op, grads.lift, node.kept or ()
     dxs = op.joint(g, *(kept if lift is None else op.lifted(node, op.joint, kept, lift)))
-    for parent, i, _ in node.pulls:
+    for i, *_ in node.plan:
+        parent = node.inputs[i]
         if useful is None or parent in useful:
             grads.sums[parent] = grads.added(parent, fit(dxs[i], parent) if op.fits else dxs[i])
 
 
-def pick(grads: Gradients, parent: Node, index: int, g: Any, _kept: tuple) -> bool:
+def pick(grads: Gradients, parent: Node, index: int, g: Any, _needs: tuple) -> bool:
     """Take in the gradient of output `index` of an operation with several outputs."""
     slots = grads.pending.get(parent)
     if slots is None:
@@ -188,12 +190,13 @@ def _order(roots: Iterable[Node]) -> list[Node]:
     order = list(roots)
     seen = set(order)
     for node in order:  # it grows
-        if node.pulls is None:
+        if node.kept is None:
             raise RuntimeError(
                 f"backward: the graph through {node.op.name!r} was freed by an earlier backward; "
                 "pass retain_graph=True to that one"
             )
-        for parent, _, _ in node.pulls:
+        for i, _, _, _ in node.plan:
+            parent = node.inputs[i]
             if parent not in seen:
                 seen.add(parent)
                 order.append(parent)
@@ -205,7 +208,7 @@ def _leading_to(order: list[Node], wanted: Collection[Node]) -> set[Node]:
     """The nodes between the roots and the wanted ones."""
     useful: set[Node] = set()
     for node in order:
-        if node in wanted or any(pull[0] in useful for pull in node.pulls):
+        if node in wanted or any(node.inputs[i] in useful for i, *_ in node.plan):
             useful.add(node)
     return useful
 

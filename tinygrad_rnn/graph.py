@@ -31,22 +31,27 @@ class Node:
     op      the Primitive that made it; None for a leaf or a constant
     inputs  for each argument its node, or the number itself where a plain number was passed
     static  the operation's keyword arguments
-    pulls   (node of an argument, derivative rule for it, arrays that the rule asked to keep) for each argument that
-            a gradient flows to; None once a backward sweep has used and freed them
+    plan    (number of an argument, derivative rule for it, first, last) for each argument that a gradient flows to;
+            the rule wants kept[first:last]. All calls of the operation on such arguments share one plan.
+    kept    what the rules asked to keep; None once a backward sweep has used and freed it
     shape, dtype
     scope   the modules (str) and time steps (int) it was made in, outermost first
     index   the order of creation, which is a topological order
     hooks   functions to be shown the gradient, or None
     """
 
-    __slots__ = ("__weakref__", "dtype", "hooks", "index", "inputs", "op", "pulls", "scope", "shape", "static")
+    __slots__ = ("__weakref__", "dtype", "hooks", "index", "inputs", "kept", "op", "plan", "scope", "shape", "static")
     tracked: ClassVar[bool] = True  # does a gradient flow to it?
 
-    def __init__(self, op: Any, inputs: tuple[Any, ...], static: Any, pulls: Any, shape: Any, dtype: Any):
+    # One for every operation of every time step: few fields, and few objects for Python's garbage collector to trace.
+    def __init__(
+        self, op: Any, inputs: tuple[Any, ...], static: Any, plan: tuple, kept: tuple | None, shape: Any, dtype: Any
+    ):
         self.op = op
         self.inputs = inputs
         self.static = static
-        self.pulls = pulls
+        self.plan = plan
+        self.kept = kept
         self.shape = shape
         self.dtype = dtype
         self.scope = state.scope
@@ -63,7 +68,7 @@ class Leaf(Node):
     __slots__ = ("grad", "name")
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, name: str = ""):
-        super().__init__(None, (), None, (), shape, dtype)
+        super().__init__(None, (), None, (), (), shape, dtype)
         self.name = name
         self.grad: Any = None
 
@@ -75,7 +80,7 @@ class Constant(Node):
     tracked: ClassVar[bool] = False
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, name: str = ""):
-        super().__init__(None, (), None, (), shape, dtype)
+        super().__init__(None, (), None, (), (), shape, dtype)
         self.name = name
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import functools
 import inspect
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Primitive:
         self.rules: list[Rule | None] | None = None
         self.joint: Rule | None = None
         self.needs: dict[Rule, list[str]] = {}
-        self.gathers: dict[tuple[bool, ...], Callable] = {}
+        self.plans: dict[tuple[bool, ...], tuple[tuple, Callable]] = {}
         self.fits = len(self.args) > 1 or self.variadic is not None
         self.deliver: Callable[..., bool] | None = None
         self.constant = False
@@ -74,51 +75,44 @@ class Primitive:
         self.joint = joint
         for rule in [joint] if joint else rules.values():
             self.needs[rule] = list(inspect.signature(rule).parameters)[1:]
-            self._kept(rule)
-        self.gathers.clear()
+            self._gathering(self.needs[rule], ())  # a name that means nothing is an error here, not at a call
+        self.plans.clear()
         if joint is not None:
-            self.keep = eval(f"lambda arrays, y, static: {self._kept(joint)}")
             return joint
         self.rules = [rules.get(name) for name in self.args]
         self.constant = not rules
         return None
 
-    def gather(self, tracked: tuple[bool, ...]) -> Callable:
-        """A function of (nodes, arrays, y, static) that makes the pulls of a call: for each tracked argument that has a
-        rule, (its node, the rule, what the rule keeps).
-
-        It is put together from source, once for each pattern, so that a call looks nothing up.
+    def plan(self, tracked: tuple[bool, ...]) -> tuple[tuple, Callable]:
+        """For calls on arguments of which these are tracked: the plan of their nodes (see Node), and the function of
+        (arrays, y, static) that gathers what they keep. Made once for each pattern, so that a call looks nothing up.
         """
         if self.joint is not None:
-            return functools.partial(self._gather_jointly, tracked)
+            entries = tuple([(i, self.joint, 0, 0) for i, wanted in enumerate(tracked) if wanted])
+            return entries, self._gathering(self.needs[self.joint], tracked)
         if self.rules is None:
             raise TypeError(
                 f"{self.name}: it has no derivative rule, but an argument requires a gradient; "
                 f"give it one with {self.name}.vjp(…), or call it inside no_grad()"
             )
-        parts, names = [], {}
-        for i, (wanted, rule) in enumerate(zip(tracked, self.rules, strict=True)):
-            if wanted and rule is not None:
-                parts.append(f"(nodes[{i}], rule{i}, {self._kept(rule)}), ")
-                names[f"rule{i}"] = rule
-        made = self.gathers[tracked] = eval(f"lambda nodes, arrays, y, static: ({''.join(parts)})", names)
+        wanted = [(i, rule) for i, rule in enumerate(self.rules) if tracked[i] and rule is not None]
+        ends = list(accumulate(len(self.needs[rule]) for _, rule in wanted))
+        entries = tuple([(i, rule, n - len(self.needs[rule]), n) for (i, rule), n in zip(wanted, ends, strict=True)])
+        names = [name for _, rule in wanted for name in self.needs[rule]]
+        made = self.plans[tracked] = entries, self._gathering(names, tracked)
         return made
 
-    def _gather_jointly(
-        self, tracked: tuple[bool, ...], nodes: Sequence[Node], arrays: Sequence[Array], y: Any, static: dict
-    ) -> tuple:
-        """The same where one rule serves all arguments: (node, number of the argument, what the rule keeps)."""
-        kept = self.keep(arrays, y, {**static, "tracked": tracked})
-        return tuple([(node, i, kept) for i, node in enumerate(nodes) if tracked[i]])
-
-    def _kept(self, rule: Rule) -> str:
-        """The source of a tuple of what a rule keeps."""
-        return f"({''.join(self._source(name) + ', ' for name in self.needs[rule])})"
+    def _gathering(self, names: list[str], tracked: tuple[bool, ...]) -> Callable:
+        """The function of a call's (arrays, y, static) that picks what has these names; put together from source."""
+        sources = "".join(self._source(name) + ", " for name in names)
+        return eval(f"lambda arrays, y, static: ({sources})", {"tracked": tracked})
 
     def _source(self, name: str) -> str:
         if name == "y":
             return "y"
-        if name in self.defaults or (name == "tracked" and self.joint):
+        if name == "tracked" and self.joint is not None:
+            return "tracked"
+        if name in self.defaults:
             return f"static[{name!r}]"
         if name == self.variadic:
             return "tuple(arrays)"
@@ -157,7 +151,7 @@ def _lift(value: Any, node: Any, lift: Lift) -> Any:
 
 
 def _lift_outputs(ys: tuple, whole: Node, lift: Lift) -> tuple:
-    return tuple(lift(y, _picked(whole, i, y)) for i, y in enumerate(ys))
+    return tuple(lift(y, _picked((whole,), i, y)) for i, y in enumerate(ys))
 
 
 # ---- calling: from here on, each line is paid at every operation of every time step ---------------------------------
@@ -196,8 +190,8 @@ def _unary(op: Primitive, forward: Callable) -> Callable:
             y = _as_array(y)
         if node is None or not node.tracked or not state.recording or op.constant:
             return Tensor(y)
-        nodes, gather = (node,), op.gathers.get(ONE) or op.gather(ONE)
-        return Tensor(y, Node(op, nodes, NO_STATIC, gather(nodes, (array,), y, NO_STATIC), y.shape, y.dtype))
+        plan, keep = op.plans.get(ONE) or op.plan(ONE)
+        return Tensor(y, Node(op, (node,), NO_STATIC, plan, keep((array,), y, NO_STATIC), y.shape, y.dtype))
 
     general = _general(op, forward)
     return call
@@ -225,9 +219,9 @@ def _binary(op: Primitive, forward: Callable) -> Callable:
             p, left = _input(a, left)
         if q is None:
             q, right = _input(b, right)
-        nodes, pattern = (p, q), BOTH if u and v else LEFT if u else RIGHT
-        gather = op.gathers.get(pattern) or op.gather(pattern)
-        return Tensor(y, Node(op, nodes, NO_STATIC, gather(nodes, (left, right), y, NO_STATIC), y.shape, y.dtype))
+        pattern = BOTH if u and v else LEFT if u else RIGHT
+        plan, keep = op.plans.get(pattern) or op.plan(pattern)
+        return Tensor(y, Node(op, (p, q), NO_STATIC, plan, keep((left, right), y, NO_STATIC), y.shape, y.dtype))
 
     general = _general(op, forward)
     return call
@@ -272,16 +266,25 @@ def _record(op: Primitive, args: tuple, arrays: list, y: Any, static: dict, trac
     for i, a in enumerate(args):
         node, arrays[i] = (a.node, arrays[i]) if tracked[i] else _input(a, arrays[i])
         nodes.append(node)
-    pulls = (op.gathers.get(tracked) or op.gather(tracked))(nodes, arrays, y, static)
+    plan, keep = op.plans.get(tracked) or op.plan(tracked)
+    kept = keep(arrays, y, static)
     if type(y) is not tuple:
-        return Tensor(y, Node(op, tuple(nodes), static, pulls, y.shape, y.dtype))
+        return Tensor(y, Node(op, tuple(nodes), static, plan, kept, y.shape, y.dtype))
     # One node for the operation, and one that picks each output from it.
-    whole = Node(op, tuple(nodes), static, pulls, tuple([each.shape for each in y]), y[0].dtype if y else None)
-    return tuple([Tensor(each, _picked(whole, i, each)) for i, each in enumerate(y)])
+    shapes = tuple([each.shape for each in y])
+    picked = (Node(op, tuple(nodes), static, plan, kept, shapes, y[0].dtype if y else None),)
+    return tuple([Tensor(each, _picked(picked, i, each)) for i, each in enumerate(y)])
 
 
-def _picked(whole: Node, i: int, y: Array) -> Node:
-    return Node(PICK, (whole,), {"index": i}, ((whole, i, ()),), y.shape, y.dtype)
+def _picked(whole: tuple[Node], i: int, y: Array) -> Node:
+    static, plan = _place(i)
+    return Node(PICK, whole, static, plan, (), y.shape, y.dtype)
+
+
+@functools.lru_cache(1 << 16)
+def _place(i: int) -> tuple[dict[str, int], tuple]:
+    """What nodes that pick output i share: the static argument, and the plan, whose rule is the number for `pick`."""
+    return {"index": i}, ((0, i, 0, 0),)
 
 
 def _input(a: Any, value: Any) -> tuple[Any, Any]:
