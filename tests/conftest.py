@@ -44,3 +44,9 @@ def gpu(request, cupy):
     """The default device of the test is a GPU."""
     with tg.device("gpu"):
         yield "gpu"
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same initial weights in every run of a test."""
+    tg.manual_seed(0)
