@@ -41,8 +41,8 @@ class Config:
     dropout: float = 0.0
     epochs: int = 8
     batch: int = 32
-    steps: int = 64
-    lr: float = 3e-3
+    steps: int = 32
+    lr: float = 5e-3
     clip: float = 1.0
     valid: float = 0.05
     seed: int = 0
