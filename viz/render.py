@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from viz import fonts
 from viz.dot import digraph
 
 WAYS_OUT = 'install Graphviz so that `dot` is on PATH, or pip install "tinygrad-rnn[dot]"'
@@ -31,7 +32,7 @@ def render(source: str, form: str, *, engine: str = "nop2") -> bytes:
     pygraphviz = _pygraphviz()
     if pygraphviz is None:
         raise RuntimeError(f"viz.draw: nothing here draws graphs; {WAYS_OUT}")
-    with _one_at_a_time, _quiet():
+    with _one_at_a_time, _quiet(), fonts.offered():
         graph = pygraphviz.AGraph(string=source)
         graph.has_layout = True  # so draw() takes the positions that are given, and warns of no large graph
         return graph.draw(format=form, prog="dot" if engine == "dot" else None)
