@@ -396,3 +396,11 @@ def test_cupy_wraps_indices_and_returns_arrays_of_reductions(cupy):
     assert isinstance(np.exp(a), cupy.ndarray)
     assert isinstance(np.float64(2) * a, cupy.ndarray)
     assert isinstance(a[0], cupy.ndarray)
+
+
+@pytest.mark.parametrize("make, value", [(tg.zeros, 0), (tg.ones, 1)])
+def test_filled_tensors_have_the_shape_dtype_and_device_that_are_asked_for(make, value, device):
+    for made, shape in (make(2, 3), (2, 3)), (make((2, 3)), (2, 3)), (make(), ()), (make(4), (4,)):
+        assert (made.shape, made.dtype, made.device) == (shape, np.float32, tg.default_device())
+        np.testing.assert_array_equal(made.numpy(), np.full(shape, value))
+    assert make(2, dtype="float64", device="cpu").dtype == np.float64

@@ -7,10 +7,10 @@ from tinygrad_rnn.gradcheck import gradcheck
 from tinygrad_rnn.graph import scope
 from tinygrad_rnn.primitive import primitive
 from tinygrad_rnn.random import get_rng_state, manual_seed, set_rng_state
-from tinygrad_rnn.tensor import Parameter, Tensor, enable_grad, grad, is_grad_enabled, no_grad, tensor
+from tinygrad_rnn.tensor import Parameter, Tensor, enable_grad, grad, is_grad_enabled, no_grad, ones, tensor, zeros
 
 __all__ = [
     "Parameter", "Tensor", "default_device", "device", "enable_grad", "get_rng_state", "grad", "gradcheck",
-    "is_grad_enabled", "manual_seed", "nn", "no_grad", "ops", "optim", "primitive", "scope", "set_default_device",
-    "set_rng_state", "tensor",
+    "is_grad_enabled", "manual_seed", "nn", "no_grad", "ones", "ops", "optim", "primitive", "scope", "set_default_device",
+    "set_rng_state", "tensor", "zeros",
 ]  # fmt: skip

@@ -401,6 +401,21 @@ def _kinds(values: Any) -> str:
     return ", ".join(sorted({type(v).__name__ for v in items}))
 
 
+def zeros(*shape: Any, dtype: Any = np.float32, device: str | None = None) -> Tensor:
+    """Zeros: zeros(2, 3) or zeros((2, 3))."""
+    return _filled(0, shape, dtype, device)
+
+
+def ones(*shape: Any, dtype: Any = np.float32, device: str | None = None) -> Tensor:
+    """Ones: ones(2, 3) or ones((2, 3))."""
+    return _filled(1, shape, dtype, device)
+
+
+def _filled(value: float, shape: tuple, dtype: Any, device: str | None) -> Tensor:
+    shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    return Tensor(backend.from_numpy(np.full(shape, value, dtype), device))
+
+
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
