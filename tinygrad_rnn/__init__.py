@@ -11,6 +11,6 @@ from tinygrad_rnn.tensor import Parameter, Tensor, enable_grad, grad, is_grad_en
 
 __all__ = [
     "Parameter", "Tensor", "default_device", "device", "enable_grad", "get_rng_state", "grad", "gradcheck",
-    "is_grad_enabled", "manual_seed", "nn", "no_grad", "ones", "ops", "optim", "primitive", "scope", "set_default_device",
-    "set_rng_state", "tensor", "zeros",
+    "is_grad_enabled", "manual_seed", "nn", "no_grad", "ones", "ops", "optim", "primitive", "scope",
+    "set_default_device", "set_rng_state", "tensor", "zeros",
 ]  # fmt: skip
