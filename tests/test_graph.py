@@ -1037,7 +1037,7 @@ def test_grad_can_be_replaced_by_one_of_the_same_shape():
     with pytest.raises(ValueError, match=r"^grad: must have shape \(2,\), got \(3,\)"):
         x.grad = tg.tensor(np.zeros(3))
     with pytest.raises(ValueError, match=r"^grad: only a leaf"):
-        tg.tensor([1.0]).grad = None
+        tg.tensor([1.0]).grad = tg.tensor([1.0])
 
 
 def test_the_state_of_the_generator_can_be_saved_and_put_back():

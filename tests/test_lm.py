@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def test_a_killed_process_resumes_bit_for_bit(text, tmp_path):
 def test_more_epochs_can_be_asked_for_and_other_options_cannot_change(text, tmp_path, capsys):
     assert train(text, tmp_path / "run") == 0
     assert main(["train", "lm", "--out", str(tmp_path / "run"), "--resume", "--hidden", "13"]) == 2
-    assert "the run's options stay as they were started: --hidden 12" in capsys.readouterr().err
+    assert "it has --hidden 12, got 13" in capsys.readouterr().err
     assert main(["train", "lm", "--out", str(tmp_path / "run"), "--resume", "--epochs", "3"]) == 0
     assert len(metrics(tmp_path / "run")) == 3
 
@@ -238,6 +239,15 @@ class Fails(Cell):
     def forward(self, x, h): return x @ h, h
 class ThreeArguments(Cell):
     def forward(self, x, h, c): return h, h
+class Breaks(Cell):
+    def __init__(self, input_size, hidden_size): nonsense
+class Counts(Cell):
+    def initial_state(self, batch_size): return {"h": self.zeros(batch_size, self.n), "n": 0}
+    def forward(self, x, s): return s["h"], {"h": s["h"], "n": s["n"] + 1}
+class Two(Cell):
+    def initial_state(self, batch_size): return self.zeros(2, self.n)
+    def forward(self, x, h): return h, h
+class NoCell: pass
 class Good(Cell):
     def forward(self, x, h): return x @ self.U + h, h
 not_a_class = 1
@@ -249,13 +259,17 @@ not_a_class = 1
     [
         ("lstmm", "must be one of lstm, gru, rnn or"),
         ("no_such_module:Cell", "'no_such_module' cannot be imported"),
-        ("broken_cells:X", "'broken_cells' cannot be imported (SyntaxError"),
+        ("broken_cells:X", "(SyntaxError: invalid syntax"),
         ("my_cells:Nothing", "found nothing of that name"),
-        ("my_cells:not_a_class", "must be a class derived from nn.Cell, found a int"),
+        ("my_cells:not_a_class", "must be a class derived from nn.Cell, found something else"),
         ("my_cells:NoArguments", "must be made as Class(input_size, hidden_size)"),
         ("my_cells:OnlyY", "must return (y, state)"),
         ("my_cells:Wide", "y must be (batch, hidden_size), got (2, 8)"),
         ("my_cells:Grows", "the state must keep its shapes"),
+        ("my_cells:Breaks", "making my_cells:Breaks failed (NameError: name 'nonsense' is not defined)"),
+        ("my_cells:Counts", "the state must hold tensors, got int"),
+        ("my_cells:Two", "y must be (batch, hidden_size), got (2, 12) for batch 3"),
+        ("my_cells:NoCell", "found a class that is not"),
         (
             "my_cells:Fails",
             "a step on zeros failed (ValueError: matmul: operands of shape (2, 8) and (2, 12) do not fit",
@@ -289,10 +303,70 @@ def test_bad_texts_and_options_are_named(text, tmp_path, capsys):
     (tmp_path / "short").write_text("hello")
     assert "at least 128 tokens" in one_line(capsys, *run, "--text", tmp_path / "short")
     assert "--hidden: must be at least 1, got 0" in one_line(capsys, *run, "--text", text, "--hidden", "0")
-    assert "--lr: must be greater than 0" in one_line(capsys, *run, "--text", text, "--lr", "-1")
-    assert "Dropout: p must be" in one_line(capsys, *run, "--text", text, "--dropout", "1")
+    assert "--lr: must be a finite number greater than 0" in one_line(capsys, *run, "--text", text, "--lr", "-1")
+    for option, value in (
+        ("lr", "nan"), ("lr", "inf"), ("clip", "-1"), ("clip", "nan"), ("dropout", "1"), ("valid", "1"), ("seed", "-1"),
+        ("save-every", "-1"), ("save-every", "nan"),
+    ):  # fmt: skip
+        assert f"--{option}: must be" in one_line(capsys, *run, "--text", text, f"--{option}", value)
+    assert "a smaller --batch needs less" in one_line(capsys, *run, "--text", text, "--batch", "5000")
+    assert "must be a file" in one_line(capsys, *run, "--text", tmp_path)
     assert "invalid int value: 'x'" in one_line(capsys, *run, "--hidden", "x")
     assert "no run folder" in one_line(capsys, *run, "--resume")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(text, tmp_path, capsys):
+    options = ["--text", text, "--out", tmp_path / "run", *SMALL, "--lr", "1e38", "--clip", "0", "--epochs", "9"]
+    with np.errstate(all="ignore"):
+        assert "train: the loss must stay finite, got" in one_line(capsys, "train", "lm", *options)
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_says(text, tmp_path):
+    command = [sys.executable, "-m", "tinygrad_rnn", "train", "lm", "--text", text, "--out", tmp_path / "run", *SMALL]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), error) == (0, b"")
+    assert len(metrics(tmp_path / "run")) == 2
+    assert (tmp_path / "run" / "unrolled.svg").exists()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"dtype": "banana"}, "dtype: must be float32 or float64"),
+        ({"lr": "0.1"}, "lr: must be of type float, got '0.1'"),
+        ({"batch": 0}, "batch: must be at least 1"),
+        ({"layers": 2.5}, "layers: must be of type int"),
+        ({"words": 1}, "words: must be of type bool"),
+    ],
+)
+def test_a_config_that_was_edited_is_named(trained, tmp_path, capsys, change, message):
+    (tmp_path / "config.json").write_text(json.dumps(json.loads((trained / "config.json").read_text()) | change))
+    assert message in one_line(capsys, "sample", tmp_path)
+    assert message in one_line(capsys, "train", "lm", "--out", tmp_path, "--resume")
+
+
+def test_a_run_that_lost_its_last_checkpoint_does_not_start_over(text, tmp_path, capsys):
+    assert train(text, tmp_path / "run", "--epochs", "1") == 0
+    assert "--epochs: must be at least 1" in one_line(
+        capsys, "train", "lm", "--out", tmp_path / "run", "--resume", "--epochs", "0"
+    )
+    (tmp_path / "run" / "last.safetensors").unlink()
+    assert "has lost its last.safetensors" in one_line(capsys, "train", "lm", "--out", tmp_path / "run", "--resume")
+
+
+def test_too_little_memory_is_one_line(text, tmp_path, monkeypatch, capsys):
+    def fails(*_):
+        raise MemoryError("Unable to allocate 728. TiB")
+
+    monkeypatch.setattr(lm, "build", fails)
+    assert "not enough memory (Unable to allocate 728. TiB)" in one_line(
+        capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", *SMALL
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -347,7 +421,11 @@ def test_bad_prompts_and_sentences_are_named(trained, capsys):
     )
     assert "sentence: every character" in one_line(capsys, "score", trained, "Ω")
     assert "the sentence is empty" in one_line(capsys, "score", trained, "")
-    assert "temperature must be at least 0" in one_line(capsys, "sample", trained, "--temperature", "-1")
+    assert "temperature must be a finite number of at least 0, got -1" in one_line(
+        capsys, "sample", trained, "--temperature", "-1"
+    )
+    assert "length must be at least 0, got -2" in one_line(capsys, "sample", trained, "--length", "-2")
+    assert "seed must be at least 0, got -1" in one_line(capsys, "sample", trained, "--seed", "-1")
 
 
 # ---- files -----------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def add_at(out: Array, key: Any, values: Array) -> None:
         return
     # Whole rows by one integer array (an embedding's gradient): sort, then one segmented sum; ten times np.add.at.
     index = key.astype(np.intp).ravel() % len(out)
-    if not index.size:
+    if not index.size or not out.size:
         return
     order = np.argsort(index, kind="stable")
     index = index[order]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn.backend import Array, xp
 from tinygrad_rnn.graph import Node
 
@@ -82,8 +84,8 @@ class Gradients:
 
     def buffer(self, node: Node, like: Array) -> Array:
         """The gradient of node as an array to write into."""
-        if node not in self.owned:
-            old = self.sums.get(node)
+        old = self.sums.get(node)
+        if node not in self.owned or isinstance(old, np.generic):  # a NumPy scalar cannot be written into
             self.sums[node] = xp(like).zeros(node.shape, node.dtype) if old is None else xp(like).array(old)
             self.owned.add(node)
         return self.sums[node]

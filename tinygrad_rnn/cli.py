@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from collections.abc import Callable, Sequence
@@ -29,20 +30,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         backend.set_default_device(args.device or backend.default_device())
         args.run(args)
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
-        print(f"tinygrad-rnn: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        return 2
+    except BrokenPipeError:  # `sample … | head`: whoever read us has enough
+        _nobody_reads()
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        return _fail(_in_one_line(error), 2)
     except KeyboardInterrupt:
-        print("\ntinygrad-rnn: stopped; --resume goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
-        return 130
-    except BrokenPipeError:  # `… | head`: whoever read us has enough
-        sys.stdout = None
+        return _fail("stopped" + ("; --resume goes on from the last checkpoint" if args.run is train_lm else ""), 130)
     return 0
+
+
+def _fail(line: str, code: int) -> int:
+    print(f"tinygrad-rnn: {line}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}); a smaller --hidden or --batch needs less"
+    return " ".join(str(error).split())
+
+
+def _nobody_reads() -> None:
+    """Standard output is closed: from now on it leads nowhere, instead of to another error at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str, end: str = "\n") -> None:
     """To standard output, at once."""
     print(text, end=end, flush=True)  # noqa: T201
+
+
+def report(text: str) -> None:
+    """The same for a run, which goes on when nobody reads any more (`train … | head`)."""
+    try:
+        say(text)
+    except BrokenPipeError:
+        _nobody_reads()
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------
@@ -51,20 +76,27 @@ def say(text: str, end: str = "\n") -> None:
 def train_lm(args: argparse.Namespace) -> None:
     """Start a run, or go on with one; then its pictures and a sample."""
     folder, given = RunFolder(Path(args.out)), _given(args)
+    if not args.save_every >= 0:
+        raise ValueError(f"--save-every: must be at least 0 seconds, got {args.save_every}")
     if args.resume:
         saved = lm.read_config(folder)
         _same(saved, given)
-        config = replace(saved, **{key: value for key, value in given.items() if key in KEEP})
+        config = lm.checked(replace(saved, **{key: value for key, value in given.items() if key in KEEP}))
         trainer, vocabulary = lm.resumed_run(config, folder, args.save_every)
+        folder.update({key: getattr(config, key) for key in KEEP})
     else:
-        config = _checked(replace(lm.Config(), **given))
+        config = lm.checked(replace(lm.Config(), **given))
         trainer, vocabulary = lm.new_run(config, folder, args.save_every)
     task, count = trainer.task, sum(p.size for p in trainer.model.parameters())
-    say(
+    report(
         f"{config.cell} language model, {count:,} parameters, {len(vocabulary)} different {task.unit}s, "
         f"{task.tokens():,} to learn from; {backend.default_device()}, {config.dtype}; in {folder.path}/"
     )
-    trainer.fit(config.epochs, say)
+    if args.resume:
+        report(f"goes on at epoch {trainer.progress.epoch + 1}, batch {trainer.progress.batch + 1} of {len(task)}")
+    if trainer.progress.epoch >= config.epochs:
+        report(f"all {config.epochs} epochs are done; a larger --epochs goes on")
+    trainer.fit(config.epochs, report)
     _finish(trainer, vocabulary, config)
 
 
@@ -75,7 +107,7 @@ def _finish(trainer: Trainer, vocabulary: Vocabulary, config: lm.Config) -> None
     model, _ = lm.load(folder)
     ids = vocabulary.encode(lm.load_text(config)[:200])[:5]
     _draw(lm.unrolled(model, ids), [folder.path / "unrolled.svg", folder.path / "unrolled.png"])
-    say("\n" + "".join(lm.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)))
+    report("\n" + "".join(lm.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)))
 
 
 def sample(args: argparse.Namespace) -> None:
@@ -102,8 +134,9 @@ def score(args: argparse.Namespace) -> None:
 
 def draw(args: argparse.Namespace) -> None:
     """The unrolled graph of a cell with a read-out and a loss at each step."""
-    if args.steps < 1:
-        raise ValueError(f"--steps: must be at least 1, got {args.steps}")
+    for name in "steps", "layers", "hidden":
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name}: must be at least 1, got {getattr(args, name)}")
     random.manual_seed(0)
     _draw(_cell_loss(args.cell, args.layers, args.hidden, args.steps), [Path(args.out)])
 
@@ -129,11 +162,11 @@ def _draw(loss: Tensor, paths: list[Path]) -> None:
         drawing = viz.draw(loss)
         for path in paths:
             drawing.save(path)
-            say(f"wrote {path}")
+            report(f"wrote {path}")
     except RuntimeError as error:
         if len(paths) == 1:  # somebody asked for this one file
             raise
-        say(f"no picture: {error}")
+        report(f"no picture: {error}")
 
 
 def _loss_curve(trainer: Trainer, path: Path) -> None:
@@ -142,7 +175,7 @@ def _loss_curve(trainer: Trainer, path: Path) -> None:
         from matplotlib.figure import Figure  # noqa: PLC0415
         from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
     except ImportError:
-        say('no loss curve: matplotlib is not installed; pip install "tinygrad-rnn[plot]"')
+        report('no loss curve: matplotlib is not installed; pip install "tinygrad-rnn[plot]"')
         return
     rows, metric = trainer.progress.rows, trainer.task.metric
     if not rows:
@@ -154,13 +187,13 @@ def _loss_curve(trainer: Trainer, path: Path) -> None:
             [row["epoch"] for row in rows], [row[f"{kind}_{metric.replace(' ', '_')}"] for row in rows],
             color=colour, marker="o", markersize=4, label=label,
         )  # fmt: skip
-    axes.set(xlabel="epoch", ylabel=metric)
+    axes.set(xlabel="epoch", ylabel=metric, xlim=(0.5, len(rows) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e5e7eb")
     axes.legend(frameon=False)
     replace_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
-    say(f"wrote {path}")
+    report(f"wrote {path}")
 
 
 # ---- options --------------------------------------------------------------------------------------------------------
@@ -170,8 +203,8 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     """The config options that were named on the command line."""
     given = {f.name: getattr(args, f.name) for f in fields(lm.Config) if getattr(args, f.name, None) is not None}
     if "text" in given:
-        given["text"] = str(Path(given["text"]).resolve())
-    if given.get("words") and "embed" not in given:
+        given["text"] = str(Path(given["text"]).absolute())
+    if given.get("words") and "embed" not in given and not args.resume:
         given["embed"] = given.get("hidden", lm.Config.hidden)
     return given
 
@@ -179,21 +212,10 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 def _same(saved: lm.Config, given: dict[str, Any]) -> None:
     """A resumed run keeps its options, but for those in KEEP."""
     old = asdict(saved)
-    changed = [f"--{key} {old[key]}" for key, value in given.items() if key not in KEEP and value != old[key]]
-    if changed:
-        raise ValueError(f"--resume: the run's options stay as they were started: {', '.join(changed)}")
-
-
-def _checked(config: lm.Config) -> lm.Config:
-    """The config, if its numbers make sense."""
-    for name in ("hidden", "embed", "layers", "epochs", "batch", "steps"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"--{name}: must be at least 1, got {getattr(config, name)}")
-    if not config.lr > 0:
-        raise ValueError(f"--lr: must be greater than 0, got {config.lr}")
-    if not 0 < config.valid < 1:
-        raise ValueError(f"--valid: must be between 0 and 1, got {config.valid}")
-    return config
+    for key, value in given.items():
+        if key not in KEEP and value != old[key]:
+            has = f"--{key} {old[key]}" if not isinstance(value, bool) else f"no --{key}"
+            raise ValueError(f"--resume: the options of a run stay; it has {has}, got {value}; leave the option out")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -222,13 +244,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--temperature", type=float, default=0.8, help="0 takes the likeliest each time (default: %(default)s)"
     )
-    p.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest only (default: from all)")
-    p.add_argument("--seed", type=int, help="the same seed writes the same text")
+    p.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest only; 0: from all (default)")
+    p.add_argument("--seed", type=int, help="the same seed writes the same text (default: another one each time)")
 
     p = commands.add_parser("score", help="log P of a sentence under a trained model", parents=[common])
     p.set_defaults(run=score)
     p.add_argument("folder", metavar="DIR", help="a run's folder")
-    p.add_argument("sentence")
+    p.add_argument("sentence", help="in quotes, if it has blanks")
 
     p = commands.add_parser("draw", help="draw the unrolled graph of a cell", parents=[common])
     p.set_defaults(run=draw)
@@ -248,7 +270,12 @@ def _train_options(p: argparse.ArgumentParser) -> None:
     default = lm.Config()
 
     def option(name: str, kind: Callable, text: str) -> None:
-        p.add_argument(f"--{name}", type=kind, metavar="N", help=f"{text} (default: {getattr(default, name)})")
+        p.add_argument(
+            f"--{name}",
+            type=kind,
+            metavar="N" if kind is int else "X",
+            help=f"{text} (default: {getattr(default, name)})",
+        )
 
     p.set_defaults(run=train_lm)
     p.add_argument("--text", metavar="FILE", help="a UTF-8 file (default: Python's own language reference)")
@@ -257,13 +284,13 @@ def _train_options(p: argparse.ArgumentParser) -> None:
     option("hidden", int, "units of each layer")
     option("embed", int, "size of the embedding; with --words as --hidden")
     option("layers", int, "recurrent layers")
-    option("dropout", float, "share dropped between layers")
+    option("dropout", float, "share of the embedding and of each layer's output that is dropped")
     option("epochs", int, "times through the text")
     option("batch", int, "strands of text read side by side")
     option("steps", int, "time steps that gradients go back")
     option("lr", float, "Adam's learning rate at the start, from where a cosine leads down")
-    option("clip", float, "largest norm of the gradient, 0 for any")
-    option("valid", float, "share of the text held out at its end")
+    option("clip", float, "largest norm of the gradient; 0: no limit")
+    option("valid", float, "share of the text held out at its end, between 0 and 1")
     option("seed", int, "of the weights and of dropout")
     p.add_argument("--dtype", choices=["float32", "float64"], help=f"(default: {default.dtype})")
     p.add_argument("--out", default="runs/lm", metavar="DIR", help="the run's folder (default: %(default)s)")

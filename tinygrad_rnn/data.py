@@ -15,6 +15,8 @@ UNKNOWN = "<unk>"
 
 def read_text(path: str | Path) -> str:
     """The text in a UTF-8 file; ValueError that says what is wrong with it."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise ValueError(f"text: {str(path)!r} must be a file: a run reads it again when it is resumed")
     try:
         raw = Path(path).read_bytes()
     except FileNotFoundError:
@@ -22,7 +24,7 @@ def read_text(path: str | Path) -> str:
     except OSError as error:
         raise ValueError(f"text: {str(path)!r} cannot be read: {error.strerror}") from None
     try:
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
+        text = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"text: {str(path)!r} must be UTF-8, got byte 0x{raw[error.start]:02x} at position {error.start}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import threading
 
@@ -20,6 +21,7 @@ class _State(threading.local):
 
     recording: bool = True
     scope: Scope = ()
+    outer: Any = None  # what `recording` was around each open block: a linked list
 
 
 state = _State()
@@ -69,6 +71,7 @@ class Leaf(Node):
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, name: str = ""):
         super().__init__(None, (), None, (), (), shape, dtype)
+        self.index = -1  # before everything computed from it, also when it comes out of a pickle
         self.name = name
         self.grad: Any = None
 
@@ -100,16 +103,18 @@ class recording:
 
     def __init__(self, on: bool):
         self.on = on
-        self.outer: list[bool] = []
 
     def __enter__(self) -> None:
-        self.outer.append(state.recording)
+        state.outer = (state.recording, state.outer)
         state.recording = self.on
 
     def __exit__(self, *_: Any) -> None:
-        state.recording = self.outer.pop()
+        state.recording, state.outer = state.outer
 
     def __call__(self, function: Callable) -> Callable:
+        if inspect.isgeneratorfunction(function):
+            raise TypeError(f"{function.__name__}: a generator runs after its call; use `with no_grad():` inside it")
+
         @functools.wraps(function)
         def inner(*args: Any, **kwargs: Any) -> Any:
             with recording(self.on):

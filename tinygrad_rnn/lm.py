@@ -49,6 +49,32 @@ class Config:
     dtype: str = "float32"
 
 
+def checked(config: Config, who: str = "--") -> Config:
+    """The config, if its values make sense; ValueError if not. `who` stands before the names of options."""
+    default = Config()
+    for name, value in asdict(config).items():
+        kind = type(getattr(default, name))
+        if not (isinstance(value, kind) or (kind is float and isinstance(value, int))) or (
+            isinstance(value, bool) and kind is not bool
+        ):
+            raise ValueError(f"{who}{name}: must be of type {kind.__name__}, got {value!r}")
+    for name in ("hidden", "embed", "layers", "epochs", "batch", "steps"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{who}{name}: must be at least 1, got {getattr(config, name)}")
+    limits = {
+        "lr": (0 < config.lr < math.inf, "a finite number greater than 0"),
+        "clip": (0 <= config.clip < math.inf, "a finite number of at least 0"),
+        "dropout": (0 <= config.dropout < 1, "from 0 to less than 1"),
+        "valid": (0 < config.valid < 1, "between 0 and 1"),
+        "seed": (config.seed >= 0, "at least 0"),
+        "dtype": (config.dtype in ("float32", "float64"), "float32 or float64"),
+    }
+    for name, (holds, what) in limits.items():
+        if not holds:
+            raise ValueError(f"{who}{name}: must be {what}, got {getattr(config, name)}")
+    return config
+
+
 class LanguageModel(nn.Module):
     """Embedding → recurrent layers → logits of the next token.
 
@@ -94,12 +120,17 @@ def make_cell(name: str, input_size: int, hidden_size: int) -> nn.Cell:
     """The cell "lstm", "gru", "rnn" or "package.module:Class", tried out for one step; ValueError if it is none."""
     cls = CELLS.get(name) or _import_cell(name)
     try:
-        cell = cls(input_size, hidden_size)
+        inspect.signature(cls).bind(input_size, hidden_size)
     except TypeError as error:
         raise ValueError(f"--cell: {name} must be made as Class(input_size, hidden_size); {error}") from None
-    problem = _try_cell(cell, input_size, hidden_size)
-    if problem:
-        raise ValueError(f"--cell: {name}: {problem}")
+    try:
+        cell = cls(input_size, hidden_size)
+    except Exception as error:  # whatever the user's own code raises
+        raise ValueError(f"--cell: making {name} failed ({type(error).__name__}: {error})") from None
+    for batch in 2, 3:
+        problem = _try_cell(cell, input_size, hidden_size, batch)
+        if problem:
+            raise ValueError(f"--cell: {name}: {problem}")
     return cell
 
 
@@ -112,27 +143,38 @@ def _import_cell(name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's own module raises
-        raise ValueError(f"--cell: {module_name!r} cannot be imported ({type(error).__name__}: {error})") from None
+        raise ValueError(
+            f"--cell: {module_name!r} cannot be imported from {Path.cwd()} ({type(error).__name__}: {error})"
+        ) from None
     cls = getattr(module, class_name, None)
     if not (inspect.isclass(cls) and issubclass(cls, nn.Cell)):
-        what = f"a {type(cls).__name__}" if cls is not None else "nothing of that name"
+        what = (
+            "a class that is not"
+            if inspect.isclass(cls)
+            else "something else"
+            if cls is not None
+            else "nothing of that name"
+        )
         raise ValueError(f"--cell: {class_name} in {module_name} must be a class derived from nn.Cell, found {what}")
     return cls
 
 
-def _try_cell(cell: nn.Cell, input_size: int, hidden_size: int) -> str:
+def _try_cell(cell: nn.Cell, input_size: int, hidden_size: int, batch: int) -> str:
     """What is wrong with a cell, found by a step on zeros; "" if nothing is."""
     try:
         with no_grad():
-            state = cell.initial_state(2)
-            result = cell(cell.zeros(2, input_size), state)
+            state = cell.initial_state(batch)
+            result = cell(cell.zeros(batch, input_size), state)
     except Exception as error:  # whatever the user's own code raises
         return f"a step on zeros failed ({type(error).__name__}: {error})"
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor)):
         return f"forward(x, state) must return (y, state), got {nest.describe(result)}"
     y, new = result
-    if y.shape != (2, hidden_size):
-        return f"y must be (batch, hidden_size), got {y.shape} for batch 2 and hidden_size {hidden_size}"
+    if y.shape != (batch, hidden_size):
+        return f"y must be (batch, hidden_size), got {y.shape} for batch {batch} and hidden_size {hidden_size}"
+    strange = [leaf for leaf in nest.leaves(state) if not isinstance(leaf, Tensor)]
+    if strange:
+        return f"the state must hold tensors, got {type(strange[0]).__name__}"
     if nest.describe(new) != nest.describe(state):
         return f"the state must keep its shapes, got {nest.describe(new)} after {nest.describe(state)}"
     return ""
@@ -193,7 +235,10 @@ def load_text(config: Config) -> str:
 def trainer(config: Config, folder: RunFolder, text: str, vocabulary: Vocabulary, save_every: float = 10.0) -> Trainer:
     """A run at its beginning."""
     ids = vocabulary.encode(text)
-    learned, held_out = data.hold_out(ids, config.valid, at_least=2 * config.batch)
+    try:
+        learned, held_out = data.hold_out(ids, config.valid, at_least=2 * config.batch)
+    except ValueError as error:
+        raise ValueError(f"{error}; a smaller --batch needs less") from None
     random.manual_seed(config.seed)
     model = build(config, len(vocabulary)).to(backend.default_device())
     task = LanguageTask(
@@ -227,6 +272,8 @@ def resumed_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> 
     vocabulary = read_vocabulary(folder)
     made = trainer(config, folder, text, vocabulary, save_every)
     folder.clean()
+    if folder.best.exists() and not folder.last.exists():
+        raise ValueError(f"--resume: {str(folder.path)!r} has lost its last.safetensors; start another run")
     if folder.last.exists():
         made.restore(folder.last)
         folder.write_metrics(made.progress.rows)
@@ -257,7 +304,7 @@ def read_config(folder: RunFolder) -> Config:
     if not isinstance(saved, dict) or saved.get("task") != "lm":
         raise ValueError(f"run: {str(folder.path)!r} must hold a language model, its config.json says otherwise")
     try:
-        return Config(**{key: saved[key] for key in asdict(Config())})
+        return checked(Config(**{key: saved[key] for key in asdict(Config())}), f"run: {folder.path}/config.json: ")
     except KeyError as error:
         raise ValueError(f"run: {str(folder.path / 'config.json')!r} is damaged, it lacks {error}") from None
 
@@ -284,7 +331,12 @@ def read_in(model: LanguageModel, ids: np.ndarray) -> tuple[np.ndarray, Any]:
     """Let the model read tokens. ids: (n,), n > 0  returns: log P of each possible next token after each, (n, V), and
     the state after the last."""
     logits, state = model(ids[:, None], model.initial_state(1))
-    return ops.log_softmax(logits.to("float64")).numpy()[:, 0], state
+    logp = ops.log_softmax(logits.to("float64")).numpy()[:, 0]
+    if not np.isfinite(logp).all():
+        raise ValueError(
+            "model: its outputs must be finite numbers, they are not; train another one with a smaller --lr"
+        )
+    return logp, state
 
 
 def sample(
@@ -302,12 +354,13 @@ def sample(
     top_k: only the k likeliest tokens; 0 for all
     seed: the same seed gives the same text
     """
-    if not temperature >= 0 or not math.isfinite(temperature):
-        raise ValueError(f"sample: temperature must be at least 0, got {temperature}")
-    if top_k < 0 or length < 0:
-        raise ValueError(f"sample: top_k and length must be at least 0, got {top_k} and {length}")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"sample: temperature must be a finite number of at least 0, got {temperature}")
+    for name, value in ("top_k", top_k), ("length", length), ("seed", seed or 0):
+        if value < 0:
+            raise ValueError(f"sample: {name} must be at least 0, got {value}")
     rng = np.random.default_rng(seed)
-    ids = vocabulary.encode(prompt, "prompt")
+    ids = vocabulary.encode(prompt.rstrip(" ") if vocabulary.words else prompt, "prompt")
     context = ids if len(ids) else _start(vocabulary)
     logp, state = read_in(model, context)
     last, before = logp[-1], vocabulary.tokens[context[-1]]
@@ -325,7 +378,8 @@ def _draw(logp: np.ndarray, temperature: float, top_k: int, rng: np.random.Gener
     """One token from (unnormalised) log probabilities."""
     if temperature == 0:
         return int(logp.argmax())
-    scaled = logp / temperature
+    with np.errstate(over="ignore"):
+        scaled = (logp - logp.max()) / temperature
     if 0 < top_k < len(scaled):
         scaled = np.where(scaled < np.partition(scaled, -top_k)[-top_k], -np.inf, scaled)
     p = np.exp(scaled - scaled.max())

@@ -28,9 +28,17 @@ class Optimizer:
     """
 
     def __init__(self, parameters: Iterable[Parameter], lr: float | Schedule):
-        self.parameters = list(parameters)
+        who = type(self).__name__
+        if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
+            raise TypeError(
+                f"{who}: must get several parameters, such as model.parameters(), got a {type(parameters).__name__}"
+            )
+        self.parameters = list({id(p): p for p in parameters}.values())  # one that comes twice is updated once
         if not self.parameters:
-            raise ValueError(f"{type(self).__name__}: there must be at least one parameter, got none")
+            raise ValueError(f"{who}: there must be at least one parameter, got none")
+        for parameter in self.parameters:
+            if not (isinstance(parameter, Tensor) and parameter.is_leaf):
+                raise TypeError(f"{who}: parameters must be leaf tensors, got {parameter!r}")
         if not callable(lr) and not lr >= 0:
             raise ValueError(f"{type(self).__name__}: lr must be at least 0, got {lr}")
         self._lr = lr
@@ -40,7 +48,7 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
-        return float(self._lr(self.steps)) if callable(self._lr) else self._lr
+        return float(self._lr(self.steps) if callable(self._lr) else self._lr)
 
     @lr.setter
     def lr(self, lr: float | Schedule) -> None:
@@ -52,7 +60,8 @@ class Optimizer:
         self.steps += 1
         for parameter, state in zip(self.parameters, self.states, strict=True):
             if parameter.grad is not None:
-                parameter.array = self.update(parameter.array, parameter.grad.array, state, lr)
+                new = self.update(parameter.array, parameter.grad.array, state, lr)
+                parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
         """The new values of p: an array of its own, p itself stays as it is."""
@@ -208,9 +217,11 @@ def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> float:
 
     Pascanu et al. (2013), arXiv:1211.5063.
     """
-    with_grad = [p for p in parameters if p.grad is not None]
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm_: max_norm must be greater than 0, got {max_norm}")
+    with_grad = {id(p): p for p in parameters if p.grad is not None}.values()
     norm = math.sqrt(sum(_squared(p.grad) for p in with_grad))
-    factor = max_norm / (norm + 1e-6)
+    factor = float(max_norm / (norm + 1e-6))
     if factor < 1:
         for p in with_grad:
             p.grad = Tensor(p.grad.array * factor)  # type: ignore[union-attr]
@@ -225,7 +236,7 @@ def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None
 
 
 def _squared(g: Any) -> float:
-    flat = g.array.reshape(-1)
+    flat = g.array.reshape(-1).astype(np.float64)  # in float16 the sum would soon be infinite
     return float(flat @ flat)
 
 

@@ -183,7 +183,7 @@ def _unary(op: Primitive, forward: Callable) -> Callable:
         try:
             y = forward(array)
         except Exception as error:
-            raise _explained(op, [array], error) from error
+            raise _explained(op, [array], error) from None
         if type(y) is not ndarray:
             if type(y) is tuple:
                 return general(x)
@@ -206,7 +206,7 @@ def _binary(op: Primitive, forward: Callable) -> Callable:
         try:
             y = forward(left, right)
         except Exception as error:
-            raise _explained(op, [left, right], error) from error
+            raise _explained(op, [left, right], error) from None
         if type(y) is not ndarray:
             if type(y) is tuple:
                 return general(a, b)
@@ -247,14 +247,14 @@ def _general(op: Primitive, forward: Callable) -> Callable:
         try:
             y = forward(*arrays, **static)
         except Exception as error:
-            raise _explained(op, arrays, error) from error
+            raise _explained(op, arrays, error) from None
         if none:
             return y
         several = type(y) is tuple
         if not several:
             y = _as_array(y)
         if True not in tracks or not state.recording or op.constant:
-            return tuple(map(Tensor, y)) if several else Tensor(y)
+            return tuple([Tensor(_as_array(each)) for each in y]) if several else Tensor(y)
         return _record(op, args, arrays, y, static, tuple(tracks))
 
     return call
@@ -273,7 +273,7 @@ def _record(op: Primitive, args: tuple, arrays: list, y: Any, static: dict, trac
     # One node for the operation, and one that picks each output from it.
     shapes = tuple([each.shape for each in y])
     picked = (Node(op, tuple(nodes), static, plan, kept, shapes, y[0].dtype if y else None),)
-    return tuple([Tensor(each, _picked(picked, i, each)) for i, each in enumerate(y)])
+    return tuple([Tensor(_as_array(each), _picked(picked, i, each)) for i, each in enumerate(y)])
 
 
 def _picked(whole: tuple[Node], i: int, y: Array) -> Node:

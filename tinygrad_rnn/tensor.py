@@ -117,10 +117,12 @@ class Tensor:
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if not isinstance(self.node, Leaf):
+            if value is None:
+                return
             raise ValueError("grad: only a leaf that requires a gradient has one")
         if value is not None and value.shape != self.shape:
             raise ValueError(f"grad: must have shape {self.shape}, got {value.shape}")
-        self.node.grad = value
+        self.node.grad = None if value is None else value.astype(self.dtype)
 
     @property
     def name(self) -> str:
@@ -146,8 +148,10 @@ class Tensor:
         with `create_graph` the gradients are recorded too and can be differentiated again.
         """
         seeds = {_recorded(self, "backward"): _seed(self, gradient, "backward", create_graph)}
-        for node, g in _sweep(seeds, None, create_graph, retain_graph or create_graph).items():
-            node.grad = g if node.grad is None else node.grad + g
+        found = _sweep(seeds, None, create_graph, retain_graph or create_graph)
+        with recording(create_graph):
+            for node, g in found.items():
+                node.grad = g if node.grad is None else node.grad + g
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Show every gradient of self to `hook(grad)`, which may return another one. Returns a function that removes it."""
@@ -156,7 +160,13 @@ class Tensor:
         def on_gradient(g: Any) -> Any:
             lifted = isinstance(g, Tensor)
             changed = hook(g if lifted else Tensor(g))
-            return changed if changed is None or lifted else changed.array
+            if changed is None:
+                return None
+            if not isinstance(changed, Tensor) or changed.shape != g.shape:
+                what = f"a tensor of shape {changed.shape}" if isinstance(changed, Tensor) else type(changed).__name__
+                raise ValueError(f"hook: must return None or a tensor of shape {g.shape}, got {what}")
+            changed = changed.astype(g.dtype)
+            return changed if lifted else changed.array
 
         node.hooks = [*(node.hooks or ()), on_gradient]
 
@@ -262,9 +272,9 @@ class Tensor:
 
     def _updated(self, new: Tensor) -> Tensor:
         """`t += …`: a new tensor under the old name, but a leaf that requires a gradient keeps its identity."""
-        if not isinstance(self.node, Leaf):
+        if not isinstance(self.node, Leaf) and not isinstance(self, Parameter):
             return new
-        if state.recording:
+        if state.recording and self.requires_grad:
             raise RuntimeError(
                 "Tensor: a leaf that requires a gradient cannot be changed in place while the graph is recorded; "
                 "wrap the update in `with no_grad():`, or write t = t + …"
@@ -321,6 +331,9 @@ class Tensor:
         if self.ndim == 0:
             raise TypeError("Tensor: a tensor with no axes has no length")
         return self.shape[0]
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.size == 1 else repr(self)
 
     def __bool__(self) -> bool:
         return bool(self.array)
@@ -498,4 +511,5 @@ def _seed(y: Tensor, g: Tensor | None, who: str, create_graph: bool) -> Any:
         g = tensor(g, y.dtype, y.device)
     if g.shape != y.shape:
         raise ValueError(f"{who}: the gradient must have the output's shape {y.shape}, got {g.shape}")
+    g = g.astype(y.dtype)
     return g if create_graph else g.array

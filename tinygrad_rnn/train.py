@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
+import math
 import tempfile
 import time
 
@@ -70,7 +70,7 @@ class RunFolder:
 
     def create(self, config: Mapping[str, Any], more: Mapping[str, Any]) -> None:
         """Make the folder for a new run; ValueError if there is anything in it. `more`: other JSON files by name."""
-        if self.path.exists() and not self.path.is_dir():
+        if not self.path.is_dir() and self.path.exists():
             raise ValueError(f"--out: {str(self.path)!r} must be a folder, got a file")
         if (self.path / "config.json").exists():
             raise ValueError(
@@ -89,6 +89,10 @@ class RunFolder:
         except OSError as error:
             raise ValueError(f"--out: {str(self.path)!r} cannot be written: {error.strerror}") from None
 
+    def update(self, config: Mapping[str, Any]) -> None:
+        """Change what config.json says of these options."""
+        write_atomically(self.path / "config.json", json.dumps({**self.read("config"), **config}, indent=1) + "\n")
+
     def clean(self) -> None:
         """Remove what a killed run left half-written."""
         for litter in self.path.glob(".*-*"):
@@ -101,7 +105,9 @@ class RunFolder:
             return json.loads(path.read_bytes())
         except FileNotFoundError:
             raise ValueError(f"run: {str(self.path)!r} is no run folder, it has no {path.name}") from None
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            raise ValueError(f"run: {str(path)!r} cannot be read: {error.strerror}") from None
+        except ValueError as error:
             raise ValueError(f"run: {str(path)!r} is damaged ({error})") from None
 
     def write_metrics(self, rows: list[dict[str, float]]) -> None:
@@ -142,9 +148,9 @@ class Trainer:
         try:
             self.model.load_state_dict(without_prefix("model", arrays))
             self.optimizer.load_state_dict(without_prefix("optimizer", arrays))
-            random.set_rng_state(progress.pop("generator"))
-            self.progress = Progress(**progress)
             self.carry = self.task.start()
+            random.set_rng_state(progress.pop("generator"))  # after `start`, which may draw
+            self.progress = Progress(**progress)
             saved = without_prefix("carry", arrays)
             if saved:
                 values = iter(saved[str(i)] for i in range(len(saved)))
@@ -184,6 +190,10 @@ class Trainer:
     def _batch(self, batch: int) -> tuple[float, int]:
         """One step of the optimiser; the loss in nats, summed, and the number of tokens."""
         loss, n, carry = self.task.loss(batch, self.carry)
+        if not math.isfinite(loss.item()):
+            raise ValueError(
+                f"train: the loss must stay finite, got {loss.item()}; start again with a smaller --lr or --clip"
+            )
         (loss / n).backward()
         if self.clip:
             optim.clip_grad_norm_(self.optimizer.parameters, self.clip)
@@ -207,7 +217,7 @@ class Trainer:
             f"valid_{metric}": task.measure(valid),
             f"{task.unit}s_per_second": round(speed, 1),
         }
-        best = progress.best is None or valid < progress.best
+        best = progress.best is None or not valid >= progress.best
         self.progress = Progress(progress.epoch + 1, best=valid if best else progress.best, rows=[*progress.rows, row])
         self.carry = None
         self.folder.write_metrics(self.progress.rows)
@@ -221,7 +231,7 @@ class Trainer:
 
 
 def _bar(task: Task, title: str, done: int) -> tqdm:
-    seconds = 0.2 if sys.stderr.isatty() else 10.0
+    """The progress bar of an epoch, where there is a terminal to show it."""
     return tqdm(
-        total=task.tokens(), initial=done, desc=title, unit=task.unit, unit_scale=True, mininterval=seconds, leave=False
+        total=task.tokens(), initial=done, desc=title, unit=task.unit, unit_scale=True, leave=False, disable=None
     )

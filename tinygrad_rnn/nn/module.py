@@ -40,6 +40,11 @@ class Module:
                 part.__dict__["_name"] = path
             elif isinstance(part, Parameter) and not part.name:
                 part.name = path
+            elif isinstance(part, Tensor) and name not in self.__dict__ and _is_plain_leaf(part):
+                raise TypeError(
+                    f"{type(self).__name__}.{path}: what is trained must be an nn.Parameter, got a plain tensor that "
+                    "requires a gradient; wrap it"
+                )
         super().__setattr__(name, value)
 
     # ---- the tree -------------------------------------------------------------------------------------------------
@@ -78,6 +83,13 @@ class Module:
             elif isinstance(part, Module):
                 yield from part._all_parameters(path)
 
+    def _by_path(self) -> dict[str, Parameter]:
+        found: dict[str, Parameter] = {}
+        for path, parameter in self._all_parameters(""):
+            if found.setdefault(path, parameter) is not parameter:
+                raise ValueError(f"{type(self).__name__}: two parameters are called {path!r}; name them apart")
+        return found
+
     def _attributes(self) -> Iterator[tuple[str, Any]]:
         for name, value in vars(self).items():
             yield from _parts(name, value)
@@ -114,11 +126,11 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A copy of every parameter's values in host memory, by path."""
-        return {path: parameter.numpy() for path, parameter in self._all_parameters("")}
+        return {path: parameter.numpy() for path, parameter in self._by_path().items()}
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Take the values of `state_dict`; names and shapes must be the same, and are checked before any is taken."""
-        mine = dict(self._all_parameters(""))
+        mine = self._by_path()
         missing, unknown = mine.keys() - values.keys(), values.keys() - mine.keys()
         if missing or unknown:
             raise ValueError(
@@ -146,6 +158,11 @@ class Module:
         parts = [f"  {name}: {repr(child).replace(chr(10), chr(10) + '  ')}" for name, child in self.named_children()]
         parts += [f"  {name}: {p.shape}" for name, p in self._attributes() if isinstance(p, Parameter)]
         return "\n".join([f"{type(self).__name__}(", *parts, ")"]) if parts else f"{type(self).__name__}()"
+
+
+def _is_plain_leaf(t: Tensor) -> bool:
+    """Does it look like a parameter that nobody would train or save?"""
+    return t.requires_grad and t.is_leaf and not isinstance(t, Parameter)
 
 
 def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:

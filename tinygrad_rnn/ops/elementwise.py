@@ -61,9 +61,9 @@ less = elementwise("less", "a < b")
 less_equal = elementwise("less_equal", "a <= b")
 equal = elementwise("equal", "a == b")
 not_equal = elementwise("not_equal", "a != b")
-logical_and = elementwise("logical_and", "a & b")
-logical_or = elementwise("logical_or", "a | b")
-logical_not = elementwise("logical_not", "~x")
+logical_and = elementwise("logical_and", "(a != 0) & (b != 0)")
+logical_or = elementwise("logical_or", "(a != 0) | (b != 0)")
+logical_not = elementwise("logical_not", "x == 0")
 
 # Where a and b are equal, each gets half, as in PyTorch.
 maximum = elementwise("maximum", "fmax(a, b)", a=lambda g, a, b: _share(g, a, b), b=lambda g, a, b: _share(g, b, a))

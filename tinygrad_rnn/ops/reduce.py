@@ -77,6 +77,15 @@ def _max_rule(g: Any, x: Any, y: Any, axis: tuple[int, ...]) -> Any:
 _max.vjp(x=_max_rule)
 
 
+@primitive
+def _min(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
+    """The smallest element; equal ones share the gradient evenly."""
+    return x.min(axis=axis, keepdims=keepdims)
+
+
+_min.vjp(x=_max_rule)
+
+
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The largest element over `axis` (an axis, several, or all); equal ones share the gradient evenly."""
     return _max(x, axis=_axes(x, axis, "max"), keepdims=keepdims)
@@ -84,7 +93,7 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The smallest element over `axis` (an axis, several, or all); equal ones share the gradient evenly."""
-    return -_max(-x, axis=_axes(x, axis, "min"), keepdims=keepdims)
+    return _min(x, axis=_axes(x, axis, "min"), keepdims=keepdims)
 
 
 def _shift(x: Array, axis: tuple[int, ...]) -> Array:
