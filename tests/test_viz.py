@@ -358,3 +358,13 @@ def test_the_programs_of_graphviz_are_used_where_dot_is_on_the_path(tmp_path, mo
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(render, "_pygraphviz", lambda: None)
     assert viz.draw(perceptron()).svg() == expected
+
+
+@pytest.mark.parametrize("lengths", [[3, 3], [3, 2], [3, 1], [2, 1], [1, 1], [3, 0]], ids=str)
+@pytest.mark.parametrize("cell", [nn.RNNCell, nn.LSTMCell, nn.GRUCell], ids=lambda c: c.__name__)
+def test_ragged_lengths_leave_the_initial_states_where_they_are(cell, lengths):
+    ys, _ = nn.Recurrent(cell(I, H))(tg.tensor(np.zeros((3, 2, I), np.float32)), lengths=lengths)
+    dot = viz.draw(ys.sum()).dot
+    assert "h₀" in dot
+    assert ("c₀" in dot) == (cell is nn.LSTMCell)
+    assert "x\u2032" not in dot  # a second input beside x

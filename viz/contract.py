@@ -222,8 +222,8 @@ def names(flow: Flow) -> dict[Node, str]:
     taken: dict[str, set[tuple]] = defaultdict(set)
     for leaf in leaves:
         taken[_short(leaf)].add(module[leaf])
-    modules = {m: i for i, m in enumerate(dict.fromkeys(module.values()), 1)}
     clashing = {m for found in taken.values() if len(found) > 1 for m in found}
+    modules = {m: i for i, m in enumerate((m for m in dict.fromkeys(module.values()) if m in clashing), 1)}
     result: dict[Node, str] = {
         n: subscript(_short(n), modules[module[n]]) if module[n] in clashing else _short(n) for n in leaves
     }

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import permutations
 
 from tinygrad_rnn.graph import Leaf, Node
 from viz.contract import Flow
 
 Spot = tuple[int, int]  # a kind of step, and the position of an operation in it
 
+FEW = 16  # kinds of steps that are compared with each other
 POINTWISE = {"add", "sub", "mul", "div", "where", "neg", "tanh", "sigmoid", "relu", "maximum", "minimum", "clip"}
 
 
@@ -115,7 +117,19 @@ class Unrolled:
                 else:
                     self.carried[self.spot[node], i] = spot
                     readers[spot].add(flow.op(node))
+        self._compare_beginnings(kinds)
         self.states = {spot: "cell" if ops <= POINTWISE else "hidden" for spot, ops in readers.items()}
+
+    def _compare_beginnings(self, kinds: dict[tuple[str, ...], int]) -> None:
+        """Where one kind of step begins as another (the same cell, then a mask), both read their states there."""
+        if len(kinds) > FEW:
+            return
+        for (short, a), (long, b) in permutations(kinds.items(), 2):
+            if len(short) < len(long) and long[: len(short)] == short:
+                for (spot, i), source in list(self.carried.items()):
+                    for kind, other in ((a, b), (b, a)):
+                        if spot[0] == kind and spot[1] < len(short):
+                            self.carried.setdefault(((other, spot[1]), i), source)
 
     def state(self, node: Node) -> str:
         """ "hidden", "cell" or "" """
