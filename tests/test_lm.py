@@ -123,6 +123,10 @@ def test_more_epochs_can_be_asked_for_and_other_options_cannot_change(text, tmp_
     assert main(["train", "lm", "--out", str(tmp_path / "run"), "--resume", "--hidden", "13"]) == 2
     assert "it has --hidden 12, got 13" in capsys.readouterr().err
     assert main(["train", "lm", "--out", str(tmp_path / "run"), "--resume", "--epochs", "3"]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["epochs"] == 3
+    assert "all 2 epochs" not in capsys.readouterr().out
+    assert main(["train", "lm", "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert "all 3 epochs are done" in capsys.readouterr().out
     assert len(metrics(tmp_path / "run")) == 3
 
 
@@ -140,8 +144,9 @@ def test_words_are_learned_with_perplexity(tmp_path, capsys):
     rows = metrics(tmp_path / "run")
     assert float(rows[-1]["valid_perplexity"]) == pytest.approx(np.exp(float(rows[-1]["valid_loss"])))
     assert float(rows[-1]["valid_perplexity"]) < 1.5
+    assert main(["train", "lm", "--out", str(tmp_path / "run"), "--words", "--resume"]) == 0
     capsys.readouterr()
-    assert main(["sample", str(tmp_path / "run"), "--prompt", "The cat", "--temperature", "0", "--length", "5"]) == 0
+    assert main(["sample", str(tmp_path / "run"), "--prompt", "The cat ", "--temperature", "0", "--length", "5"]) == 0
     assert capsys.readouterr().out == "The cat sat on the mat.\n"
 
 

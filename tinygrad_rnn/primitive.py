@@ -89,7 +89,10 @@ class Primitive:
         """
         if self.joint is not None:
             entries = tuple([(i, self.joint, 0, 0) for i, wanted in enumerate(tracked) if wanted])
-            return entries, self._gathering(self.needs[self.joint], tracked)
+            made = entries, self._gathering(self.needs[self.joint], tracked)
+            if len(tracked) <= 64:  # a stack of every length would fill the memory with plans
+                self.plans[tracked] = made
+            return made
         if self.rules is None:
             raise TypeError(
                 f"{self.name}: it has no derivative rule, but an argument requires a gradient; "
