@@ -115,7 +115,7 @@ def sample(args: argparse.Namespace) -> None:
     model, vocabulary = lm.load(RunFolder(Path(args.folder)))
     tokens = lm.sample(model, vocabulary, args.prompt, args.length, args.temperature, args.top_k, args.seed)
     first = next(tokens, "")  # bad input shows before anything is printed
-    say(args.prompt + first, end="")
+    say((args.prompt.rstrip(" ") if vocabulary.words else args.prompt) + first, end="")
     for token in tokens:
         say(token, end="")
     say("")
