@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 
 demo: $(VENV)/installed-demo
 	$(BIN)/tinygrad-rnn train lm --out runs/demo $(if $(wildcard runs/demo/config.json),--resume)
-	$(BIN)/tinygrad-rnn sample runs/demo --prompt "The " --length 300 --temperature 0.6 --seed 1
+	$(BIN)/tinygrad-rnn sample runs/demo --prompt "The statement " --length 300 --temperature 0.5 --seed 2
 	$(BIN)/tinygrad-rnn score runs/demo "The function returns a value."
 
 test: $(VENV)/installed-test
