@@ -130,6 +130,16 @@ def test_more_epochs_can_be_asked_for_and_other_options_cannot_change(text, tmp_
     assert len(metrics(tmp_path / "run")) == 3
 
 
+def test_a_text_behind_a_link_is_the_same_text_on_resuming(text, tmp_path):
+    (tmp_path / "link").symlink_to(text)
+    assert train(tmp_path / "link", tmp_path / "run", "--epochs", "1") == 0
+    (tmp_path / "run" / ".last-0123abcd.safetensors").touch()
+    (tmp_path / "run" / ".my-notes").touch()
+    options = ["--text", str(tmp_path / "link"), "--out", str(tmp_path / "run")]
+    assert main(["train", "lm", *options, "--resume"]) == 0
+    assert [p.name for p in (tmp_path / "run").glob(".*")] == [".my-notes"]
+
+
 def test_a_seed_makes_a_run_repeatable_and_another_seed_makes_another(text, tmp_path):
     for name, seed in ("a", "1"), ("b", "1"), ("c", "2"):
         assert train(text, tmp_path / name, "--seed", seed, "--epochs", "1") == 0

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+TEMPORARY = r"\..*-[0-9a-f]{8}(\.\w*)?"  # the names of files that are being written
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Replace the content of a file in one step."""

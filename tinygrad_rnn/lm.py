@@ -257,7 +257,7 @@ def new_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tupl
     text = load_text(config)
     vocabulary = Vocabulary.of(text, config.words)
     made = trainer(config, folder, text, vocabulary, save_every)
-    saved = {**asdict(config), "task": "lm", "text": str(Path(config.text).resolve()) if config.text else ""}
+    saved = {**asdict(config), "task": "lm", "text": str(Path(config.text).absolute()) if config.text else ""}
     folder.create({**saved, "text_sha256": _sha256(text)}, {"vocabulary": asdict_vocabulary(vocabulary)})
     return made, vocabulary
 

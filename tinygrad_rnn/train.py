@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import tempfile
 import time
 
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from tinygrad_rnn import backend, nest, optim, random
 from tinygrad_rnn.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix
-from tinygrad_rnn.files import write_atomically
+from tinygrad_rnn.files import TEMPORARY, write_atomically
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.tensor import Tensor
 
@@ -84,19 +85,20 @@ class RunFolder:
                 content = Path(made) / "run"
                 content.mkdir()
                 for name, value in {**more, "config": config}.items():
-                    write_atomically(content / f"{name}.json", json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+                    _write_json(content / f"{name}.json", value)
                 content.replace(self.path)  # all of it or nothing, also for one who is killed here
         except OSError as error:
             raise ValueError(f"--out: {str(self.path)!r} cannot be written: {error.strerror}") from None
 
     def update(self, config: Mapping[str, Any]) -> None:
         """Change what config.json says of these options."""
-        write_atomically(self.path / "config.json", json.dumps({**self.read("config"), **config}, indent=1) + "\n")
+        _write_json(self.path / "config.json", {**self.read("config"), **config})
 
     def clean(self) -> None:
         """Remove what a killed run left half-written."""
-        for litter in self.path.glob(".*-*"):
-            litter.unlink()
+        for litter in self.path.iterdir():
+            if re.fullmatch(TEMPORARY, litter.name):
+                litter.unlink()
 
     def read(self, name: str) -> Any:
         """The content of one of the JSON files; ValueError if this is no run folder or the file is damaged."""
@@ -118,6 +120,10 @@ class RunFolder:
             writer.writeheader()
             writer.writerows(rows)
             write_atomically(self.path / "metrics.csv", text.getvalue())
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 @dataclass

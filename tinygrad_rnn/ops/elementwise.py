@@ -61,6 +61,7 @@ less = elementwise("less", "a < b")
 less_equal = elementwise("less_equal", "a <= b")
 equal = elementwise("equal", "a == b")
 not_equal = elementwise("not_equal", "a != b")
+isnan = elementwise("isnan", "x != x")
 logical_and = elementwise("logical_and", "(a != 0) & (b != 0)")
 logical_or = elementwise("logical_or", "(a != 0) | (b != 0)")
 logical_not = elementwise("logical_not", "x == 0")
@@ -205,9 +206,3 @@ def transfer(x: Array, *, device: str, source: str) -> Array:
 
 
 transfer.vjp(x=lambda g, device, source: transfer(g, device=source, source=device))
-
-
-def isnan(x: Any) -> Any:
-    """True where x is not a number."""
-    array = x.array if isinstance(x, Tensor) else x
-    return Tensor(np.isnan(array))
