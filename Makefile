@@ -29,11 +29,11 @@ bench: $(VENV)/installed-peers
 
 $(VENV)/installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,fast]"
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed-demo
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,fast,dev]"
 	touch $@
 
 $(VENV)/installed-oracle: $(VENV)/installed-test

@@ -388,6 +388,16 @@ _FORMS = {
         ("axis", lambda x: ops.unbind(x, -1), lambda x: list(np.moveaxis(x, -1, 0)), [R(2, 3)]),
         ("one unused", lambda x: ops.unbind(x)[1:], lambda x: list(x[1:]), [R(3, 4)]),
     ],
+    "uniform": [
+        (
+            "",
+            lambda: ops.uniform((3, 4), np.random.default_rng(5)),
+            lambda: np.random.default_rng(5).random((3, 4), np.float32),
+            [],
+        ),
+        ("one axis", lambda: ops.uniform(3) * 0 + 1, lambda: np.ones(3), []),
+        ("no axes", lambda: ops.uniform(()) < 1, lambda: np.asarray(True), []),
+    ],
     "unsqueeze": [
         (
             f"axis {axis}",
@@ -430,6 +440,7 @@ NO_DERIVATIVE = {
     "not_equal",
     "one_hot",
     "sign",
+    "uniform",
 }
 DIFFERENTIABLE = [row for row in TABLE if row.op not in NO_DERIVATIVE]
 ids = lambda rows: [f"{row.op} {row.form}".strip() for row in rows]

@@ -17,12 +17,13 @@ every_cell = pytest.mark.parametrize("case", CELLS.values(), ids=CELLS)
 textbook = pytest.mark.parametrize(
     "case", [c for c in CELLS.values() if c.step], ids=[name for name, c in CELLS.items() if c.step]
 )
+every_engine = pytest.mark.parametrize("engine", ["eager", "numpy"])
 
 
-def unrolled(case, dtype="float64", seed=0):
+def unrolled(case, dtype="float64", seed=0, engine="auto"):
     """The cell in a Recurrent, every parameter random, biases too."""
     rng = np.random.default_rng(seed)
-    rnn = nn.Recurrent(case.make()).to(dtype)
+    rnn = nn.Recurrent(case.make(), engine=engine).to(dtype)
     for p in rnn.parameters():
         p.data = rng.standard_normal(p.shape) * 0.7
     return rnn
@@ -71,8 +72,9 @@ def numpys(tensors):
 
 
 @textbook
-def test_a_textbook_cell_computes_its_equations(case):
-    rnn = unrolled(case)
+@every_engine
+def test_a_textbook_cell_computes_its_equations(case, engine):
+    rnn = unrolled(case, engine=engine)
     xs, state = sequence(T, B, I), random_state(rnn, B)
     ys, last = rnn(xs, state)
     p, s = {k.removeprefix("cell."): v for k, v in rnn.state_dict().items()}, arrays(state)
@@ -90,8 +92,9 @@ def test_a_textbook_cell_starts_from_zeros(case):
 
 
 @every_cell
-def test_bptt_is_what_differences_give_by_inputs_first_state_and_every_parameter(case):
-    rnn = unrolled(case)
+@every_engine
+def test_bptt_is_what_differences_give_by_inputs_first_state_and_every_parameter(case, engine):
+    rnn = unrolled(case, engine=engine)
     parameters, state = list(rnn.parameters()), random_state(rnn, 2)
     own = [(p.array, p.node) for p in parameters]
 
@@ -111,8 +114,9 @@ def test_bptt_is_what_differences_give_by_inputs_first_state_and_every_parameter
 
 
 @every_cell
-def test_two_halves_that_pass_the_state_on_are_the_whole(case):
-    rnn = unrolled(case)
+@every_engine
+def test_two_halves_that_pass_the_state_on_are_the_whole(case, engine):
+    rnn = unrolled(case, engine=engine)
     xs, state = sequence(T, B, I), random_state(rnn, B)
     values, gradients = everything(rnn, xs, state)
     first, middle = rnn(xs[:1], state)
@@ -124,8 +128,9 @@ def test_two_halves_that_pass_the_state_on_are_the_whole(case):
 
 
 @every_cell
-def test_a_detached_state_carries_values_and_no_gradient(case):
-    rnn = unrolled(case)
+@every_engine
+def test_a_detached_state_carries_values_and_no_gradient(case, engine):
+    rnn = unrolled(case, engine=engine)
     xs, state = sequence(2, B, I), random_state(rnn, B)
     _, middle = rnn(xs[:1], state)
     cut = nn.detached(middle)
@@ -140,8 +145,9 @@ def test_a_detached_state_carries_values_and_no_gradient(case):
 
 @every_cell
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_single_and_half_precision_are_kept(case, dtype):
-    rnn = unrolled(case, dtype)
+@every_engine
+def test_single_and_half_precision_are_kept(case, dtype, engine):
+    rnn = unrolled(case, dtype, engine=engine)
     for state in (None, random_state(rnn, B)):
         xs = sequence(T, B, I, dtype=dtype)
         ys, last = rnn(xs, state, [T, 0, 2])
@@ -149,7 +155,7 @@ def test_single_and_half_precision_are_kept(case, dtype):
         gradients = tg.grad(weighted(values), [xs, *rnn.parameters()])
         assert {t.dtype for t in (*values, *gradients)} == {np.dtype(dtype)}
         doubles = None if state is None else nest.map_leaves(lambda t: t.detach().to("float64"), state)
-        exact, _ = unrolled(case)(xs.detach().to("float64"), doubles, [T, 0, 2])
+        exact, _ = unrolled(case, engine="eager")(xs.detach().to("float64"), doubles, [T, 0, 2])
         np.testing.assert_allclose(ys.numpy(), exact.numpy(), atol=1e-5 if dtype == "float32" else 3e-2)
 
 
@@ -174,8 +180,9 @@ ragged = pytest.mark.parametrize("lengths", RAGGED, ids=str)
 
 @every_cell
 @ragged
-def test_a_masked_batch_is_each_sequence_run_alone_and_cut_to_its_length(case, lengths):
-    rnn = unrolled(case)
+@every_engine
+def test_a_masked_batch_is_each_sequence_run_alone_and_cut_to_its_length(case, lengths, engine):
+    rnn = unrolled(case, engine=engine)
     xs, state = sequence(T, B, I), random_state(rnn, B)
     values, gradients = everything(rnn, xs, state, lengths)
     alone, total = [np.zeros(v.shape) for v in values], 0
@@ -199,8 +206,9 @@ def test_a_masked_batch_is_each_sequence_run_alone_and_cut_to_its_length(case, l
 @ragged
 @pytest.mark.parametrize("filler", [math.nan, math.inf, 1e300], ids=["NaN", "infinity", "large"])
 @pytest.mark.filterwarnings("error")
-def test_what_stands_behind_the_end_changes_nothing(case, lengths, filler):
-    rnn = unrolled(case)
+@every_engine
+def test_what_stands_behind_the_end_changes_nothing(case, lengths, filler, engine):
+    rnn = unrolled(case, engine=engine)
     clean = np.random.default_rng(1).standard_normal((T, B, I))
     dirty = clean.copy()
     for b, n in enumerate(lengths):
@@ -230,7 +238,7 @@ def test_lengths_may_be_any_integers(form, device):
 
 
 def test_full_lengths_record_no_mask():
-    rnn = unrolled(CELLS["LSTM"])
+    rnn = unrolled(CELLS["LSTM"], engine="eager")
     xs = sequence(T, B, I)
     count = lambda lengths: len(ancestors([rnn(xs, lengths=lengths)[0].node], drawn))
     assert count([T] * B) == count(None) < count([T, T, T - 1])
@@ -262,8 +270,9 @@ def test_one_step_is_one_call_of_the_cell(case):
 
 
 @every_cell
-def test_a_batch_is_its_sequences_one_by_one(case):
-    rnn = unrolled(case)
+@every_engine
+def test_a_batch_is_its_sequences_one_by_one(case, engine):
+    rnn = unrolled(case, engine=engine)
     xs = sequence(T, B, I)
     ys, _ = rnn(xs)
     for b in range(B):
@@ -318,7 +327,7 @@ def test_the_cell_may_be_shared_by_two_drivers():
 
 @every_cell
 def test_every_step_is_a_scope_with_its_number(case):
-    ys, _ = unrolled(case)(sequence(T, B, I), lengths=[T, 0, 2])
+    ys, _ = unrolled(case, engine="eager")(sequence(T, B, I), lengths=[T, 0, 2])
     scopes = [n.scope for n in ancestors([ys.node], drawn) if n.op is not None and n.scope]
     steps = {s[1] for s in scopes if len(s) > 1}
     assert steps == set(range(T))

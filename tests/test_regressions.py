@@ -1,5 +1,6 @@
 """What reviews and fuzzing found, once each."""
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -186,3 +187,63 @@ def test_a_created_graph_is_added_to_an_existing_gradient_under_no_grad():
 def test_numbers_are_formatted_as_numbers():
     assert f"{tg.tensor(1.5):.3f}" == "1.500"
     assert f"{tg.tensor([1.0, 2.0])}" == "tensor([1., 2.])"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
+def test_a_recurrent_that_has_run_is_listed_saved_and_copied_as_one_that_has_not(copied):
+    rnn = nn.Recurrent(nn.Stack([nn.LSTMCell(2, 3), nn.GRUCell(3, 3)]), engine="numpy")
+    listed = lambda m: ([(path, type(part)) for path, part in m.named_modules()], list(m.state_dict()))
+    xs, before = tg.ones(5, 1, 2), listed(rnn)
+    ys, _ = rnn(xs)
+    ys.sum().backward()
+    other = copied(rnn)
+    assert listed(rnn) == listed(other) == before
+    for p in other.parameters():
+        p.data = p.data * 2
+    found, _ = other(xs)
+    other.zero_grad()
+    found.sum().backward()
+    assert (rnn(xs)[0].numpy() == ys.numpy()).all()
+    assert (found.numpy() != ys.numpy()).all()
+    assert all(
+        (p.grad.numpy() != q.grad.numpy()).any() for p, q in zip(rnn.parameters(), other.parameters(), strict=True)
+    )
+
+
+class Counting(nn.Cell):
+    """Its second state needs no gradient."""
+
+    def __init__(self):
+        self.W, self.drop = nn.Parameter(tg.ones(2, 2) * 0.3), nn.Dropout(0.5)
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 2), self.zeros(batch_size, 1)
+
+    def forward(self, x, state):
+        h, n = state
+        h = ops.tanh(self.drop(x) @ self.W + h / (1 + n))
+        return h, (h, n + 1)
+
+
+CHANGES = {
+    "none": lambda rnn, w: None,
+    "updated": lambda rnn, w: setattr(w, "data", w.data * 2),
+    "replaced": lambda rnn, w: setattr(rnn.cell, "W", w * 2),
+    "evaluation": lambda rnn, w: rnn.eval(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_happens_to_a_cell_after_a_call_changes_no_second_derivative_of_it(change):
+    results = []
+    for engine in ("eager", "numpy"):
+        tg.manual_seed(1)
+        rnn, xs = nn.Recurrent(Counting(), engine=engine), tg.tensor(np.eye(6, 2), requires_grad=True)
+        w = rnn.to("float64").cell.W
+        loss = (rnn(xs.reshape(6, 1, 2))[0] ** 2).sum()
+        change(rnn, w)
+        first = tg.grad(loss, [xs, w], create_graph=True)
+        second = tg.grad(sum((g * g).sum() for g in first), [xs, w])
+        results.append([t.numpy() for t in (*first, *second)])
+    for eager, compiled in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled, eager, rtol=1e-10, atol=1e-12)

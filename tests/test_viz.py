@@ -12,6 +12,7 @@ import tinygrad_rnn as tg
 import viz
 
 from tinygrad_rnn import nn
+from tinygrad_rnn.graph import Leaf, ancestors, drawn
 from viz import render
 from viz.style import COLOURS
 
@@ -368,3 +369,104 @@ def test_ragged_lengths_leave_the_initial_states_where_they_are(cell, lengths):
     assert "h₀" in dot
     assert ("c₀" in dot) == (cell is nn.LSTMCell)
     assert "x\u2032" not in dot  # a second input beside x
+
+
+# ---- compiled layers, which are one node in the graph --------------------------------------------------------------
+
+
+class Within(nn.Cell):
+    """A cell that runs another one over the columns of its input, with dropout."""
+
+    def __init__(self):
+        self.inner = nn.Recurrent(nn.RNNCell(1, I), engine="numpy")
+        self.drop, self.cell = nn.Dropout(0.5), nn.GRUCell(I, H)
+
+    def initial_state(self, batch_size):
+        return self.cell.initial_state(batch_size)
+
+    def forward(self, x, h):
+        _, x = self.inner(self.drop(x).transpose(0, 1).unsqueeze(-1))
+        return self.cell(x, h)
+
+
+def run(cell, engine, lengths=None):
+    return nn.Recurrent(cell, engine=engine)(inputs(), lengths=lengths)
+
+
+def two_losses(engine):
+    below, above = (nn.Recurrent(cell, engine=engine) for cell in (nn.LSTMCell(I, H), nn.GRUCell(H, H)))
+    (ys, _), (_, last) = below(inputs()), below(inputs(), lengths=[4, 1])
+    every = nn.cross_entropy(nn.Linear(H, V)(above(ys)[0]), np.zeros((T, B), int))
+    return every + nn.mse_loss(last.h, tg.tensor(np.zeros((B, H), np.float32)))
+
+
+def both_directions(engine):
+    back = nn.Recurrent(nn.LSTMCell(I, H), engine=engine)(inputs().flip(0))[0].flip(0)
+    ys = tg.ops.concat([run(nn.LSTMCell(I, H), engine)[0], back], -1)
+    return nn.Recurrent(nn.RNNCell(2 * H, H), engine=engine)(ys)[0].sum()
+
+
+COMPILED = {name: lambda engine, cell=cell: run(cell(), engine)[0] for name, cell in CELLS.items()} | {
+    "lengths": lambda engine: run(nn.LSTMCell(I, H), engine, [4, 2])[0].sum(),
+    "last state": lambda engine: run(nn.LSTMCell(I, H), engine)[1].c.sum(),
+    "dropout": lambda engine: run(nn.Stack([nn.RNNCell(I, H), nn.LSTMCell(H, H)], dropout=0.5), engine)[0].sum(),
+    "a layer within a cell": lambda engine: run(Within(), engine)[0].sum(),
+    "two losses": two_losses,
+    "both directions": both_directions,
+}
+
+
+@pytest.mark.parametrize("make", COMPILED.values(), ids=COMPILED)
+def test_a_compiled_layer_is_drawn_as_the_eager_one(make):
+    dots = []
+    for engine in ("eager", "numpy"):
+        tg.manual_seed(0)
+        dots.append(viz.draw(make(engine)).dot)
+    assert dots[0] == dots[1]
+
+
+@pytest.mark.parametrize("make", COMPILED.values(), ids=COMPILED)
+def test_drawing_a_compiled_layer_changes_nothing(make):
+    found = []
+    for draws in (0, 2):
+        tg.manual_seed(0)
+        loss = make("numpy").sum()
+        random = tg.get_rng_state()
+        before = [viz.draw(loss).dot for _ in range(draws)]
+        assert tg.get_rng_state() == random
+        leaves = [n for n in ancestors([loss.node], drawn) if isinstance(n, Leaf)]
+        loss.backward()
+        found.append(sorted(leaf.grad.numpy().tobytes() for leaf in leaves))
+        assert {*before, viz.draw(loss).dot} == {viz.draw(loss).dot}
+    assert found[0] == found[1]
+
+
+def test_a_compiled_layer_is_drawn_as_it_was_when_it_ran():
+    rnn = nn.Recurrent(nn.Stack([nn.RNNCell(I, H), nn.RNNCell(H, H)], dropout=0.5), engine="numpy")
+    source = rnn.cell.cells[0].W
+    rnn.cell.cells[0].W = source.tanh()
+    loss = rnn.eval()(inputs())[0].sum()
+    dot = viz.draw(loss).dot
+    rnn.cell.cells[0].W = source.exp().exp()
+    rnn.train().to("float64")
+    assert viz.draw(loss).dot == dot
+    assert rnn.cell.dropout.training
+    assert viz.draw(rnn(inputs())[0].sum()).dot != dot
+
+
+def test_an_operation_that_stands_for_many_is_drawn_as_these():
+    @tg.primitive
+    def four_times(x, *, by):
+        return x * 4, x
+
+    four_times.vjp(lambda gs, x: None)
+    x = nn.Parameter(np.ones(3, np.float32))
+
+    def twice(node):
+        half = tg.Tensor(x.array, node.inputs[0])
+        return [(half + half if node.static["by"] == 2 else four_times(half + half, by=2)[0]).node, half.node]
+
+    four_times.op.expand = twice
+    y, same = four_times(x.tanh(), by=4)
+    nodes, _, _ = read(viz.draw((y.exp() * same).sum()))
+    assert sorted(n["label"] for n in of_kind(nodes, "op")) == ["+", "+", "exp", "tanh", "×"]

@@ -5,12 +5,13 @@ from tinygrad_rnn.backend import default_device, set_default_device
 from tinygrad_rnn.backend import use_device as device
 from tinygrad_rnn.gradcheck import gradcheck
 from tinygrad_rnn.graph import scope
+from tinygrad_rnn.nn.compiled import circuit
 from tinygrad_rnn.primitive import primitive
 from tinygrad_rnn.random import get_rng_state, manual_seed, set_rng_state
 from tinygrad_rnn.tensor import Parameter, Tensor, enable_grad, grad, is_grad_enabled, no_grad, ones, tensor, zeros
 
 __all__ = [
-    "Parameter", "Tensor", "default_device", "device", "enable_grad", "get_rng_state", "grad", "gradcheck",
+    "Parameter", "Tensor", "circuit", "default_device", "device", "enable_grad", "get_rng_state", "grad", "gradcheck",
     "is_grad_enabled", "manual_seed", "nn", "no_grad", "ones", "ops", "optim", "primitive", "scope",
     "set_default_device", "set_rng_state", "tensor", "zeros",
 ]  # fmt: skip

@@ -22,6 +22,8 @@ class _State(threading.local):
     recording: bool = True
     scope: Scope = ()
     outer: Any = None  # what `recording` was around each open block: a linked list
+    draws: Any = None  # an iterator over the random numbers to use, while a call is repeated
+    trace: Any = None  # what takes the operations while a step is recorded for the compiler
 
 
 state = _State()

@@ -44,6 +44,8 @@ class Primitive:
     deliver   a faster way for the sweep to add a gradient up than to call the rule and add, or None
     constant  is it flat, as comparisons are? then its result is never recorded
     formula   for an elementwise operation: what Python and C both understand
+    expand    for an operation that stands for many, how drawings see these: a function of a node that records them,
+              from the node's inputs, and returns a node for each output; else None
     """
 
     def __init__(self, forward: Callable, formula: str | None = None):
@@ -58,6 +60,7 @@ class Primitive:
         self.plans: dict[tuple[bool, ...], tuple[tuple, Callable]] = {}
         self.fits = len(self.args) > 1 or self.variadic is not None
         self.deliver: Callable[..., bool] | None = None
+        self.expand: Callable[[Node], list[Node]] | None = None
         self.constant = False
 
     def vjp(self, joint: Rule | None = None, **rules: Rule) -> Any:
@@ -182,6 +185,8 @@ def _unary(op: Primitive, forward: Callable) -> Callable:
     def call(x: Any) -> Any:
         if not isinstance(x, Tensor):
             return forward(x)
+        if state.trace is not None:
+            return state.trace(op, (x,), NO_STATIC)
         array, node = x.array, x.node
         try:
             y = forward(array)
@@ -205,6 +210,8 @@ def _binary(op: Primitive, forward: Callable) -> Callable:
         is_a, is_b = isinstance(a, Tensor), isinstance(b, Tensor)
         if not (is_a or is_b):
             return forward(a, b)
+        if state.trace is not None:
+            return state.trace(op, (a, b), NO_STATIC)
         left, right = a.array if is_a else a, b.array if is_b else b
         try:
             y = forward(left, right)
@@ -234,6 +241,8 @@ def _general(op: Primitive, forward: Callable) -> Callable:
     defaults = op.defaults
 
     def call(*args: Any, **static: Any) -> Any:
+        if state.trace is not None and any(isinstance(a, Tensor) for a in args):
+            return state.trace(op, args, static)
         arrays: list[Any] = []
         tracks: list[bool] = []
         none = True

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import copy
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+from tinygrad_rnn.graph import state as mode
 
 _generator: np.random.Generator | None = None  # made at the first use: importing numpy.random takes time
 
@@ -36,3 +40,30 @@ def set_rng_state(state: dict[str, Any]) -> None:
     if state.get("bit_generator") != "PCG64":
         raise ValueError(f"set_rng_state: the state must come from get_rng_state, got {state.get('bit_generator')!r}")
     default_generator().bit_generator.state = copy.deepcopy(state)
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """What the block draws from the library's generator is drawn again after it."""
+    state = get_rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(state)
+
+
+def uniform(shape: tuple[int, ...], rng: np.random.Generator | None = None) -> np.ndarray:
+    """float32 numbers from 0 to less than 1, from a generator or the library's; inside `replayed` the given ones."""
+    if mode.draws is not None:
+        return next(mode.draws)
+    return (rng or default_generator()).random(shape, np.float32)
+
+
+@contextmanager
+def replayed(numbers: Sequence[np.ndarray]) -> Iterator[None]:
+    """Inside the block `uniform` returns these, in this order."""
+    outer, mode.draws = mode.draws, iter(numbers)
+    try:
+        yield
+    finally:
+        mode.draws = outer

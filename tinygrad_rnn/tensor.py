@@ -64,12 +64,14 @@ class Tensor:
 
         The new array must have the same shape; it is cast to the tensor's dtype and moved to its device.
         """
-        if type(self.array) is np.ndarray:
-            self.array.setflags(write=False)
-        return self.array
+        array = self._read()
+        if type(array) is np.ndarray:
+            array.setflags(write=False)
+        return array
 
     @data.setter
     def data(self, values: Any) -> None:
+        self._read()
         values = values.array if isinstance(values, Tensor) else values
         array = np.asarray(values) if not backend.is_array(values) else values
         if array.shape != self.shape:
@@ -181,17 +183,23 @@ class Tensor:
 
     # ---- leaving the graph ----------------------------------------------------------------------------------------
 
+    def _read(self) -> Array:
+        """The array, for somebody who would compute with it unnoticed: a step that is being recorded must not."""
+        if state.trace is not None:
+            state.trace.refuse()
+        return self.array
+
     def numpy(self) -> np.ndarray:
         """A copy of the values in host memory."""
-        return np.array(backend.to_numpy(self.array))
+        return np.array(backend.to_numpy(self._read()))
 
     def item(self) -> Any:
         """The value of a tensor of one element, as a Python number."""
-        return self.array.item()
+        return self._read().item()
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
-        return self.array.tolist()
+        return self._read().tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.device != "cpu":
@@ -336,7 +344,7 @@ class Tensor:
         return format(self.item(), spec) if spec and self.size == 1 else repr(self)
 
     def __bool__(self) -> bool:
-        return bool(self.array)
+        return bool(self._read())
 
     def __float__(self) -> float:
         return float(self.item())

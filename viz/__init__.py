@@ -4,8 +4,9 @@
     viz.draw(loss, "lstm.svg")
 
 One column for each time step, in the order of computing; the steps are found from the scopes that `nn.Recurrent` or a
-`with tg.scope(t):` leaves in the graph. Parameters stand at the left, once. Hidden states run from step to step in
-green, memories (states that meet no weights) in purple; losses gather above. Outside of time the graph goes upwards.
+`with tg.scope(t):` leaves in the graph; a compiled layer is drawn as its steps. Parameters stand at the left, once.
+Hidden states run from step to step in green, memories (states that meet no weights) in purple; losses gather above.
+Outside of time the graph goes upwards.
 
 An affine map such as x·U + h·W + b is one node, because it is one thing in every textbook; the nonlinearities, gates
 and sums that tell cells apart are nodes of their own.
@@ -21,6 +22,7 @@ from tinygrad_rnn.files import write_atomically
 from tinygrad_rnn.graph import Node
 from tinygrad_rnn.tensor import Tensor
 from viz import plain, render, write
+from viz.expand import expanded
 from viz.layout import Composer, Layout
 from viz.model import Picture
 from viz.picture import Builder
@@ -100,7 +102,7 @@ def draw(
         raise ValueError(f"viz.draw: what must be a tensor with a recorded graph, such as a loss, got {_short(what)}")
     if path is not None:
         _suffix(Path(path))
-    drawing = Drawing(Builder(node).build(chooser(steps)), title or "")
+    drawing = Drawing(Builder(expanded(node)).build(chooser(steps)), title or "")
     if path is not None:
         drawing.save(path)
     return drawing

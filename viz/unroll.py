@@ -60,8 +60,16 @@ class Unrolled:
             key = group[place[0]], place[1]
             column = found.setdefault(key, Column(place[1], key[0]))
             (column.leaves if node.op is None or node in flow.slices else column.ops).append(node)
+        for c in found.values():
+            c.leaves.sort(key=self._first_use)
         columns = sorted(found.values(), key=lambda c: (c.run, min(n.index for n in (c.ops or c.leaves))))
         self._place_outsiders(columns)
+
+    def _first_use(self, node: Node) -> tuple[int, int]:
+        """When a value is first read; for one that is cut out of a sequence, when it was cut."""
+        if node.op is not None:
+            return node.index, 0
+        return min((r.index, i) for r in self.flow.readers[node] for i, a in enumerate(self.flow.args[r]) if a is node)
 
     def _place_outsiders(self, columns: list[Column]) -> None:
         """What stands in no step goes above, below, or into a column of its own between two loops."""

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend, ops
+from tinygrad_rnn import ops
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.random import default_generator
 from tinygrad_rnn.tensor import Parameter, Tensor
 
 
@@ -72,6 +71,5 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        keep = (self.rng or default_generator()).random(x.shape, np.float32) >= self.p
-        mask = (keep / (1 - self.p)).astype(x.dtype)
-        return x * Tensor(backend.move(mask, x.device))
+        keep = ops.cast(ops.uniform(x.shape, self.rng, device=x.device) >= self.p, x.dtype)
+        return x * (keep * (1 / (1 - self.p)))

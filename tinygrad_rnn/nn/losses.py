@@ -21,7 +21,7 @@ def cross_entropy(
     returns: in nats; "mean" is over the positions that count, and 0 if there are none
     IndexError for a target that is not from 0 to V-1.
     """
-    ids = targets.array if isinstance(targets, Tensor) else targets if is_array(targets) else np.asarray(targets)
+    ids = targets.data if isinstance(targets, Tensor) else targets if is_array(targets) else np.asarray(targets)
     if ids.shape != logits.shape[:-1]:
         raise ValueError(
             f"cross_entropy: targets must be {logits.shape[:-1]} for logits {logits.shape}, got {ids.shape}"

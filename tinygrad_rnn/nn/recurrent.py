@@ -7,13 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend, nest
+from tinygrad_rnn import backend, nest, random
 from tinygrad_rnn.backend import xp
+from tinygrad_rnn.compiler import engines
+from tinygrad_rnn.compiler.layer import Unsupported
+from tinygrad_rnn.compiler.report import Plan
 from tinygrad_rnn.graph import scope
+from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.cells import Cell
+from tinygrad_rnn.nn.compiled import Compiled
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.ops import stack, unbind, where
 from tinygrad_rnn.tensor import Tensor, no_grad
+
+SHORT = 3  # steps up to which the engine "auto" runs step by step: recording would cost more than it saves
 
 
 class Recurrent(Module):
@@ -25,13 +32,29 @@ class Recurrent(Module):
     returns: ys (T, B, H), and the state after the last step
 
     With lengths, ys is 0 from each sequence's end on, and the state is each sequence's own last one; what xs holds
-    behind an end changes nothing. Each step is a scope in the graph, numbered from 0.
+    behind an end changes nothing.
+
+    engine: "eager" runs the cell step by step; each step is a scope in the graph, numbered from 0. The others record
+    one step and compile it, forward and backward, and the layer is one node in the graph: "numpy", "fast" (with the
+    extra of that name), "compiled" (the faster of those at hand), "auto" (that one, or "eager" where a step cannot be
+    compiled). `plan` tells which one runs, and why.
+    checkpoint_every: keep the state of every k-th step only, and compute the rest again for the backward pass: memory
+    for T / k states and k steps. Compiled engines only.
+
+    TypeError if a compiled step reads a value (`if tensor`, `.item()`), which would be recorded once and for all.
     """
 
-    def __init__(self, cell: Cell):
+    def __init__(self, cell: Cell, *, engine: str = "auto", checkpoint_every: int | None = None):
         if not isinstance(cell, Cell):
             raise TypeError(f"Recurrent: cell must be an nn.Cell, got {type(cell).__name__}")
-        self.cell = cell
+        engines.check(engine)
+        if checkpoint_every is not None and (checkpoint_every < 1 or engine == "eager"):
+            raise ValueError(
+                "Recurrent: checkpoint_every must be a positive number of steps, and the engine a compiled one, got "
+                f"{checkpoint_every} and {engine!r}"
+            )
+        self.cell, self.engine, self.checkpoint_every = cell, engine, checkpoint_every
+        self._compiled = Compiled()
 
     def forward(self, xs: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         if xs.ndim != 3:
@@ -39,18 +62,73 @@ class Recurrent(Module):
         T, B, _ = xs.shape
         state = self.cell.initial_state(B) if state is None else state
         alive = _alive(lengths, T, B)
+        if self._why_eager(xs):
+            return self._eager(xs, state, alive)
+        engine = engines.find(self.engine)
+        try:
+            return self._compiled(
+                self.cell, self._masked_step, self._eager, engine, xs, state, alive, self.checkpoint_every
+            )
+        except Unsupported as reason:
+            self._refuse(reason)
+            return self._eager(xs, state, alive)
+
+    def _refuse(self, reason: Unsupported) -> None:
+        """ValueError if the step cannot be compiled but must be."""
+        if self.engine != "auto":
+            who = type(self.cell).__name__
+            raise ValueError(f'Recurrent: {who} cannot be compiled: {reason}; use engine="eager"') from None
+
+    def plan(self, xs: Tensor, state: Any = None, lengths: Any = None) -> Plan:
+        """How a call with these arguments would run: by which engine, and why not by a faster one; what is done at each
+        step and what once for all; the memory that it takes. Print it. Nothing is run, and no random number is drawn.
+        """
+        if xs.ndim != 3:
+            raise ValueError(f"Recurrent: xs must be (T, B, I), got {xs.shape}")
+        T, B, I = xs.shape
+        title = f"{type(self.cell).__name__}, {T} step{'s' * (T != 1)} of x ({B}, {I}): engine "
+        why = self._why_eager(xs)
+        if not why:
+            try:
+                with random.untouched():
+                    state = self.cell.initial_state(B) if state is None else state
+                masked = _alive(lengths, T, B) is not None
+                layer, lines, nbytes = self._compiled.plan(
+                    self.cell, self._masked_step, engines.find(self.engine), xs, state, masked, self.checkpoint_every
+                )
+                name = layer.engine.NAME
+                reason = engines.why(self.engine, name, layer.slower)
+                return Plan(name, nbytes, layer.circuit, "\n".join([title + repr(name), *reason, *lines]))
+            except Unsupported as reason:
+                self._refuse(reason)
+                why = str(reason)
+        return Plan("eager", 0, None, f"{title}'eager'\n  {why}")
+
+    def _why_eager(self, xs: Tensor) -> str:
+        """Why a call runs step by step, or nothing."""
+        if self.engine == "eager":
+            return 'engine="eager"'
+        if mode.trace is not None or mode.draws is not None:
+            return "it is a part of a step that is recorded or repeated itself"
+        if 0 in xs.shape[:2]:
+            return "there is nothing to run"
+        if xs.device != "cpu":
+            return "the compiled engines run on the CPU"
+        if self.engine == "auto" and self.checkpoint_every is None and len(xs) <= SHORT:
+            return f"for {len(xs)} steps recording would cost more than it saves"
+        return ""
+
+    def _eager(self, xs: Tensor, state: Any, alive: np.ndarray | None) -> tuple[Tensor, Any]:
+        """Step by step."""
+        on_device: Any = None
         if alive is not None:
             on_device = backend.move(alive, xs.device)
             xs = where(on_device[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
         ys = []
         for t, x in enumerate(unbind(xs)):
             with scope(t):
-                y, new = self._step(x, state)
-                if alive is None or alive[t].all():
-                    state = new
-                else:
-                    y = _where(on_device[t], y, 0)
-                    state = nest.map_leaves(partial(_where, on_device[t]), new, state)
+                goes_on = alive is None or alive[t].all()
+                y, state = self._step(x, state) if goes_on else self._masked(on_device[t], *self._step(x, state), state)
             ys.append(y)
         return (stack(ys) if ys else self._nothing(xs, state)), state
 
@@ -61,6 +139,17 @@ class Recurrent(Module):
                 f"{type(self.cell).__name__}: forward(x, state) must return (y, state), got {nest.describe(result)}"
             )
         return result
+
+    def _masked_step(self, x: Tensor, state: Any, alive: Any = None) -> tuple[Tensor, Any]:
+        """A step in which some sequences may have ended. alive: (B,) of bool, or None"""
+        if alive is None:
+            return self._step(x, state)
+        return self._masked(alive, *self._step(_where(alive, x, 0), state), state)
+
+    @staticmethod
+    def _masked(alive: Any, y: Tensor, new: Any, old: Any) -> tuple[Tensor, Any]:
+        """What a step makes of the sequences that go on, and 0 and the old state for those that have ended."""
+        return _where(alive, y, 0), nest.map_leaves(partial(_where, alive), new, old)
 
     def _nothing(self, xs: Tensor, state: Any) -> Tensor:
         """The outputs of no steps: a step on zeros tells their size."""
@@ -86,4 +175,6 @@ def _alive(lengths: Any, T: int, B: int) -> np.ndarray | None:
 
 def _where(mask: Any, new: Tensor, old: Any) -> Tensor:
     """new (B, ...) for the sequences that go on, old for those that have ended. mask: (B,)"""
+    if new is old:
+        return new if mode.recording or mode.trace is not None else new.detach()
     return where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

@@ -1,6 +1,7 @@
 """Differentiable functions of tensors (and of plain arrays). PyTorch's names, NumPy's `axis` and `keepdims`."""
 # ruff: isort: skip_file
 
+from tinygrad_rnn.ops.draw import uniform
 from tinygrad_rnn.ops.elementwise import (
     abs, add, cast, clip, div, equal, erf, exp, gelu, greater, greater_equal, isnan, less, less_equal, log,
     logical_and, logical_not, logical_or, masked_fill, maximum, minimum, mul, neg, not_equal, pow, relu, sigmoid, sign,
@@ -24,7 +25,7 @@ __all__ = [
     "matmul", "max", "maximum", "mean", "min", "minimum", "mul", "neg", "not_equal", "one_hot", "pad", "permute",
     "pow", "relu", "reshape", "scatter_add", "sigmoid", "sign", "softmax", "softplus", "split", "sqrt", "squeeze",
     "stack", "sub", "sum", "swapaxes", "take", "take_along_axis", "tanh", "transfer", "transpose", "unbind",
-    "unsqueeze", "var", "where",
+    "uniform", "unsqueeze", "var", "where",
 ]  # fmt: skip
 
 OPS.update({name: globals()[name] for name in __all__})

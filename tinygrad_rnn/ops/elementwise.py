@@ -66,6 +66,8 @@ logical_and = elementwise("logical_and", "(a != 0) & (b != 0)")
 logical_or = elementwise("logical_or", "(a != 0) | (b != 0)")
 logical_not = elementwise("logical_not", "x == 0")
 
+detach = elementwise("detach", "x")  # no rule: gradients stop here
+
 # Where a and b are equal, each gets half, as in PyTorch.
 maximum = elementwise("maximum", "fmax(a, b)", a=lambda g, a, b: _share(g, a, b), b=lambda g, a, b: _share(g, b, a))
 minimum = elementwise("minimum", "fmin(a, b)", a=lambda g, a, b: _share(g, b, a), b=lambda g, a, b: _share(g, a, b))

@@ -9,8 +9,8 @@ import numpy as np
 from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array, add_at, xp
 from tinygrad_rnn.backward import Gradients
-from tinygrad_rnn.graph import Node
-from tinygrad_rnn.ops.shape import _axis
+from tinygrad_rnn.graph import Node, state
+from tinygrad_rnn.ops.shape import _axis, broadcast_to
 from tinygrad_rnn.primitive import primitive
 from tinygrad_rnn.tensor import Tensor
 
@@ -58,10 +58,13 @@ _getitem.op.deliver = _deliver_getitem
 
 def getitem(x: Any, key: Any) -> Any:
     """x[key] for numbers, slices, None, ..., and arrays or tensors of integers or booleans."""
-    return _getitem(x, key=_plain(key, getattr(x, "array", x)))
+    keys = key if isinstance(key, tuple) else (key,)
+    if state.trace is not None and any(isinstance(k, Tensor) for k in keys):
+        return _gathered(x, keys)
+    return _getitem(x, key=_plain(key, x))
 
 
-def _plain(key: Any, x: Array) -> Any:
+def _plain(key: Any, x: Any) -> Any:
     """The key with tensors and lists as arrays of x's library."""
     if isinstance(key, tuple):
         return tuple(_plain(k, x) for k in key)
@@ -70,8 +73,74 @@ def _plain(key: Any, x: Array) -> Any:
     if isinstance(key, list):
         key = np.asarray(key) if key else np.zeros(0, np.int64)
     if backend.is_array(key):  # a copy: its owner may write into it before backward
-        return backend.move(key.copy(), backend.device_of(x))
+        return backend.move(key.copy(), _device(x))
     return key
+
+
+def _device(x: Any) -> str:
+    return x.device if isinstance(x, Tensor) else backend.device_of(x)
+
+
+# ---- by positions that are themselves computed: while a step is recorded ----
+
+PLACE = "index"  # stands in a key for the next of the arguments
+
+
+@primitive
+def _gather(*xs: Array, key: tuple, who: str) -> Array:
+    """x[key], for x and the indices whose places are in the key."""
+    return xs[0][_filled(key, xs[1:], who, xs[0])]
+
+
+@primitive
+def _put(*xs: Array, key: tuple, shape: tuple[int, ...]) -> Array:
+    """Zeros of `shape` with x added at the key: what gather undoes."""
+    out = xp(xs[0]).zeros(shape, xs[0].dtype)
+    filled = _filled(key, xs[1:], "", out)
+    add_at(out, filled[0] if len(filled) == 1 else filled, xs[0])
+    return out
+
+
+@_gather.vjp
+def _gather_rule(g: Any, xs: tuple, key: tuple) -> tuple:
+    return (_put(g, *xs[1:], key=key, shape=tuple(xs[0].shape)), *(None,) * (len(xs) - 1))
+
+
+@_put.vjp
+def _put_rule(g: Any, xs: tuple, key: tuple) -> tuple:
+    return (_gather(g, *xs[1:], key=key, who=""), *(None,) * (len(xs) - 1))
+
+
+def _filled(key: tuple, indices: Any, who: str, x: Array) -> tuple:
+    """The key with the indices; those that an operation called `who` uses are checked."""
+    rest = iter(indices)
+    filled = tuple(next(rest) if isinstance(k, str) else k for k in key)
+    if who:
+        axis = next(i for i, k in enumerate(key) if isinstance(k, str))
+        _check_range(filled[axis], who, x.shape[axis])
+    return filled
+
+
+def _gathered(x: Any, keys: tuple, who: str = "") -> Any:
+    indices = [k for k in keys if isinstance(k, Tensor)]
+    for k in indices:
+        if k.dtype == bool:  # what has as many elements as are true
+            state.trace.refuse()
+        if k.dtype.kind not in "iu":
+            raise TypeError(f"{who or 'getitem'}: the index must be integers, got dtype {k.dtype}")
+    return _gather(x, *indices, key=tuple(PLACE if isinstance(k, Tensor) else _plain(k, x) for k in keys), who=who)
+
+
+def _places(index: Any, axis: int) -> tuple:
+    """The key of the positions that `index` names along `axis`: the index there, all positions elsewhere."""
+    ndim, sizes = len(index.shape), index.shape
+    return tuple(
+        index if i == axis else np.arange(sizes[i]).reshape([-1 if j == i else 1 for j in range(ndim)])
+        for i in range(ndim)
+    )
+
+
+# ---- along an axis ----
 
 
 @primitive
@@ -103,6 +172,10 @@ def _grid(index: Array, axis: int) -> tuple[Array, ...]:
 
 def take_along_axis(x: Any, index: Any, axis: int) -> Any:
     """x at the integers `index` along `axis`; the other axes of both have the same sizes, or 1 in index."""
+    if _recorded(index):
+        axis = _axis(x, axis, "take_along_axis")
+        full = tuple(index.shape[i] if i == axis else n for i, n in enumerate(x.shape))
+        return _gathered(x, _places(broadcast_to(index, full), axis), "take_along_axis")
     axis, ids = _axis(x, axis, "take_along_axis"), _ids(index, "take_along_axis", x.shape[axis], x)
     full = tuple(ids.shape[i] if i == axis else n for i, n in enumerate(x.shape))
     return _take_along_axis(x, index=xp(ids).broadcast_to(ids, full), axis=axis)
@@ -110,25 +183,35 @@ def take_along_axis(x: Any, index: Any, axis: int) -> Any:
 
 def scatter_add(x: Any, index: Any, values: Any, axis: int = 0) -> Any:
     """x with `values` added at the integers `index`, of the same shape, along `axis`; places named twice get both."""
-    axis, ids = _axis(x, axis, "scatter_add"), _ids(index, "scatter_add", x.shape[axis], x)
+    axis = _axis(x, axis, "scatter_add")
+    ids = index if _recorded(index) else _ids(index, "scatter_add", x.shape[axis], x)
     if ids.shape != values.shape:
         raise ValueError(f"scatter_add: index and values must have one shape, got {ids.shape} and {values.shape}")
+    if _recorded(index):
+        key = tuple(PLACE if i == axis else k for i, k in enumerate(_places(ids, axis)))
+        return x + _put(values, ids, key=key, shape=tuple(x.shape))
     return x + _put_along_axis(values, index=ids, axis=axis, shape=tuple(x.shape))
 
 
 def take(x: Any, index: Any, axis: int = 0) -> Any:
     """The slices of x at the integers `index` (of any shape) along `axis`, which must be from 0 to its size - 1."""
     axis = _axis(x, axis, "take")
+    if _recorded(index):
+        return _gathered(x, (*(slice(None),) * axis, index), "take")
     return _getitem(x, key=(*(slice(None),) * axis, _ids(index, "take", x.shape[axis], x)))
 
 
 def embedding(ids: Any, weight: Any) -> Any:
     """The rows of a table. ids: (...) integers from 0 to V-1  weight: (V, D)  returns: (..., D)"""
+    if _recorded(ids):
+        return _gathered(weight, (ids,), "embedding")
     return _getitem(weight, key=_ids(ids, "embedding", weight.shape[0], weight))
 
 
 def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
     """1 at the position that each id names, else 0. ids: (...) integers  returns: (..., num_classes)"""
+    if _recorded(ids):
+        return _gathered(np.eye(num_classes, dtype=dtype), (ids,), "one_hot")
     index = _ids(ids, "one_hot", num_classes)
     return Tensor(xp(index).eye(num_classes, dtype=dtype)[index])
 
@@ -138,12 +221,21 @@ def _ids(index: Any, who: str, n: int, like: Any = None) -> Array:
     if isinstance(index, Tensor):
         array = index.array
     else:  # a copy: the owner may write into it before backward
-        device = backend.default_device() if like is None else backend.device_of(getattr(like, "array", like))
+        device = backend.default_device() if like is None else _device(like)
         array = backend.move(index.copy() if backend.is_array(index) else np.asarray(index), device)
     if array.dtype.kind not in "iu":
         if array.size:
             raise TypeError(f"{who}: the index must be integers, got dtype {array.dtype}")
         array = array.astype(np.int64)
+    _check_range(array, who, n)
+    return array
+
+
+def _check_range(array: Array, who: str, n: int) -> None:
     if array.size and (int(array.min()) < 0 or int(array.max()) >= n):
         raise IndexError(f"{who}: the index must be from 0 to {n - 1}, got {int(array.min())} to {int(array.max())}")
-    return array
+
+
+def _recorded(index: Any) -> bool:
+    """Is it a tensor in a step that is being recorded, whose values are not there to be read?"""
+    return state.trace is not None and isinstance(index, Tensor)

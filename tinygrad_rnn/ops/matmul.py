@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.backend import Array, xp
 from tinygrad_rnn.backward import Gradients, sum_to
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.graph import Node, state
 from tinygrad_rnn.ops.shape import broadcast_to
 from tinygrad_rnn.primitive import primitive
 
@@ -102,8 +102,8 @@ def einsum(spec: str, *operands: Any) -> Any:
             if letter in term[:at]:  # a diagonal: rename the second, and tie it to the first by an identity matrix
                 fresh = next(c for c in _LETTERS if all(c not in t for t in terms) and c not in out)
                 term = term[:at] + fresh + term[at + 1 :]
-                array = getattr(xs[i], "array", xs[i])
-                xs.append(xp(array).eye(array.shape[at], dtype=array.dtype))
+                lib = np if state.trace is not None else xp(getattr(xs[i], "array", xs[i]))
+                xs.append(lib.eye(xs[i].shape[at], dtype=xs[i].dtype))
                 terms.append(letter + fresh)
         terms[i] = term
     return _einsum(*xs, spec=f"{','.join(terms)}->{out}")

@@ -172,7 +172,16 @@ def cumsum(x: Any, axis: int) -> Any:
     return _cumsum(x, axis=_axes(x, axis, "cumsum")[0])
 
 
+@primitive
+def _argmax(x: Array, *, axis: int | None, keepdims: bool) -> Array:
+    """The position of the largest element."""
+    return xp(x).asarray(x.argmax(axis=axis, keepdims=keepdims))
+
+
+_argmax.vjp()
+
+
 def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The position of the largest element along `axis` (of all, if None), as an integer tensor; the first of equals."""
-    array = x.array if isinstance(x, Tensor) else x
-    return Tensor(xp(array).asarray(array.argmax(axis=axis, keepdims=keepdims)))
+    y = _argmax(x, axis=axis if axis is None else _axes(x, axis, "argmax")[0], keepdims=keepdims)
+    return y if isinstance(y, Tensor) else Tensor(y)

@@ -1,0 +1,45 @@
+"""The compiled engines by name, the fastest first."""
+
+from __future__ import annotations
+
+import functools
+
+from importlib.util import find_spec
+from types import ModuleType
+
+NAMES = ("auto", "eager", "compiled", "numpy", "fast")
+INSTALL = 'pip install "tinygrad-rnn[fast]"'
+
+
+def check(name: str) -> None:
+    """ValueError unless there is an engine of this name, RuntimeError if a package that it needs is missing."""
+    if name not in NAMES:
+        raise ValueError(f"Recurrent: engine must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
+    if name == "fast" and not has_fast():
+        raise RuntimeError(f"Recurrent: the engine 'fast' needs llvmlite, which is not installed; {INSTALL}")
+
+
+def why(asked: str, found: str, slower: str) -> list[str]:
+    """Why it is not a faster engine, in a line or none."""
+    if asked == found or found == "fast":
+        return []
+    if not has_fast():
+        return [f'  "fast" needs llvmlite, which is not installed; {INSTALL}']
+    return [f'  "fast" cannot run it: {slower}']
+
+
+def has_fast() -> bool:
+    """Is the compiler that the engine "fast" needs installed?"""
+    return find_spec("llvmlite") is not None
+
+
+@functools.cache
+def find(name: str) -> tuple[ModuleType, ...]:
+    """The modules of an engine and of those that take over where it cannot run a step."""
+    from tinygrad_rnn.compiler import run_numpy  # noqa: PLC0415
+
+    if name == "numpy" or not has_fast():
+        return (run_numpy,)
+    from tinygrad_rnn.compiler import run_llvm  # noqa: PLC0415
+
+    return run_llvm, run_numpy

@@ -1,0 +1,146 @@
+"""Writing the loops of a schedule in LLVM: elementwise values in fused nests, products, reductions, sums over time.
+
+The code knows no sizes: addresses, strides and sizes come from a table that is filled for each program, so cells of
+any size share the machine code of their structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.compiler.circuit import Value
+from tinygrad_rnn.compiler.elements import Elements
+from tinygrad_rnn.compiler.llvm import Code
+from tinygrad_rnn.compiler.normal import spans
+from tinygrad_rnn.compiler.products import Sums
+from tinygrad_rnn.compiler.schedule import Item, NotFusable, is_view
+
+
+class Writer(Sums):
+    """Writes the items of a schedule as one function."""
+
+    def write(self, items: list[Item]) -> None:
+        sums = [item.values[0] for item in items if item.values[0].op == "tsum"]
+        for item in items:
+            if item.values[0].op == "tsum":
+                continue
+            if not item.loop and self._batched_product(item.values[0]):
+                continue
+            with self.code.loop(0, self.read("T"), down=item.backward) as t:
+                self.t = t
+                for group in self.s._grouped(item):
+                    self._group(group)
+        if sums:
+            self._sums(sums)
+        self.code.finish()
+
+    def _group(self, group: list[Value]) -> None:
+        v = group[0]
+        if v.op == "pack":
+            self._pack(v)
+        elif self.s.fusable(v):
+            self._nest(group)
+        elif v in self.s.addend or (v.op == "matmul" and self.s._is_product(v)):
+            self._product(v)
+        elif v.op == "matmul":
+            self._matmul(v)
+        elif v.op in ("sum", "max", "min"):
+            self._reduction(v)
+        elif v.op in ("stack", "concat") or (
+            v.op == "scatter" and is_view(Value("getitem", (v,), v.static, (), v.dtype, True))
+        ):
+            self._joined(v)
+        else:
+            raise NotFusable(f"{v.op} has no form in a fused loop")
+
+    def _nest(self, group: list[Value]) -> None:
+        """All values of a group, element by element; what only the group reads stays in registers."""
+        v, kept = group[0], set(group)
+        with self._rows(v) as lead:
+
+            def body(j: Any, mask: Any) -> None:
+                made: dict[Any, Any] = {}
+                for u in group:
+                    xs = [self._element(a, u, lead, j, mask, made) for a in u.args]
+                    made[u] = Elements(self.code).compute(u, xs)
+                    readers = self.s.users.get(u, [None])
+                    if u in self.carried or any(r is None or r not in kept or is_view(r) for r in readers):
+                        self._put(u, made[u], lead, j, mask)
+
+            if v.shape:
+                self.code.over(*self.bounds(v, len(v.shape) - 1), body)
+            else:
+                body(Code.integer(0), self.code.first(Code.integer(1)))
+
+    def _pack(self, v: Value) -> None:
+        """Copy the pieces that are not computed in their columns."""
+        for p, lo, hi in spans(v):
+            if p.op == "zeros" or self.s.where(p) != self.s.place[v].then("part", -1, lo, hi):
+                self._copy(p, self._view(v, "part", p.shape, axis=-1, lo=lo, hi=hi))
+
+    def _joined(self, v: Value) -> None:
+        """Put the pieces of a stack or a concatenation, or a scattered value, in their places."""
+        axis = v.static.get("axis", 0)
+        lead = (slice(None),) * axis
+        at = 0
+        if v.op == "scatter":
+            self._copy(0.0, v)
+            self._copy(v.args[0], self._view(v, "getitem", v.args[0].shape, key=v.static["key"]))
+            return
+        for p in v.args:
+            if not isinstance(p, Value):
+                raise NotFusable(f"{v.op} of a constant array has no form in a fused loop")
+            n = 1 if v.op == "stack" else p.shape[axis]
+            key = (*lead, at if v.op == "stack" else slice(at, at + n))
+            self._copy(p, self._view(v, "getitem", p.shape, key=key))
+            at += n
+
+    def _reduction(self, v: Value) -> None:
+        x, axes = v.args[0], v.static["axis"]
+        code, rank = self.code, len(x.shape)
+        if not rank or (self.rows and 0 in axes):
+            raise NotFusable(f"{v.op} over the batch has no form in a fused loop")
+        combine = {"sum": code.b.fadd, "max": lambda a, b: code.binary("maximum", a, b),
+                   "min": lambda a, b: code.binary("minimum", a, b)}[v.op]  # fmt: skip
+        neutral = code.constant({"sum": 0.0, "max": -np.inf, "min": np.inf}[v.op])
+        kept = [k for k in range(rank) if k not in axes]
+        place = {k: (k if v.static["keepdims"] else i) for i, k in enumerate(kept)}  # axis of x -> axis of v
+        total = code.top.alloca(code.vector)
+        across = rank - 1 not in axes
+
+        def gather(index: dict[int, Any], j: Any, mask: Any) -> None:
+            found = self._element(x, x, [index[k] for k in range(rank - 1)], j, mask, {})
+            found = Elements(code).number(found)
+            if mask is not None and v.op != "sum":
+                found = code.b.select(mask, found, neutral)
+            code.b.store(combine(code.b.load(total), found), total)
+
+        def inner(index: dict[int, Any], then: Callable[[dict[int, Any]], None]) -> None:
+            code.b.store(neutral, total)
+            rest = [k for k in axes if k != rank - 1]
+            with ExitStack() as stack:
+                for k in rest:
+                    index = {**index, k: stack.enter_context(code.loop(*self.bounds(x, k)))}
+                then(index)
+
+        outer = [k for k in kept if k != rank - 1]
+        with ExitStack() as stack:
+            index = {k: stack.enter_context(code.loop(*self.bounds(x, k))) for k in outer}
+            target = self.at(v, [(place[k], i) for k, i in index.items()])
+            if across:
+
+                def columns(j: Any, mask: Any) -> None:
+                    inner(index, lambda all_of: gather(all_of, j, mask))
+                    code.store(code.b.load(total), code.add(target, code.mul(j, code.item)), mask)
+
+                code.over(*self.bounds(x, rank - 1), columns)
+            else:
+                inner(
+                    index, lambda all_of: code.over(*self.bounds(x, rank - 1), lambda j, mask: gather(all_of, j, mask))
+                )
+                found = code.b.load(total)
+                code.store_one(code.total(found) if v.op == "sum" else code.extreme(found, v.op + "imum"), target)

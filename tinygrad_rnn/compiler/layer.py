@@ -1,0 +1,306 @@
+"""A compiled layer: a recorded step, its programs, and the one node that a call of it is in the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import random
+from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value
+from tinygrad_rnn.compiler.distribute import reassociate
+from tinygrad_rnn.compiler.merge import merge_gemms
+from tinygrad_rnn.compiler.normal import normalise
+from tinygrad_rnn.compiler.schedule import NotFusable
+from tinygrad_rnn.compiler.trace import record
+from tinygrad_rnn.graph import Constant, Node
+from tinygrad_rnn.graph import state as mode
+from tinygrad_rnn.primitive import make
+from tinygrad_rnn.random import replayed
+from tinygrad_rnn.tensor import Tensor, grad
+
+Step = Callable[..., tuple[Any, list[Any]]]  # step(x, states[, alive]) -> (y, new states)
+PLANS = 16  # lengths of sequences for which a layer keeps its buffers
+SPARE = 4  # how often, at most: several calls before a backward pass use one each
+
+
+class Layer:
+    """A step recorded for one set of shapes, as programs for any number of steps.
+
+    circuit   the step as it was recorded
+    captured  the tensors and arrays that it reads besides its inputs, in the circuit's order
+    states    the tensors of its state, in the shapes and dtypes that it keeps
+    constant  the states that no step changes: they are captured
+    engine    what runs it: the first of the engines that can
+    slower    why the first one cannot, or nothing
+    """
+
+    def __init__(self, step: Step, x: Tensor, states: Sequence[Tensor], engines: Sequence[Any], **options: Any):
+        try:
+            self.circuit, self.captured, self.states, self.constant = settled(step, x, states, **options)
+            self.merged = _copied(self.circuit)
+            normalise(self.merged)
+            reassociate(self.merged)
+            merge_gemms(self.merged)
+            self.engines, self.slower = list(engines), ""
+            self.programs: dict[int, list[Any]] = {}  # by number of steps, the one used last comes last
+            self.lock = threading.RLock()
+            self._choose()
+        except RecursionError:
+            raise Unsupported("its step is too long") from None
+        self.circuit.known = {}
+
+    def _choose(self) -> None:
+        """The next engine that can run the step."""
+        while True:
+            self.engine = self.engines.pop(0)
+            self.prepared = _copied(self.merged)
+            try:
+                self.engine.prepare(self.prepared)
+                break
+            except NotFusable as reason:
+                self.slower = str(reason)
+        self.prepared.known = {}
+
+    def acquire(self, T: int) -> Any:
+        """A program for T steps whose buffers nobody uses."""
+        with self.lock:
+            free = self.programs[T] = self.programs.pop(T, [])
+            if len(self.programs) > PLANS:
+                self.programs.pop(next(iter(self.programs)))
+            if free:
+                return free.pop()
+            while True:
+                try:
+                    return self.engine.Program(_copied(self.prepared), T)
+                except NotFusable as reason:
+                    self.slower = str(reason)
+                    self._choose()
+
+    def release(self, program: Any) -> None:
+        """Give a program back."""
+        with self.lock:
+            free = self.programs.get(program.T)
+            if free is not None and len(free) < SPARE:
+                free.append(program)
+
+    def draw(self, T: int) -> list[np.ndarray]:
+        """The random numbers of T steps, in the order in which the eager engine draws them."""
+        drawn: dict[Value, np.ndarray] = {}
+        by_generator: dict[int, list[Value]] = {}
+        for v in self.circuit.draws:
+            by_generator.setdefault(id(v.static["rng"]), []).append(v)
+        for values in by_generator.values():
+            sizes = [int(np.prod(v.shape)) for v in values]
+            numbers = (values[0].static["rng"] or random.default_generator()).random((T, sum(sizes)), np.float32)
+            for v, end, n in zip(values, accumulate(sizes), sizes, strict=True):
+                drawn[v] = np.ascontiguousarray(numbers[:, end - n : end]).reshape(T, *v.shape).astype(v.dtype)
+        return [drawn[v] for v in self.circuit.draws]
+
+
+def settled(step: Step, x: Tensor, states: Sequence[Tensor], **options: Any) -> tuple:
+    """The circuit of a step whose states keep their shapes, what it captures, these states, and which no step changes.
+
+    A state that starts as a broadcast or in another dtype becomes what the step makes of it. The step is recorded once
+    more in the end: Unsupported if that makes another circuit.
+    """
+    states, constant, last = list(states), frozenset[int](), None
+    names = options["names"] = dict(options.get("names") or {})
+    for _ in range(6):
+
+        def fewer(x: Any, given: list[Any], *alive: Any, constant: frozenset[int] = constant) -> tuple[Any, list[Any]]:
+            rest = iter(given)
+            y, new = step(x, [s if i in constant else next(rest) for i, s in enumerate(states)], *alive)
+            if len(new) != len(states):
+                raise Unsupported(f"its state must keep its {len(states)} tensors, the new one has {len(new)}")
+            return y, [n for i, n in enumerate(new) if i not in constant]
+
+        moving = [i for i in range(len(states)) if i not in constant]
+        c, captured = record(fewer, x, [states[i] for i in moving], **options)
+        if last is not None:
+            _compare(*last, c, captured)
+            return (*last, states, constant)
+        pairs = list(zip(moving, c.states, c.roots["state"], strict=True))
+        fixed = {i for i, s, v in pairs if v is s}
+        other = [(i, v) for i, s, v in pairs if (v.shape, v.dtype) != (s.shape, s.dtype)]
+        for i, v in other:
+            states[i] = Tensor(np.broadcast_to(np.zeros((), v.dtype), v.shape))
+            names[id(states[i])] = c.states[moving.index(i)].name
+        constant |= fixed
+        if not fixed and not other:
+            last = c, captured
+    raise Unsupported("its state must keep its shapes from step to step")
+
+
+def _compare(c: Circuit, captured: list[Any], again: Circuit, captured_again: list[Any]) -> None:
+    """Unsupported unless two recordings are of the same step, on the same tensors or on equal ones."""
+    same = _signature(c) == _signature(again)
+    for a, b in zip(captured, captured_again, strict=False):
+        p, q = getattr(a, "array", a), getattr(b, "array", b)
+        same = same and (a is b or (p.shape == q.shape and p.tobytes() == q.tobytes()))
+    if not same:
+        raise Unsupported(
+            "two recordings of its step differ, so that it depends on something besides its inputs, its state, what is "
+            "set on it, and ops.uniform"
+        )
+
+
+def _copied(c: Circuit) -> Circuit:
+    return dataclasses.replace(c, roots={name: list(vs) for name, vs in c.roots.items()}, known=dict(c.known))
+
+
+def _signature(c: Circuit) -> list[Any]:
+    """What two recordings of the same step share."""
+    order = c.order()
+    number = {v: i for i, v in enumerate(order)}
+
+    def plain(a: Any) -> Any:
+        if isinstance(a, Value):
+            return number[a]
+        if isinstance(a, np.ndarray):
+            return (a.shape, a.tobytes())
+        if isinstance(a, (tuple, list)):
+            return tuple(map(plain, a))
+        return repr(a)
+
+    lines = [(v.op, plain(v.args), [(k, plain(x)) for k, x in v.static.items()], v.shape) for v in order]
+    return [lines, {name: [v and number[v] for v in vs] for name, vs in c.roots.items()}]
+
+
+class Call:
+    """One call of a layer: what went in, and the program whose buffers hold what its backward needs.
+
+    eager     the same step by step: a function of the tensors that went in. It must not refer to the call
+    repeated  the nodes of ys and the new states of a repetition that is a part of the graph, or none
+    """
+
+    eager: Callable[[Sequence[Tensor]], list[Tensor]]
+
+    def __init__(self, layer: Layer, T: int, alive: np.ndarray | None, every: int | None):
+        self.layer, self.T, self.alive, self.every = layer, T, alive, every
+        self.draws = layer.draw(T)
+        self.program: Any = None
+        self.arrays: list[np.ndarray] = []
+        self.starts: list[list[np.ndarray]] = []
+        self.scope = mode.scope
+        self.repeated: list[Node] = []
+
+    def forward(self, arrays: Sequence[np.ndarray], keep: bool) -> tuple[np.ndarray, ...]:
+        """xs, the states and the captured tensors -> ys, the new states."""
+        self.arrays = list(arrays)
+        n = len(self.layer.circuit.states)
+        self.x, self.state, self.captured = arrays[0], arrays[1 : 1 + n], arrays[1 + n :]
+        if self.every:
+            return self._forward_in_parts()
+        self.program = self.layer.acquire(self.T)
+        y, new = self.program.forward(self._inputs(0, self.T), self.state)
+        if not keep:
+            self.release()
+        return (y, *new)
+
+    def _inputs(self, start: int, end: int) -> list[np.ndarray]:
+        alive = [] if self.alive is None else [self.alive[start:end]]
+        return [np.ascontiguousarray(self.x[start:end]), *self.captured, *(d[start:end] for d in self.draws), *alive]
+
+    def backward(self, gs: Sequence[np.ndarray]) -> dict[str, list[Any]]:
+        """The gradients of xs, the states and the captured tensors, from those of ys and the new states."""
+        gs = [np.ascontiguousarray(g) for g in gs]
+        if self.every:
+            return self._backward_in_parts(gs[0], gs[1:])
+        if self.program is None:  # a second backward: the buffers were given back after the first
+            self.forward(self.arrays, keep=True)
+        found = self.program.backward(gs[0], gs[1:])
+        self.release()
+        return found
+
+    def release(self) -> None:
+        """Give the buffers back."""
+        program, self.program = self.program, None
+        if program is not None:
+            self.layer.release(program)
+
+    def __del__(self) -> None:
+        self.release()
+
+    # ---- with a state kept at every k-th step only ----------------------------------------------------------------
+
+    def _parts(self) -> list[tuple[int, int]]:
+        assert self.every is not None
+        return [(a, min(a + self.every, self.T)) for a in range(0, self.T, self.every)]
+
+    def _forward_in_parts(self) -> tuple[np.ndarray, ...]:
+        ys, state, self.starts = [], list(self.state), []
+        for start, end in self._parts():
+            self.starts.append(state)
+            y, state = self._part(start, end, state)
+            ys.append(y)
+            self.release()
+        return (np.concatenate(ys), *state)
+
+    def _part(self, start: int, end: int, state: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        self.program = self.layer.acquire(end - start)
+        return self.program.forward(self._inputs(start, end), state)
+
+    def _backward_in_parts(self, dy: np.ndarray, dstate: Sequence[np.ndarray]) -> dict[str, list[Any]]:
+        dxs: list[Any] = []
+        total: list[Any] = []
+        for (start, end), state in zip(reversed(self._parts()), reversed(self.starts), strict=True):
+            self._part(start, end, state)
+            found = self.program.backward(dy[start:end], dstate)
+            self.release()
+            dstate = [np.zeros_like(s) if g is None else g for g, s in zip(found["dstate"], state, strict=True)]
+            dxs.append(found["dx"][0])
+            here = found["dcaptured"]
+            pairs = zip(total or [None] * len(here), here, strict=True)
+            total = [a if b is None else b if a is None else a + b for a, b in pairs]
+        dx = None if dxs[0] is None else np.concatenate(dxs[::-1])
+        return {"dx": [dx], "dstate": list(dstate), "dcaptured": total}
+
+    def repeat(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The call step by step, recorded in the same scope, with the same random numbers."""
+        outer, mode.scope = mode.scope, self.scope
+        try:
+            with replayed([d[t] for t in range(self.T) for d in self.draws]):
+                return self.eager(tensors)
+        finally:
+            mode.scope = outer
+
+
+def _recurrent(*xs: np.ndarray, call: Call, keep: bool) -> tuple[np.ndarray, ...]:
+    """A compiled layer over all steps: xs, states, captured tensors -> ys, new states."""
+    return call.forward(xs, keep)
+
+
+recurrent = make(_recurrent)
+
+
+@recurrent.vjp
+def _recurrent_rule(gs: tuple, xs: tuple, call: Call, tracked: tuple[bool, ...]) -> Sequence[Any]:
+    if isinstance(gs[0], Tensor):
+        wanted = [x for x, t in zip(xs, tracked, strict=True) if t]
+        again = call.repeat(xs)
+        call.repeated = _nodes(again)
+        ys, gs = zip(*[(y, g) for y, g in zip(again, gs, strict=True) if y.requires_grad], strict=True)
+        found = iter(grad(ys, wanted, gs, create_graph=True, allow_unused=True))
+        return [next(found) if t else None for t in tracked]
+    found = call.backward(gs)
+    given = [*found["dx"], *found["dstate"], *found["dcaptured"]]
+    return [np.zeros_like(x) if g is None and t else g for g, x, t in zip(given, xs, tracked, strict=True)]
+
+
+def _nodes(tensors: Sequence[Tensor]) -> list[Node]:
+    return [t.node or Constant(t.shape, t.dtype) for t in tensors]
+
+
+def _expanded(node: Node) -> list[Node]:
+    """The nodes of ys and the new states when the call is run step by step."""
+    call = node.static["call"]
+    return call.repeated or _nodes(call.repeat([Tensor(*each) for each in zip(call.arrays, node.inputs, strict=True)]))
+
+
+recurrent.op.expand = _expanded

@@ -1,0 +1,54 @@
+"""Can the rows of a batch be shared out, because each is computed from the same row of all that moves?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tinygrad_rnn.compiler.circuit import Circuit, Value
+from tinygrad_rnn.compiler.schedule import Schedule
+
+
+def by_rows(c: Circuit, s: Schedule) -> bool:
+    """Is each row of the batch computed from the same row of what moves?"""
+    B = c.x.shape[0]
+    computed = [v for v in s.position if s.moves(v) and v.op != "tsum"]
+    views = [a for v in computed for a in s.reads(v) if s.moves(a) and a not in s.absorbed]
+    return all(v.shape[:1] == (B,) and _keeps_rows(v, s, B) for v in (*computed, *views, *s.absorbed))
+
+
+def _keeps_rows(v: Value, s: Schedule, B: int) -> bool:
+    if v.op in ("input", "zeros"):
+        return True
+    if v.pointwise or v.op in ("carry", "pack", "copy"):
+        return all(len(a.shape) == len(v.shape) and a.shape[0] == B for a in v.values if s.moves(a))
+    if v.op == "matmul":
+        return _product_keeps_rows(v, s)
+    return v.op in RULES and RULES[v.op](v)
+
+
+def _product_keeps_rows(v: Value, s: Schedule) -> bool:
+    if len(v.values) < 2 or not s.moves(v.args[0]) or len(v.args[0].shape) != len(v.shape):
+        return False
+    b = v.args[1]
+    return len(b.shape) == len(v.shape) > 2 or (len(b.shape) == 2 and not s.moves(b))
+
+
+def _key_keeps_rows(v: Value) -> bool:
+    key = v.static["key"]
+    first = key[0] if isinstance(key, tuple) else key
+    return isinstance(first, slice) and first == slice(None)
+
+
+RULES: dict[str, Callable[[Value], bool]] = {
+    "sum": lambda v: 0 not in v.static["axis"],
+    "max": lambda v: 0 not in v.static["axis"],
+    "min": lambda v: 0 not in v.static["axis"],
+    "stack": lambda v: v.static["axis"] != 0,
+    "concat": lambda v: v.static["axis"] != 0,
+    "part": lambda v: v.static["axis"] == -1 and len(v.shape) > 1,
+    "permute": lambda v: v.static["axes"][0] == 0,
+    "getitem": _key_keeps_rows,
+    "scatter": _key_keeps_rows,
+    "reshape": lambda v: v.args[0].shape[:1] == v.shape[:1],
+    "broadcast_to": lambda v: v.args[0].shape[:1] == v.shape[:1] and len(v.args[0].shape) == len(v.shape),
+}

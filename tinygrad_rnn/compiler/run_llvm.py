@@ -1,0 +1,254 @@
+"""The fast engine: the moving part of a schedule as machine code, one function forward and one backward.
+
+What is computed once a call (weights put together, gradients taken apart) stays with NumPy. The batch is shared out to
+workers, each of which runs the whole function for its rows: they meet only at the end.
+"""
+
+from __future__ import annotations
+
+import os
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from llvmlite import ir
+
+from tinygrad_rnn.compiler import kernels, run_numpy
+from tinygrad_rnn.compiler.circuit import Circuit, Value
+from tinygrad_rnn.compiler.fuse import Writer
+from tinygrad_rnn.compiler.llvm import compiled
+from tinygrad_rnn.compiler.normal import remake
+from tinygrad_rnn.compiler.operands import Constant, Table
+from tinygrad_rnn.compiler.rows import by_rows
+from tinygrad_rnn.compiler.schedule import Item, NotFusable, Schedule
+
+NAME = "fast"
+ROWS = 8  # of the batch, for each worker at least: as many as a tile of a product is high
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def prepare(c: Circuit) -> None:
+    """Say softmax and its likes in operations that have a form in a loop."""
+
+    def visit(v: Value, new: Callable) -> Value:
+        args = tuple(map(new, v.args))
+        if v.op in ("softmax", "log_softmax", "logsumexp") and v.moves:
+            return _lowered(c, v, args[0])
+        return remake(c, v, args)
+
+    c.rebuild(visit)
+
+
+def _lowered(c: Circuit, v: Value, x: Value) -> Value:
+    """softmax(x) = e / Σe with e = exp(x - max x); where all of x is -inf, 0."""
+    axis = v.static["axis"]
+    top = c.make("max", x, axis=axis, keepdims=True)
+    top = c.make("where", c.make("equal", top, -np.inf), 0.0, top)
+    d = c.make("sub", x, top)
+    e = c.make("exp", d)
+    total = c.make("sum", e, axis=axis, keepdims=True)
+    positive = c.make("where", c.make("equal", total, 0.0), 1.0, total)
+    if v.op == "softmax":
+        return c.make("div", e, positive)
+    if v.op == "log_softmax":
+        return c.make("sub", d, c.make("log", positive))
+    y = c.make("add", c.make("log", positive), top)
+    y = c.make("where", c.make("equal", total, 0.0), -np.inf, y)
+    return y if v.static["keepdims"] else c.make("reshape", y, shape=v.shape)
+
+
+def workers(B: int) -> int:
+    """How many share the batch: at most one for each processor that we may use, or for what OMP_NUM_THREADS says."""
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(int(limit) if limit.isdecimal() and int(limit) else here, here, B // ROWS))
+
+
+class Program(run_numpy.Program):
+    """A schedule whose moving part is machine code."""
+
+    engine = NAME
+
+    def _schedule(self, sink_bytes: int) -> Schedule:
+        return Schedule(self.c, self.T, sink_bytes=0, fuse=True)
+
+    def _choose_fresh(self) -> None:
+        """What is returned is written into new arrays: an address in a table costs nothing to change."""
+        s, roots = self.s, self.c.roots
+        early = {s.place[v].buffer for v in s.position if v in s.forward and v in s.place}
+        for name, time in (("y", True), ("dx", True), ("dcaptured", False)):
+            for v in roots.get(name, ()):
+                buffer = s.where(v).buffer if v is not None and v.op != "zeros" else None
+                if buffer is not None and not buffer.bound and buffer.time == time:
+                    buffer.bound = True
+                    self.fresh["forward" if buffer in early else "backward"].append(buffer)
+
+    def forward(self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        return super().forward([a if a.flags.c_contiguous else a.copy() for a in inputs], state)
+
+    def _compile(self, name: str, items: list[Item]) -> Callable:
+        s = self.s
+        fixed = [item for item in items if not s.moves(item.values[0]) and item.values[0].op != "tsum"]
+        code = [item for item in items if item not in fixed]
+        after = self._after([item.values[0] for item in code if item.values[0].op == "tsum"])
+        before = super()._compile(name, [item for item in fixed if item.values[0] not in after])
+        machine = Native(self, name, code)
+        then = super()._compile(name, [item for item in fixed if item.values[0] in after])
+
+        def run(bound: dict) -> None:
+            before(bound)
+            machine(bound)
+            then(bound)
+
+        return run
+
+    def _after(self, sums: list[Value]) -> set[Value]:
+        """What is computed from sums over time."""
+        found = set(sums)
+        for v in self.c.order():
+            if not found.isdisjoint(v.values):
+                found.add(v)
+        return found
+
+
+class Native:
+    """The machine code of one direction, and the table that tells it where everything is."""
+
+    def __init__(self, program: Program, name: str, items: list[Item]):
+        self.p, self.s, self.c, self.T = program, program.s, program.c, program.T
+        reals = {v.dtype for v in self.s.level if self.s.moves(v) and v.dtype != bool}
+        if reals - {np.dtype(np.float32)} and reals - {np.dtype(np.float64)}:
+            raise NotFusable(f"its values are of several dtypes: {', '.join(sorted(map(str, reals)))}")
+        self.dtype = reals.pop() if reals else np.dtype(np.float32)
+        self.templates: dict[Any, np.ndarray] = {}
+        rows = by_rows(self.c, self.s)
+        B = self.c.x.shape[0]
+        self.workers = workers(B) if rows else 1
+        self.table = Table()
+        module = ir.Module(name)
+        writer = Writer(module, name, self.s, self.table, self.dtype, self.look, rows)
+        writer.write(items)
+        self.rows = [(B * i // self.workers, B * (i + 1) // self.workers) for i in range(self.workers)]
+        self.kept = [
+            np.zeros(kernels.packed_shape(W.shape, kernels.panel(writer.code)), self.dtype) for W in writer.products
+        ]
+        self.panels = {W: _address(kept) for W, kept in zip(writer.products, self.kept, strict=True)}
+        self.partial: dict[Value, np.ndarray] = {}
+        self.sums = [item.values[0] for item in items if item.values[0].op == "tsum"]
+        self.entries = np.zeros(max(len(self.table.names), 1), np.int64)
+        self.given: list[tuple[int, Any, int]] = []
+        if self.workers > 1:
+            for v in self.sums:
+                if self._shared(v.args[0]):
+                    self.partial[v] = np.empty((self.workers, *v.shape), v.dtype)
+        for key, slot in self.table.names.items():
+            self._fill(slot, *(key if isinstance(key, tuple) else (key,)))
+        self.packs = [(*self._given(W), W.shape, self.look(W).strides, panel) for W, panel in self.panels.items()]
+        self.machine = compiled(str(module)) if items else None
+        self.function = self.machine.function(name, 4) if self.machine else None
+        self.pack = kernels.packer(self.dtype)
+        self.where = _address(self.entries)
+
+    def __call__(self, bound: dict) -> None:
+        if self.function is None:
+            return
+        for buffer, at, shape, strides, panel in self.packs:
+            self.pack(*shape, at if buffer is None else _address(bound[buffer]) + at, *strides, panel)
+        for slot, buffer, offset in self.given:
+            self.entries[slot] = _address(bound[buffer]) + offset
+        if self.workers == 1:
+            self.function(self.where, *self.rows[0], 0)
+        else:
+            jobs = [pool().submit(self.function, self.where, *self.rows[i], i) for i in range(1, self.workers)]
+            self.function(self.where, *self.rows[0], 0)
+            for job in jobs:
+                job.result()
+        for v, parts in self.partial.items():
+            np.add.reduce(parts, axis=0, out=self.p.view(v, None))
+
+    def _shared(self, g: Value) -> bool:
+        """Do all workers add to the sum of g over time? Each then has one of its own, added up at the end."""
+        return self.s.contracted(g) and len(g.shape) == (1 if g.op == "sum" else 2)
+
+    # ---- the table ------------------------------------------------------------------------------------------------
+
+    def look(self, v: Any) -> np.ndarray:
+        """An array with the shape and strides of a value (with time, if it has that)."""
+        if isinstance(v, (Constant, np.ndarray)):
+            return v.array if isinstance(v, Constant) else v
+        p = self.s.where(v)
+        base = self._template(p.buffer)
+        return self.p._look(base, p, "all" if p.buffer.time else None)
+
+    def _template(self, buffer: Any) -> np.ndarray:
+        if not buffer.bound:
+            return self.p.arrays[buffer]
+        if buffer not in self.templates:
+            shape = (self.T + buffer.extra, *buffer.shape) if buffer.time else buffer.shape
+            self.templates[buffer] = np.empty(shape, buffer.dtype)
+        return self.templates[buffer]
+
+    def _fill(self, slot: int, kind: str, *key: Any) -> None:
+        put = self.entries.__setitem__
+        if kind == "T":
+            put(slot, self.T)
+        elif kind == "block":
+            put(slot, self._block())
+        elif kind == "blocks":
+            put(slot, -(-self.T // self._block()))
+        elif kind == "packed":
+            put(slot, self.panels[key[0]])
+        elif kind == "size":
+            put(slot, key[0].shape[key[1]])
+        elif kind == "flat":
+            arrays = [self.look(v) for v in key]
+            B = self.c.x.shape[0]
+            even = all(a.ndim == 3 and a.strides[0] == a.shape[1] * a.strides[1] for a in arrays)
+            put(slot, int(even and self.workers == 1 and arrays[0].shape[1] == B))
+        elif kind == "worker":
+            put(slot, self.partial[key[0]].strides[0] if key[0] in self.partial else 0)
+        else:
+            self._fill_operand(slot, kind, *key)
+
+    def _fill_operand(self, slot: int, kind: str, v: Any, axis: int = 0) -> None:
+        array = self.partial[v][0] if isinstance(v, Value) and v in self.partial else self.look(v)
+        time = isinstance(v, Value) and v not in self.partial and self.s.where(v).buffer.time
+        if kind == "time":
+            self.entries[slot] = array.strides[0]
+        elif kind == "stride":
+            self.entries[slot] = array.strides[axis + time]
+        else:
+            own = isinstance(v, Value) and v in self.partial
+            buffer, at = (None, _address(array)) if own else self._given(v)
+            if buffer is None:
+                self.entries[slot] = at
+            else:
+                self.given.append((slot, buffer, at))
+
+    def _given(self, v: Any) -> tuple[Any, int]:
+        """(None, the address of a value), or (buffer, offset in it) for what the caller gives at each call."""
+        at = _address(self.look(v))
+        buffer = self.s.where(v).buffer if isinstance(v, Value) else None
+        if buffer is None or not buffer.bound:
+            return None, at
+        return buffer, at - _address(self._template(buffer))
+
+    def _block(self) -> int:
+        """Steps in a block of a sum over time."""
+        return max(1, kernels.BLOCK // max(1, self.rows[0][1] - self.rows[0][0]))
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def pool() -> ThreadPoolExecutor:
+    """Where the other workers run."""
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max(1, workers(1 << 30) - 1), thread_name_prefix="tinygrad_rnn")
+    return _pool

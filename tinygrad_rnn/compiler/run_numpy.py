@@ -1,0 +1,478 @@
+"""The NumPy engine: a schedule as two straight Python functions of calls with `out=`, forward and backward.
+
+Every view of the plan's own buffers is made before the first step; inside a loop there is nothing but NumPy calls.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.compiler.circuit import Circuit, Value, stand_in
+from tinygrad_rnn.compiler.distribute import batched
+from tinygrad_rnn.compiler.merge import merge_siblings
+from tinygrad_rnn.compiler.normal import remake, spans
+from tinygrad_rnn.compiler.schedule import Buffer, Item, Place, Schedule
+from tinygrad_rnn.ops.elementwise import FUNCTIONS
+
+# Formulas that are one call of NumPy
+UFUNCS: dict[str, Callable] = {
+    "a + b": np.add, "a - b": np.subtract, "a * b": np.multiply, "a / b": np.divide, "-x": np.negative,
+    "a > b": np.greater, "a >= b": np.greater_equal, "a < b": np.less, "a <= b": np.less_equal, "a == b": np.equal,
+    "a != b": np.not_equal,
+}  # fmt: skip
+
+
+NAME = "numpy"
+
+
+def prepare(c: Circuit) -> None:
+    """Bring a circuit of merged products into the form that pays by the call: few and long ones."""
+    merge_siblings(c)
+    _transpose_once(c)
+
+
+def _transpose_once(c: Circuit) -> None:
+    """A transposed weight that a loop reads at each step is copied into the order of the product, once a call."""
+
+    def visit(v: Value, new: Any) -> Value:
+        args = tuple(map(new, v.args))
+        if v.op == "matmul" and v.moves and len(v.values) == 2 and v.args[1].op == "permute" and not v.args[1].moves:
+            args = (args[0], c.make("copy", args[1]))
+        return remake(c, v, args)
+
+    c.rebuild(visit)
+
+
+class Program:
+    """A schedule in NumPy. Its buffers are written anew by each forward; what it returns is the caller's."""
+
+    engine = "numpy"
+
+    def __init__(self, c: Circuit, steps: int, *, sink_bytes: int = 1 << 20):
+        self.c, self.T = c, steps
+        self.s = self._schedule(sink_bytes)
+        self.arrays: dict[Buffer, np.ndarray] = {}
+        self.fresh: dict[str, list[Buffer]] = {"forward": [], "backward": []}  # buffers that are made anew at each call
+        self._choose_fresh()
+        self.nbytes = _allocate(self.s, self.arrays) + sum(b.nbytes(steps) for bs in self.fresh.values() for b in bs)
+        self.bound: dict[Buffer, Any] = {}
+        self.sources: dict[str, str] = {}
+        inputs = [c.x, *c.captured, *c.draws, *([c.alive] if c.alive is not None else [])]
+        self.inputs = [self.s.place[v].buffer for v in inputs]
+        self.seed: Any = self.s.place[c.seeds[0]].buffer if c.seeds else None
+        self.roots: dict[Any, np.ndarray] = {}  # views of the roots in the plan's own buffers
+        self._forward = self._compile("forward", self.s.items[: self.s.split])
+        self._backward = self._compile("backward", self.s.items[self.s.split :])
+
+    def _schedule(self, sink_bytes: int) -> Schedule:
+        return Schedule(self.c, self.T, sink_bytes=sink_bytes)
+
+    def _choose_fresh(self) -> None:
+        """Every buffer is the program's own, whose views are made once; results are copied."""
+
+    def forward(self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """inputs: x, the captured tensors, draws and alive, as in the circuit. Returns y and the new state."""
+        self.bound = dict(zip(self.inputs, inputs, strict=True))
+        self._refresh("forward")
+        self._start(self.c.states, state, 0)
+        self._forward(self.bound)
+        y = self.result(self.c.roots["y"][0], "all")
+        return y, [self.result(v, self.T - 1) for v in self.c.roots["state"]]
+
+    def backward(self, dy: np.ndarray, dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
+        """The gradients by name: dx, dstate, dcaptured."""
+        self.bound[self.seed] = dy
+        self._refresh("backward")
+        self._start(self.c.seeds[1:], dstate, self.T)
+        self._backward(self.bound)
+        roots = self.c.roots
+        found: dict[str, list[np.ndarray | None]] = {"dx": [v and self.result(v, "all") for v in roots["dx"]]}
+        found["dstate"] = [v and self.result(v, 0) for v in roots["dstate"]]
+        found["dcaptured"] = [v and self.result(v, None) for v in roots["dcaptured"]]
+        return found
+
+    def _refresh(self, phase: str) -> None:
+        for b in self.fresh[phase]:
+            self.bound[b] = recycled((self.T + b.extra, *b.shape) if b.time else b.shape, b.dtype)
+
+    def _start(self, leaves: list[Value], given: Sequence[np.ndarray], at: int) -> None:
+        """Put the given state where the first step of a loop looks for it."""
+        for leaf, start in zip(leaves, given, strict=True):
+            place = self.s.place.get(leaf)
+            if place is not None:
+                self.array(place.buffer)[(at, ...) if place.buffer.time else ...] = start
+
+    def result(self, v: Value, t: Any) -> np.ndarray:
+        """A root as an array that is the caller's."""
+        if v.op == "zeros":
+            return np.zeros((self.T, *v.shape) if t == "all" else v.shape, v.dtype)
+        found = self.roots.get((v, t))
+        if found is None:
+            found, buffer = self.view(v, t), self.s.where(v).buffer
+            if t == "all" and not self.s.moves(v):
+                found = np.broadcast_to(found, (self.T, *v.shape))
+            if not buffer.bound:
+                self.roots[v, t] = found
+            elif t in ("all", None) and buffer in (*self.fresh["forward"], *self.fresh["backward"]):
+                return found
+        return found.copy()
+
+    # ---- views ----------------------------------------------------------------------------------------------------
+
+    def array(self, buffer: Buffer) -> np.ndarray:
+        """The array of a buffer, now."""
+        return self.bound[buffer] if buffer.bound else self.arrays[buffer]
+
+    def view(self, v: Value, t: Any) -> np.ndarray:
+        """The array of v: at step t, for "all" steps, or (None) the only one."""
+        p = self.s.where(v)
+        return self._look(self.array(p.buffer), p, t)
+
+    def _look(self, a: np.ndarray, p: Place, t: Any) -> np.ndarray:
+        lead = int(p.buffer.time and t == "all")
+        if lead:
+            a = a[p.shift : p.shift + self.T]
+        elif p.buffer.time:
+            a = a[t + p.shift, ...]
+        for kind, *args in p.steps:
+            a = _viewed(a, lead, kind, *args)
+        return a
+
+    # ---- generating -----------------------------------------------------------------------------------------------
+
+    def _compile(self, name: str, items: list[Item]) -> Callable:
+        self.env: dict[str, Any] = {}
+        self.names: dict[Any, str] = {}
+        self.heads: list[str] = []
+        self.lines: list[str] = []
+        self.lists: list[str] = []
+        for item in items:
+            if item.loop:
+                self._loop(item)
+            else:
+                self._emit(item.values[0], None)
+        source = "\n".join([f"def {name}(bound):", *self.heads, *self.lines, "    return None"])
+        self.sources[name] = re.sub(r"\bf\d+(?=\()", lambda m: getattr(self.env[m[0]], "__name__", m[0]), source)
+        if not self.lines:
+            return lambda bound: None
+        exec(source, self.env)
+        function = self.env[name]
+
+        def run(bound: dict) -> None:
+            with np.errstate(over="ignore", under="ignore"):  # of the exponential in a sigmoid, whose limit is right
+                function(bound)
+
+        return run
+
+    def _loop(self, item: Item) -> None:
+        for v in item.values:
+            if v.op == "tsum":
+                self._call(np.copyto, self.operand(v, item), self.operand(v.dtype.type(0), item))
+        self.lists, outer, self.lines = [], self.lines, []
+        for v in item.values:
+            self._emit(v, item)
+        body, self.lines = self.lines, outer
+        if self.lists:
+            names = ", ".join(n + "_" for n in self.lists)
+            head = f"    for {names}, in zip({', '.join(self.lists)}):"
+        else:
+            head = f"    for _ in range({self.T}):"
+        self.lines += [head, *("    " + line for line in body)] if body else []
+
+    def _name(self, key: Any, value: Any, prefix: str = "v") -> str:
+        """The variable that holds the value in the generated function."""
+        if key not in self.names:
+            self.names[key] = f"{prefix}{len(self.names)}"
+            self.env[self.names[key]] = value
+        return self.names[key]
+
+    def _call(self, f: Callable, *operands: str) -> None:
+        *first, out = operands
+        out = f"out={out}" if f in (np.maximum, np.minimum) else out  # these two want to be told
+        self.lines.append(f"    {self._name(('f', id(f)), f, 'f')}({', '.join([*first, out])})")
+
+    def operand(self, v: Any, loop: Item | None, shape: Callable = lambda a, lead: a, tag: Any = "") -> str:
+        """An array, or inside a loop the array of this step. shape(array, 1 if it has time) reshapes it."""
+        if not isinstance(v, Value):
+            return self._name((type(v), repr(v)), np.asarray(v))
+        if v.op == "zeros":
+            return self._name((v, tag), shape(stand_in(v.shape, v.dtype), 0))
+        p = self.s.where(v)
+        steps = loop is not None and p.buffer.time
+        key = (v, id(loop) if steps else p.buffer.time and loop is None, tag)
+        if key not in self.names:
+            if tag and not p.buffer.bound and not self._is_view(p, shape):  # a copy, made anew whenever it is read
+                copied = functools.partial(shape, lead=int(p.buffer.time and loop is None))
+                return f"{self._name(('copied', v, tag, loop is None), copied, 'f')}({self.operand(v, loop)})"
+            make = self._maker(p, loop if steps else None, loop is None, shape)
+            if p.buffer.bound:  # given at each call
+                maker = self._name(("make", key), make)
+                self.names[key] = f"v{len(self.names)}"
+                self.heads.append(
+                    f"    {self.names[key]} = {maker}(bound[{self._name(('buffer', p.buffer), p.buffer)}])"
+                )
+            else:
+                self._name(key, make(self.arrays[p.buffer]))
+        if steps and self.names[key] not in self.lists:
+            self.lists.append(self.names[key])
+        return self.names[key] + "_" * steps
+
+    def _is_view(self, p: Place, shape: Callable) -> bool:
+        """Can it be looked at in this shape without a copy?"""
+        a = self.arrays[p.buffer]
+        looked = self._look(a, p, "all") if p.buffer.time else self._look(a, p, None)
+        return np.may_share_memory(a, shape(looked, int(p.buffer.time)))
+
+    def _maker(self, p: Place, loop: Item | None, batch: bool, shape: Callable) -> Callable:
+        """A function of the buffer's array that makes what the operand is."""
+        if loop is not None:
+            order = range(self.T - 1, -1, -1) if loop.backward else range(self.T)
+            return lambda a: [shape(self._look(a, p, t), 0) for t in order]
+        if batch and p.buffer.time:
+            return lambda a: shape(self._look(a, p, "all"), 1)
+        return lambda a: shape(self._look(a, p, None), 0)
+
+    # ---- statements -----------------------------------------------------------------------------------------------
+
+    def _emit(self, v: Value, loop: Item | None) -> None:
+        if v.pointwise:
+            self._pointwise(v, loop)
+        elif v.op in ("carry", "copy"):
+            self._call(np.copyto, self.operand(v, loop), self._operand_like(v.args[0], v, loop))
+        elif v.op == "pack":
+            self._pack(v, loop)
+        elif v.op == "tsum" and loop is not None:
+            total = self.operand(v, loop)
+            self._call(np.add, total, self.operand(v.args[0], loop), total)
+        elif v.op == "tsum":
+            self._over_time(v, v.args[0])
+        elif v.op == "matmul" and len(v.values) == 2:
+            self._matmul(v, loop)
+        elif v.op == "sum":
+            lead = int(loop is None and self.s.moves(v))
+            axis, keep = tuple(k + lead for k in v.static["axis"]), v.static["keepdims"]
+            f = lambda a, out: np.add.reduce(a, axis=axis, keepdims=keep, out=out)
+            f.__name__ = "sum"
+            self._call(f, self._operand_like(v.args[0], v.args[0], loop), self.operand(v, loop))
+        elif v.several:
+            arguments = ", ".join(self.operand(a, loop) for a in v.args)
+            self.lines.append(f"    {self._outputs(v)} = {self._name(('f', v), _called(v), 'f')}({arguments})")
+        elif v.op == "pick":
+            self._call(np.copyto, self.operand(v, loop), f"{self._outputs(v.args[0])}[{v.static['index']}]")
+        else:
+            self._general(v, loop)
+
+    def _outputs(self, v: Value) -> str:
+        """The variable with the tuple that an operation with several outputs returned."""
+        return self._name(("outputs", v), None)
+
+    def _operand_like(self, a: Any, v: Value, loop: Item | None, times: int = 0) -> str:
+        """An operand that broadcasts with v: axes are added behind time where it has fewer."""
+        rank = len(v.shape)
+
+        def shape(x: np.ndarray, lead: int) -> np.ndarray:
+            if lead and x.ndim - lead < rank:
+                x = x.reshape(x.shape[0], *(1,) * (rank + 1 - x.ndim), *x.shape[1:])
+            if times and x.ndim > lead:
+                x = x.reshape(*x.shape[:-1], times, x.shape[-1] // times)
+            return x
+
+        fewer = isinstance(a, Value) and len(a.shape) < rank
+        return self.operand(a, loop, shape, (rank, times) if fewer or times else "")
+
+    def _pointwise(self, v: Value, loop: Item | None) -> None:
+        splat = next((a for a in v.values if a.op == "splat"), None)
+        times = splat.static["times"] if splat is not None else 0
+
+        def operand(a: Any) -> str:
+            if isinstance(a, Value) and a.op == "splat":
+                return self.operand(a.args[0], loop, lambda x, lead: x[..., None, :], "splat")
+            return self._operand_like(a, v, loop, times)
+
+        out, args = operand(v), [operand(a) for a in v.args]
+        formula = v.primitive.formula if v.primitive else None
+        if v.op == "sigmoid":
+            one = self.operand(v.dtype.type(1), loop)
+            self._call(np.negative, args[0], out)
+            self._call(np.exp, out, out)
+            self._call(np.add, out, one, out)
+            self._call(np.divide, one, out, out)
+        elif v.op == "relu":
+            self._call(np.maximum, args[0], self.operand(v.dtype.type(0), loop), out)
+        elif formula in UFUNCS:
+            self._call(UFUNCS[formula], *args, out)
+        elif formula is not None and (name := formula.partition("(")[0]) in FUNCTIONS and formula.count("(") == 1:
+            self._call(FUNCTIONS[name], *args, out)
+        else:
+            self._call(_into(v), *args, out)
+
+    def _pack(self, v: Value, loop: Item | None) -> None:
+        for p, lo, hi in spans(v):
+            there = self.s.place[v].then("part", -1, lo, hi)
+            if p.op == "zeros" or self.s.where(p) != there:
+                piece = Value("part", (v,), {"axis": -1, "lo": lo, "hi": hi}, p.shape, p.dtype, v.moves)
+                self._call(np.copyto, self.operand(piece, loop), self._operand_like(p, v, loop))
+
+    def _matmul(self, v: Value, loop: Item | None) -> None:
+        a, b = v.args
+        out = self.operand(v, loop)
+        if loop is None and self.s.moves(a) and not self.s.moves(b) and len(b.shape) == 2:
+            flat = lambda x, lead: x.reshape(-1, x.shape[-1])  # one product over all rows of all steps
+            if _flat(self.s.where(v)) and self.s.moves(v):
+                left, out = self.operand(a, loop, flat, "rows"), self.operand(v, loop, flat, "rows")
+                self._call(np.matmul, left, self.operand(b, loop), out)
+                return
+        self._call(np.matmul, self._operand_like(a, v, loop), self._operand_like(b, v, loop), out)
+
+    def _over_time(self, v: Value, g: Value) -> None:
+        """Σₜ g: for the gradient of a weight, one contraction over time and batch."""
+        out = self.operand(v, None)
+        if self.s.contracted(g) and g.op == "matmul":
+            a, b = g.args
+            if len(a.shape) == 2:
+                left = self.operand(a.args[0], None, lambda x, lead: x.reshape(-1, x.shape[-1]).T, "rows transposed")
+                right = self.operand(b, None, lambda x, lead: x.reshape(-1, x.shape[-1]), "rows")
+                self._call(np.matmul, left, right, out)
+            else:
+                self._call(_contract, self.operand(a, None), self.operand(b, None), out)
+        elif self.s.contracted(g):
+            rows = self.operand(g.args[0], None, lambda x, lead: x.reshape(-1, x.shape[-1]), "rows")
+            self._call(_column_sums, rows, out)
+        elif self.s.moves(g):
+            self._call(_column_sums, self.operand(g, None), out)
+        else:
+            self._call(np.multiply, self.operand(g, None), self.operand(self.T, None), out)
+
+    def _general(self, v: Value, loop: Item | None) -> None:
+        """Any other operation by its own function; for all steps, with its axes moved behind that of time."""
+        if loop is not None or not self.s.moves(v) or v.op == "gather":
+            self._call(_into(v), *(self.operand(a, loop) for a in v.args), self.operand(v, loop))
+            return
+        assert batched(v), v
+        args = []
+        for a in v.args:
+            each = isinstance(a, Value) and self.s.moves(a)
+            spread = lambda x, lead: x if lead else np.broadcast_to(x, (self.T, *x.shape))
+            args.append(self.operand(a, None, spread, "" if each else "spread"))
+        self._call(_into(v, _behind_time(v, self.T)), *args, self.operand(v, None))
+
+
+def recycled(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array to write into: one that was handed out before and that nobody holds any more, or a new one.
+
+    Fresh memory is slow at the first touch: the system maps and clears it page by page.
+    """
+    known = _handed_out.setdefault((shape, dtype), [])
+    for array in known if _COUNTS else ():
+        if sys.getrefcount(array) == 3:  # the list, the loop, the argument
+            return array
+    array = np.empty(shape, dtype)
+    if len(known) < 8 and array.nbytes:
+        known.append(array)
+        while len(_handed_out) > 64:
+            _handed_out.pop(next(iter(_handed_out)))
+    return array
+
+
+_handed_out: dict[Any, list[np.ndarray]] = {}
+_COUNTS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def _allocate(s: Schedule, arrays: dict[Buffer, np.ndarray]) -> int:
+    """An array for each buffer; buffers of one size that are never alive together share one. Returns the bytes."""
+    pool: dict[Any, list[list]] = defaultdict(list)
+    buffers = dict.fromkeys(p.buffer for p in s.place.values() if not p.buffer.bound)
+    total = 0
+    for b in sorted(buffers, key=lambda b: b.span[0]):
+        shape = (s.T + b.extra, *b.shape) if b.time else b.shape
+        free = next((e for e in pool[shape, b.dtype] if e[0] < b.span[0]), None)
+        if free is None:
+            free = [0, np.zeros(shape, b.dtype)]
+            pool[shape, b.dtype].append(free)
+            total += free[1].nbytes
+        free[0], arrays[b] = b.span[1], free[1]
+    return total
+
+
+def _viewed(a: np.ndarray, lead: int, kind: str, *args: Any) -> np.ndarray:
+    """One view step; the axes of a step stand behind `lead` others."""
+    if kind == "part":
+        axis, lo, hi = args
+        return a[..., lo:hi] if axis == -1 else a[..., lo:hi, :]
+    if kind == "permute":
+        return a.transpose(*range(lead), *(k + lead for k in args[0]))
+    if kind == "getitem":
+        key = args[0] if isinstance(args[0], tuple) else (args[0],)
+        whole = () if any(k is Ellipsis for k in key) else (Ellipsis,)  # an array, also of a single element
+        return a[(*(slice(None),) * lead, *key, *whole)]
+    shape = (*a.shape[:lead], *args[0])
+    if kind == "broadcast_to":
+        rank = len(args[0]) - (a.ndim - lead)
+        return np.broadcast_to(a.reshape(*a.shape[:lead], *(1,) * rank, *a.shape[lead:]) if rank else a, shape)
+    return a.reshape(shape)
+
+
+def _flat(p: Place) -> bool:
+    """Do the rows of all steps lie in memory as the rows of one matrix?"""
+    return all(kind == "part" and args[0] == -1 for kind, *args in p.steps)
+
+
+def _into(v: Value, static: dict[str, Any] | None = None) -> Callable:
+    """The operation's own function, its result written into the last argument."""
+    forward = _called(v, static)
+
+    def run(*args: Any) -> None:
+        np.copyto(args[-1], forward(*args[:-1]))
+
+    run.__name__ = v.op
+    return run
+
+
+def _called(v: Value, static: dict[str, Any] | None = None) -> Callable:
+    """The operation's own function, with its keyword arguments."""
+    assert v.primitive is not None, v
+    made = functools.partial(v.primitive.forward, **(v.static if static is None else static))
+    made.__name__ = v.op  # type: ignore[attr-defined]
+    return made
+
+
+def _behind_time(v: Value, T: int) -> dict[str, Any]:
+    """The keyword arguments of an operation for arrays with a leading axis of time."""
+    static = dict(v.static)
+    if "axis" in static:
+        axis = static["axis"]
+        static["axis"] = tuple(k + 1 for k in axis) if isinstance(axis, tuple) else axis + 1
+    if "axes" in static:
+        static["axes"] = (0, *(k + 1 for k in static["axes"]))
+    if "key" in static:
+        static["key"] = (slice(None), *(static["key"] if isinstance(static["key"], tuple) else (static["key"],)))
+    if "shape" in static:
+        static["shape"] = (T, *static["shape"])
+    if "widths" in static:
+        static["widths"] = ((0, 0), *static["widths"])
+    return static
+
+
+def _column_sums(a: np.ndarray, out: np.ndarray) -> None:
+    np.add.reduce(a, axis=0, out=out)
+
+
+def _contract(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """Σₜ a[t] @ b[t], as one batched product. a: (T, …, M, K)  b: (T, …, K, N)"""
+    axes = range(1, a.ndim - 2)
+    left = a.transpose(*axes, a.ndim - 2, 0, a.ndim - 1).reshape(*a.shape[1:-1], -1)
+    right = b.transpose(*axes, 0, b.ndim - 2, b.ndim - 1).reshape(*b.shape[1:-2], -1, b.shape[-1])
+    np.matmul(left, right, out=out)
+
+
+def steps_of(arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Contiguous arrays, as the views of a program expect them."""
+    return [np.ascontiguousarray(a) for a in arrays]

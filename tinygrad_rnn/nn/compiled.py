@@ -1,0 +1,247 @@
+"""Compiled: the recordings of one Recurrent's cell, and what they are recorded for."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn import nest
+from tinygrad_rnn.compiler.circuit import Circuit
+from tinygrad_rnn.compiler.layer import Call, Layer, Unsupported, recurrent, settled
+from tinygrad_rnn.compiler.report import report, size
+from tinygrad_rnn.graph import state as mode
+from tinygrad_rnn.nn.capture import Inventory
+from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.tensor import Tensor
+
+LAYERS = 64  # recordings kept, one for each combination of shapes
+
+Cell = Callable[[Tensor, Any], tuple[Tensor, Any]]
+Eager = Callable[[Tensor, Any, Any], tuple[Tensor, Any]]
+
+
+class Recording(NamedTuple):
+    """A layer, and where to find at each call what it captured.
+
+    sources    for each captured tensor: ("state", i), ("module", i), or the tensor or array itself
+    structure  the new state, with the number of each leaf in its place
+    training   for each module of the cell, whether it was in training
+    """
+
+    layer: Layer
+    sources: list[Any]
+    structure: Any
+    training: list[bool]
+
+
+class Compiled:
+    """The recordings of a cell, by shapes and by what its modules hold.
+
+    recordings  the one used last comes last; for a step that cannot be compiled, why; each with what its key knows by
+                identity
+    """
+
+    def __init__(self) -> None:
+        self.recordings: dict[Any, tuple[Recording | Unsupported, list[Any]]] = {}
+        self.lock = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        return Compiled, ()  # neither copied nor pickled
+
+    def __call__(
+        self, cell: Module, step: Cell, eager: Eager, engine: Any, xs: Tensor, state: Any, alive: Any, every: int | None
+    ) -> tuple[Tensor, Any]:
+        """Run the cell over xs; eager does the same step by step. Unsupported if its step cannot be compiled."""
+        given = nest.leaves(state)
+        recording, tensors = self.find(cell, step, engine, xs, state, alive is not None)
+        layer = recording.layer
+        pairs = enumerate(zip(given, layer.states, strict=True))
+        moving = [_fit(s, kept) for i, (s, kept) in pairs if i not in layer.constant]
+        captured = [_bound(source, given, tensors) for source in recording.sources]
+        inputs = [xs, *moving, *captured]
+        call = Call(layer, len(xs), alive, every)
+        call.eager = partial(_again, cell, recording, eager, state, alive)
+        keep = mode.recording and any(t.requires_grad for t in inputs)
+        ys, *new = recurrent(*inputs, call=call, keep=keep)
+        last = iter(new)
+        same = given if mode.recording else [s.detach() for s in given]
+        leaves = [s if i in layer.constant else next(last) for i, s in enumerate(same)]
+        return ys, nest.map_leaves(leaves.__getitem__, recording.structure)
+
+    def plan(
+        self, cell: Module, step: Cell, engine: Any, xs: Tensor, state: Any, masked: bool, every: int | None
+    ) -> tuple[Layer, list[str], int]:
+        """What would run a call, what it does, and the bytes that it needs."""
+        recording, _ = self.find(cell, step, engine, xs, state, masked)
+        layer, T = recording.layer, len(xs)
+        program = layer.acquire(min(T, every or T))
+        lines, nbytes = list(report(program)), program.nbytes
+        layer.release(program)
+        if every:
+            kept = sum(s.array.nbytes for i, s in enumerate(layer.states) if i not in layer.constant) * -(-T // every)
+            lines.append(f"for {every} steps at a time; the states before each such part: {size(kept)}")
+            nbytes += kept
+        return layer, lines, nbytes
+
+    def find(
+        self, cell: Module, step: Cell, engine: Any, xs: Tensor, state: Any, masked: bool
+    ) -> tuple[Recording, list[Tensor]]:
+        """The recording for these shapes and this cell as it is now, and the tensors that the cell holds."""
+        held = Inventory(cell)
+        shapes = (xs.array.shape[1:], xs.array.dtype, mode.recording and xs.requires_grad, _structure(state))
+        key = (engine[0].NAME, masked, mode.recording, shapes, held.key)
+        with self.lock:
+            found = self.recordings.pop(key, None)
+            if found is not None:
+                self.recordings[key] = found
+        if found is None:
+            try:
+                with held.kept():
+                    made: Any = _record(cell, step, engine, xs, state, masked, held.tensors)
+            except Unsupported as reason:
+                made = Unsupported(*reason.args)  # without the traceback, which holds all that was recorded
+            found = made, held.others
+            with self.lock:
+                self.recordings[key] = found
+                if len(self.recordings) > LAYERS:
+                    self.recordings.pop(next(iter(self.recordings)))
+        if isinstance(found[0], Unsupported):
+            raise Unsupported(*found[0].args)
+        return found[0], held.tensors
+
+
+def _record(
+    cell: Module, step: Cell, engine: Any, xs: Tensor, state: Any, masked: bool, tensors: list[Tensor]
+) -> Recording:
+    flat, leaves, structure, options = _flattened(cell, step, state)
+    layer = Layer(
+        flat, Tensor(xs.array[0]), leaves, engine, masked=masked, x_tracked=mode.recording and xs.requires_grad,
+        backward=mode.recording, **options,
+    )  # fmt: skip
+    positions = {id(t): ("module", i) for i, t in enumerate(tensors)}
+    positions |= {id(s): ("state", i) for i, s in enumerate(leaves)}
+    sources = [positions.get(id(t), t) for t in layer.captured]
+    for t in sources:
+        if isinstance(t, Tensor) and not t.is_leaf:
+            raise Unsupported(
+                "it reads a tensor that was computed outside and is neither in its state nor an attribute of the cell; "
+                "make it one"
+            )
+    return Recording(layer, sources, structure[-1], [m.training for m in cell.modules()])
+
+
+def _flattened(cell: Module, step: Cell, state: Any) -> tuple[Callable, list[Tensor], list[Any], dict[str, Any]]:
+    """A step on lists of leaves, those of the state, where it leaves how the new state is built, and names to use."""
+    structure: list[Any] = []
+
+    def flat(x: Tensor, leaves: Sequence[Tensor], *alive: Any) -> tuple[Tensor, list[Tensor]]:
+        rest, count = iter(leaves), itertools.count()
+        y, new = step(x, nest.map_leaves(lambda _: next(rest), state), *alive)
+        structure.append(nest.map_leaves(lambda _: next(count), new))
+        return y, nest.leaves(new)
+
+    _structure(state)
+    leaves = [Tensor(s.array, s.node) for s in nest.leaves(state)]  # each another one, which the state's need not be
+    names = {id(p): path for path, p in cell.named_parameters()}
+    names |= {id(s): name for s, name in zip(leaves, paths(state), strict=True)}
+    return flat, leaves, structure, {"names": names, "who": type(cell).__name__}
+
+
+def circuit(cell: Any, x: Tensor, state: Any = None) -> Circuit:
+    """One step of a cell, forward and backward, as the compiler records it; print it to read it as a program.
+
+    x: (B, I)  state: as the cell's; None for its initial state
+
+    TypeError if the step reads a value, ValueError if it cannot be recorded for another reason.
+    """
+    state = cell.initial_state(len(x)) if state is None else state
+    try:
+        flat, leaves, _, options = _flattened(cell, cell, state)
+        with Inventory(cell).kept():
+            return settled(flat, x, leaves, x_tracked=x.requires_grad, **options)[0]
+    except Unsupported as reason:
+        raise ValueError(f"circuit: {type(cell).__name__} cannot be recorded: {reason}") from None
+
+
+def paths(state: Any, path: str = "state") -> list[str]:
+    """What to call the leaves of a state."""
+    if isinstance(state, dict):
+        items = list(state.items())
+    elif hasattr(state, "_fields"):
+        items = list(zip(state._fields, state, strict=True))
+    elif isinstance(state, (tuple, list)):
+        return [name for i, part in enumerate(state) for name in paths(part, f"{path}[{i}]")]
+    else:
+        return [] if state is None else [path]
+    start = "" if path == "state" else path + "."
+    return [name for key, part in items for name in paths(part, f"{start}{key}")]
+
+
+def _fit(given: Tensor, expected: Any) -> Tensor:
+    """A state in the shape and dtype that the step keeps."""
+    if given.shape == expected.shape and given.dtype == expected.dtype:
+        return given
+    return given.broadcast_to(expected.shape).astype(expected.dtype)
+
+
+def _bound(source: Any, given: list[Tensor], tensors: list[Tensor]) -> Tensor:
+    if isinstance(source, Tensor):
+        return source
+    if isinstance(source, np.ndarray):  # a copy: its owner may write into it before backward
+        return Tensor(source.copy())
+    kind, i = source
+    return given[i] if kind == "state" else tensors[i]
+
+
+def _again(
+    cell: Module, recording: Recording, eager: Eager, state: Any, alive: Any, tensors: Sequence[Tensor]
+) -> list[Tensor]:
+    """The call once more, step by step, from the same tensors."""
+    given, constant = nest.leaves(state), recording.layer.constant
+    n = 1 + len(given) - len(constant)
+    moving, held = iter(tensors[1:n]), Inventory(cell).tensors
+    leaves = iter([s if i in constant else next(moving) for i, s in enumerate(given)])
+    captured = [_bound(source, given, held) for source in recording.sources]
+    with _as_it_was(cell, recording.training, captured, tensors[n:]):
+        ys, new = eager(tensors[0], nest.map_leaves(lambda _: next(leaves), state), alive)
+    return [ys, *(s for i, s in enumerate(nest.leaves(new)) if i not in constant)]
+
+
+@contextmanager
+def _as_it_was(cell: Module, training: list[bool], captured: list[Tensor], were: Sequence[Tensor]) -> Iterator[None]:
+    """Inside the block what the cell captured is what it was, though it has been trained or replaced since."""
+    modules = list(cell.modules())
+    now = [m.training for m in modules], [(t.array, t.node) for t in captured]
+    _set(modules, training, captured, [(t.array, t.node) for t in were])
+    try:
+        yield
+    finally:
+        _set(modules, now[0], captured, now[1])
+
+
+def _set(modules: list[Module], training: list[bool], tensors: list[Tensor], contents: list[tuple]) -> None:
+    for module, on in zip(modules, training, strict=True):
+        if module.training != on:
+            module.__dict__["training"] = on
+    for t, (array, node) in zip(tensors, contents, strict=True):
+        t.array, t.node = array, node
+
+
+def _structure(state: Any) -> Any:
+    """How a nest is built, with shapes and dtypes: equal for equal ones."""
+    if isinstance(state, Tensor):
+        return (state.array.shape, state.array.dtype, mode.recording and state.requires_grad)
+    if isinstance(state, dict):
+        return (dict, *((k, _structure(v)) for k, v in state.items()))
+    if isinstance(state, (tuple, list)):
+        return (type(state), *map(_structure, state))
+    if state is None:
+        return None
+    raise Unsupported(f"its state must be a nest of tensors, got {type(state).__name__}")

@@ -1,0 +1,51 @@
+"""A compiled layer is one node in the graph and many in a drawing: what stands for others is drawn as these."""
+
+from __future__ import annotations
+
+from tinygrad_rnn.graph import Node, ancestors, drawn, recording
+from tinygrad_rnn.primitive import PICK
+
+
+def expanded(root: Node) -> Node:
+    """The root of the same graph in full: a copy where something in it stands for more, and the graph stays as it is.
+
+    The copy's nodes are made in the order of computing, and hold nothing of what derivative rules keep.
+    """
+    order = ancestors([root], drawn)
+    while any(_stands_for_many(node) for node in order):  # again, for what stands for many in what was found
+        root = _copied(order)[root]
+        order = ancestors([root], drawn)
+    return root
+
+
+def _stands_for_many(node: Node) -> bool:
+    return node.op is not None and node.op.expand is not None
+
+
+def _copied(order: list[Node]) -> dict[Node, Node]:
+    """The copy of each node."""
+    copies: dict[Node, Node] = {}
+    outputs: dict[Node, list[Node]] = {}
+    new = lambda node: [i for i in drawn(node) if i not in copies]
+    for node in order:
+        if _stands_for_many(node):
+            with recording(True):
+                outputs[node] = node.op.expand(node)
+            for inside in ancestors(outputs[node], new):
+                _copy(inside, copies)
+        elif node.op is PICK and node.inputs[0] in outputs:
+            copies[node] = copies[outputs[node.inputs[0]][node.static["index"]]]
+        else:
+            _copy(node, copies)
+    return copies
+
+
+def _copy(node: Node, copies: dict[Node, Node]) -> None:
+    if node in copies:
+        return
+    if node.op is None:
+        copies[node] = node
+        return
+    inputs = tuple([copies[i] if isinstance(i, Node) else i for i in node.inputs])
+    made = copies[node] = Node(node.op, inputs, node.static, (), None, node.shape, node.dtype)
+    made.scope = node.scope
