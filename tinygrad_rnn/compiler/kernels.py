@@ -294,6 +294,10 @@ def exp(code: Code, x: Any) -> Any:
     r = code.fma(n, code.constant(-high), x)
     r = code.fma(n, code.constant(high - math.log(2)), r)
     y = _horner(code, tuple(1 / math.factorial(k) for k in range(8)), r)
+    if code.lanes * code.item == 64:  # AVX-512 has an instruction for it
+        whole = [code.vector, code.vector, code.vector, ir.IntType(16), I32]
+        scale = code.intrinsic("x86.avx512.mask.scalef.ps.512", code.vector, whole)
+        return b.call(scale, [y, n, y, ir.Constant(ir.IntType(16), -1), ir.Constant(I32, 4)])
     ints = ir.VectorType(I32, code.lanes)
     all_of = lambda k: ir.Constant(ints, [k] * code.lanes)
     whole = b.sub(b.bitcast(shifted, ints), all_of(int(np.float32(magic).view(np.int32))))

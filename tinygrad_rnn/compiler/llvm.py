@@ -25,7 +25,7 @@ from llvmlite import ir
 from tinygrad_rnn.files import write_atomically
 
 I1, I8, I32, I64, VOID = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.VoidType()
-POINTER = I8.as_pointer()
+YIELD = "sched_yield" if os.name != "nt" else "SwitchToThread"  # gives the processor to another thread
 
 
 # ---- the machine ----------------------------------------------------------------------------------------------------
@@ -41,6 +41,7 @@ def machine() -> tuple[str, str, int, tuple[int, ...]]:
     for name in ("tanh", "exp", "log", "log1p", "pow", "erf"):
         for suffix in ("", "f"):
             llvm.add_symbol(name + suffix, _address_of(name + suffix))
+    llvm.add_symbol(YIELD, _address_of(YIELD))
     if features.get("avx512f"):
         return cpu, features.flatten(), 64, (8, 4, 2, 1)
     if features.get("avx"):
@@ -49,7 +50,7 @@ def machine() -> tuple[str, str, int, tuple[int, ...]]:
 
 
 def _address_of(name: str) -> int:
-    library = ctypes.CDLL("msvcrt" if os.name == "nt" else None)
+    library = ctypes.CDLL(None if os.name != "nt" else "kernel32" if name == YIELD else "ucrtbase")
     try:
         return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
     except AttributeError:  # not linked into the interpreter
@@ -87,7 +88,11 @@ class Machine:
 
     def publish(self, name: str) -> None:
         """Let code that is compiled later call a function by its name."""
-        llvm.add_symbol(name, self.engine.get_function_address(name))
+        llvm.add_symbol(name, self.address(name))
+
+    def address(self, name: str) -> int:
+        """Where a function is."""
+        return self.engine.get_function_address(name)
 
     def function(self, name: str, arguments: int) -> Callable[..., None]:
         """A function of so many 64-bit integers."""

@@ -48,6 +48,9 @@ def remake(c: Circuit, v: Value, args: tuple) -> Value:
 
 
 def _visit(c: Circuit, v: Value, args: tuple, sliced: bool) -> Value:
+    if v.op in OF_ZEROS and _is_zeros(args[0]):
+        like = c.make(v.op, *args, primitive=v.primitive, **v.static)
+        return c.zeros(like.shape, like.dtype)
     rule = RULES.get(v.op)
     made = rule(c, v, args, sliced) if rule else None
     if made is None and v.pointwise:
@@ -140,6 +143,12 @@ def _is_columns(u: Value | None) -> bool:
     )
 
 
+# What is 0 where its first argument is.
+OF_ZEROS = {
+    "neg", "div", "abs", "sign", "sqrt", "tanh", "relu", "erf", "cast", "detach", "sum", "max", "min", "cumsum",
+    "reshape", "permute", "broadcast_to", "flip", "getitem", "scatter", "gather", "put", "tsum",
+}  # fmt: skip
+
 # ---- the rules: what becomes of an operation on new arguments; None: nothing special --------------------------------
 
 Rule = Callable[[Circuit, Value, tuple, bool], "Value | None"]
@@ -224,17 +233,11 @@ def _shape(a: Any) -> tuple[int, ...]:
     return a.shape if isinstance(a, Value) else ()
 
 
-def _nothing(c: Circuit, v: Value, args: tuple, _: bool) -> Value | None:
-    """What is 0 where certain arguments are."""
-    if v.op == "where":
-        zero = _is_zeros(args[1]) and (_is_zeros(args[2]) or repr(args[2]) == "0")
-        zero = zero or (_is_zeros(args[2]) and repr(args[1]) == "0")
-    else:
-        zero = _is_zeros(args[0])
-    if not zero:
+def _where(c: Circuit, v: Value, args: tuple, _: bool) -> Value | None:
+    zero = lambda a: _is_zeros(a) or repr(a) == "0"
+    if not zero(args[1]) or not zero(args[2]):
         return None
-    like = c.make(v.op, *args, primitive=v.primitive, **v.static)
-    return c.zeros(like.shape, like.dtype)
+    return c.zeros(np.broadcast_shapes(*map(_shape, args)), v.dtype)
 
 
 def _is_zeros(a: Any) -> bool:
@@ -280,8 +283,6 @@ def _sum_of(c: Circuit, a: Value, b: Value) -> Value:
 
 def _sum(c: Circuit, v: Value, args: tuple, _: bool) -> Value | None:
     x, axis = args[0], v.static["axis"]
-    if x.op == "zeros":
-        return c.zeros(v.shape, v.dtype)
     if not axis or all(x.shape[k] == 1 for k in axis):
         return _reshaped(c, x, v.shape)
     if x.op == "pack" and len(x.shape) - 1 not in axis:
@@ -325,8 +326,7 @@ def _same(c: Circuit, v: Value, args: tuple, _: bool) -> Value | None:
 RULES: dict[str, Rule] = {
     "getitem": _getitem, "part": _part, "scatter": _scatter, "concat": _concat, "add": _add, "mul": _mul, "sub": _sub,
     "matmul": _matmul, "sum": _sum, "reshape": _reshape, "permute": _permute, "detach": _same, "cast": _same,
-    "einsum": lambda c, v, args, _: spelled_out(c, args, v.static["spec"]),
-    "neg": _nothing, "div": _nothing, "where": _nothing, "broadcast_to": _nothing, "flip": _nothing,
+    "einsum": lambda c, v, args, _: spelled_out(c, args, v.static["spec"]), "where": _where,
     "pack": lambda c, v, args, _: pack(c, list(args)),
     "zeros": lambda c, v, args, _: v,
 }  # fmt: skip

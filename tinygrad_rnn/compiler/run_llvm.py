@@ -6,17 +6,14 @@ workers, each of which runs the whole function for its rows: they meet only at t
 
 from __future__ import annotations
 
-import os
-
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from llvmlite import ir
 
-from tinygrad_rnn.compiler import kernels, run_numpy
+from tinygrad_rnn.compiler import kernels, run_numpy, workers
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.fuse import Writer
 from tinygrad_rnn.compiler.llvm import compiled
@@ -26,9 +23,6 @@ from tinygrad_rnn.compiler.rows import by_rows
 from tinygrad_rnn.compiler.schedule import Item, NotFusable, Schedule
 
 NAME = "fast"
-ROWS = 8  # of the batch, for each worker at least: as many as a tile of a product is high
-
-_pool: ThreadPoolExecutor | None = None
 
 
 def prepare(c: Circuit) -> None:
@@ -61,17 +55,11 @@ def _lowered(c: Circuit, v: Value, x: Value) -> Value:
     return y if v.static["keepdims"] else c.make("reshape", y, shape=v.shape)
 
 
-def workers(B: int) -> int:
-    """How many share the batch: at most one for each processor that we may use, or for what OMP_NUM_THREADS says."""
-    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(int(limit) if limit.isdecimal() and int(limit) else here, here, B // ROWS))
-
-
 class Program(run_numpy.Program):
     """A schedule whose moving part is machine code."""
 
     engine = NAME
+    addresses: dict[Any, int]  # of the buffers that are given at each call, as far as they are known
 
     def _schedule(self, sink_bytes: int) -> Schedule:
         return Schedule(self.c, self.T, sink_bytes=0, fuse=True)
@@ -88,7 +76,13 @@ class Program(run_numpy.Program):
                     self.fresh["forward" if buffer in early else "backward"].append(buffer)
 
     def forward(self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        self.addresses = {}
         return super().forward([a if a.flags.c_contiguous else a.copy() for a in inputs], state)
+
+    def backward(self, dy: np.ndarray, dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
+        for buffer in (self.seed, *self.fresh["backward"]):
+            self.addresses.pop(buffer, None)
+        return super().backward(dy, dstate)
 
     def _compile(self, name: str, items: list[Item]) -> Callable:
         s = self.s
@@ -127,7 +121,7 @@ class Native:
         self.templates: dict[Any, np.ndarray] = {}
         rows = by_rows(self.c, self.s)
         B = self.c.x.shape[0]
-        self.workers = workers(B) if rows else 1
+        self.workers = workers.count(B) if rows else 1
         self.table = Table()
         module = ir.Module(name)
         writer = Writer(module, name, self.s, self.table, self.dtype, self.look, rows)
@@ -147,26 +141,28 @@ class Native:
                     self.partial[v] = np.empty((self.workers, *v.shape), v.dtype)
         for key, slot in self.table.names.items():
             self._fill(slot, *(key if isinstance(key, tuple) else (key,)))
+        self.slots = np.array([slot for slot, _, _ in self.given], np.intp)
         self.packs = [(*self._given(W), W.shape, self.look(W).strides, panel) for W, panel in self.panels.items()]
+        self.buffers = dict.fromkeys(
+            b for b in [*(g[1] for g in self.given), *(p[0] for p in self.packs)] if b is not None
+        )
         self.machine = compiled(str(module)) if items else None
         self.function = self.machine.function(name, 4) if self.machine else None
+        self.address = self.machine.address(name) if self.machine else 0
         self.pack = kernels.packer(self.dtype)
         self.where = _address(self.entries)
 
     def __call__(self, bound: dict) -> None:
         if self.function is None:
             return
+        addresses = self.p.addresses
+        for buffer in self.buffers:
+            if buffer not in addresses:
+                addresses[buffer] = _address(bound[buffer])
         for buffer, at, shape, strides, panel in self.packs:
-            self.pack(*shape, at if buffer is None else _address(bound[buffer]) + at, *strides, panel)
-        for slot, buffer, offset in self.given:
-            self.entries[slot] = _address(bound[buffer]) + offset
-        if self.workers == 1:
-            self.function(self.where, *self.rows[0], 0)
-        else:
-            jobs = [pool().submit(self.function, self.where, *self.rows[i], i) for i in range(1, self.workers)]
-            self.function(self.where, *self.rows[0], 0)
-            for job in jobs:
-                job.result()
+            self.pack(*shape, at if buffer is None else addresses[buffer] + at, *strides, panel)
+        self.entries[self.slots] = [addresses[buffer] + offset for _, buffer, offset in self.given]
+        workers.run(self.function, self.address, self.where, self.rows)
         for v, parts in self.partial.items():
             np.add.reduce(parts, axis=0, out=self.p.view(v, None))
 
@@ -244,11 +240,3 @@ class Native:
 
 def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
-
-
-def pool() -> ThreadPoolExecutor:
-    """Where the other workers run."""
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max(1, workers(1 << 30) - 1), thread_name_prefix="tinygrad_rnn")
-    return _pool

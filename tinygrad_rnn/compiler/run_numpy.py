@@ -19,7 +19,8 @@ from tinygrad_rnn.compiler.circuit import Circuit, Value, stand_in
 from tinygrad_rnn.compiler.distribute import batched
 from tinygrad_rnn.compiler.merge import merge_siblings
 from tinygrad_rnn.compiler.normal import remake, spans
-from tinygrad_rnn.compiler.schedule import Buffer, Item, Place, Schedule
+from tinygrad_rnn.compiler.places import Buffer, Place
+from tinygrad_rnn.compiler.schedule import Item, Schedule
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
 
 # Formulas that are one call of NumPy
@@ -69,6 +70,7 @@ class Program:
         self.inputs = [self.s.place[v].buffer for v in inputs]
         self.seed: Any = self.s.place[c.seeds[0]].buffer if c.seeds else None
         self.roots: dict[Any, np.ndarray] = {}  # views of the roots in the plan's own buffers
+        self.direct: dict[Any, tuple[Buffer, tuple]] = {}  # the roots in fresh buffers: nobody else writes there
         self._forward = self._compile("forward", self.s.items[: self.s.split])
         self._backward = self._compile("backward", self.s.items[self.s.split :])
 
@@ -112,18 +114,29 @@ class Program:
 
     def result(self, v: Value, t: Any) -> np.ndarray:
         """A root as an array that is the caller's."""
-        if v.op == "zeros":
-            return np.zeros((self.T, *v.shape) if t == "all" else v.shape, v.dtype)
+        key = self.direct.get((v, t))
+        if key is not None:
+            return self.bound[key[0]][key[1]]
         found = self.roots.get((v, t))
         if found is None:
-            found, buffer = self.view(v, t), self.s.where(v).buffer
-            if t == "all" and not self.s.moves(v):
-                found = np.broadcast_to(found, (self.T, *v.shape))
-            if not buffer.bound:
-                self.roots[v, t] = found
-            elif t in ("all", None) and buffer in (*self.fresh["forward"], *self.fresh["backward"]):
-                return found
+            found = self._found(v, t)
         return found.copy()
+
+    def _found(self, v: Value, t: Any) -> np.ndarray:
+        """A root where it is; a shorter way to it is kept for the next time."""
+        if v.op == "zeros":
+            return np.zeros((self.T, *v.shape) if t == "all" else v.shape, v.dtype)
+        found, p = self.view(v, t), self.s.where(v)
+        if t == "all" and not self.s.moves(v):
+            found = np.broadcast_to(found, (self.T, *v.shape))
+        fresh = p.buffer in (*self.fresh["forward"], *self.fresh["backward"])
+        whole = p.buffer.time == (t == "all") and t in ("all", None)
+        if not p.buffer.bound:
+            self.roots[v, t] = found
+        elif fresh and whole and all(step[:2] == ("part", -1) for step in p.steps):
+            steps = [slice(p.shift, p.shift + self.T)] if p.buffer.time else []
+            self.direct[v, t] = p.buffer, (*steps, ..., *(slice(*step[2:]) for step in p.steps))
+        return found
 
     # ---- views ----------------------------------------------------------------------------------------------------
 
@@ -202,7 +215,7 @@ class Program:
     def operand(self, v: Any, loop: Item | None, shape: Callable = lambda a, lead: a, tag: Any = "") -> str:
         """An array, or inside a loop the array of this step. shape(array, 1 if it has time) reshapes it."""
         if not isinstance(v, Value):
-            return self._name((type(v), repr(v)), np.asarray(v))
+            return self._name((type(v), repr(v)), np.asarray(v) if isinstance(v, np.generic) else v)
         if v.op == "zeros":
             return self._name((v, tag), shape(stand_in(v.shape, v.dtype), 0))
         p = self.s.where(v)
@@ -293,15 +306,19 @@ class Program:
         times = splat.static["times"] if splat is not None else 0
 
         def operand(a: Any) -> str:
+            if not isinstance(a, Value) and v.op != "pow":  # of the dtype that NumPy would give it, once
+                a = np.result_type(*(b.dtype for b in v.values), a).type(a)
             if isinstance(a, Value) and a.op == "splat":
                 return self.operand(a.args[0], loop, lambda x, lead: x[..., None, :], "splat")
             return self._operand_like(a, v, loop, times)
 
         out, args = operand(v), [operand(a) for a in v.args]
         formula = v.primitive.formula if v.primitive else None
-        if v.op == "sigmoid":
+        if v.op == "neg" and v.dtype.kind in "fi":  # NumPy 2.4's negative is wrong in place on every 8th double
+            self._call(np.multiply, args[0], self.operand(v.dtype.type(-1), loop), out)
+        elif v.op == "sigmoid":
             one = self.operand(v.dtype.type(1), loop)
-            self._call(np.negative, args[0], out)
+            self._call(np.multiply, args[0], self.operand(v.dtype.type(-1), loop), out)
             self._call(np.exp, out, out)
             self._call(np.add, out, one, out)
             self._call(np.divide, one, out, out)
