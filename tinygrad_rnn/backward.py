@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.graph import Node, state
 
 Lift = Callable[[Array, Node | None], Any]
 
@@ -179,8 +179,8 @@ def fit(dx: Any, node: Node) -> Any:
 def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
     """g summed over the axes along which `shape` was broadcast."""
     lead = len(g.shape) - len(shape)
-    if lead == 1 and g.shape[1:] == shape:  # the usual case: a bias
-        return g.reshape(shape) if len(g) == 1 else g.sum(axis=0)
+    if lead == 1 and g.shape[1:] == shape:  # the usual case: a bias (recorded in one way for any batch)
+        return g.reshape(shape) if len(g) == 1 and state.trace is None else g.sum(axis=0)
     axes = tuple(i for i, n in enumerate(g.shape) if i < lead or (shape[i - lead] == 1 and n != 1))
     if any(g.shape[i] != 1 for i in axes):
         g = g.sum(axis=axes, keepdims=True)

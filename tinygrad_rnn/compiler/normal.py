@@ -283,7 +283,7 @@ def _sum_of(c: Circuit, a: Value, b: Value) -> Value:
 
 def _sum(c: Circuit, v: Value, args: tuple, _: bool) -> Value | None:
     x, axis = args[0], v.static["axis"]
-    if not axis or all(x.shape[k] == 1 for k in axis):
+    if not axis:
         return _reshaped(c, x, v.shape)
     if x.op == "pack" and len(x.shape) - 1 not in axis:
         return pack(c, [c.make("sum", p, **v.static) for p, _, _ in spans(x)])

@@ -6,6 +6,8 @@ workers, each of which runs the whole function for its rows: they meet only at t
 
 from __future__ import annotations
 
+import ctypes
+
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,7 +143,9 @@ class Native:
                     self.partial[v] = np.empty((self.workers, *v.shape), v.dtype)
         for key, slot in self.table.names.items():
             self._fill(slot, *(key if isinstance(key, tuple) else (key,)))
-        self.slots = np.array([slot for slot, _, _ in self.given], np.intp)
+        self.table_of = (ctypes.c_int64 * len(self.entries)).from_buffer(
+            self.entries
+        )  # faster to write into, one by one
         self.packs = [(*self._given(W), W.shape, self.look(W).strides, panel) for W, panel in self.panels.items()]
         self.buffers = dict.fromkeys(
             b for b in [*(g[1] for g in self.given), *(p[0] for p in self.packs)] if b is not None
@@ -161,7 +165,9 @@ class Native:
                 addresses[buffer] = _address(bound[buffer])
         for buffer, at, shape, strides, panel in self.packs:
             self.pack(*shape, at if buffer is None else addresses[buffer] + at, *strides, panel)
-        self.entries[self.slots] = [addresses[buffer] + offset for _, buffer, offset in self.given]
+        entries = self.table_of
+        for slot, buffer, offset in self.given:
+            entries[slot] = addresses[buffer] + offset
         workers.run(self.function, self.address, self.where, self.rows)
         for v, parts in self.partial.items():
             np.add.reduce(parts, axis=0, out=self.p.view(v, None))

@@ -70,6 +70,7 @@ class Program:
         self.inputs = [self.s.place[v].buffer for v in inputs]
         self.seed: Any = self.s.place[c.seeds[0]].buffer if c.seeds else None
         self.roots: dict[Any, np.ndarray] = {}  # views of the roots in the plan's own buffers
+        self.ways: list[tuple[Buffer, tuple]] | None = None  # those of the gradients of the captured tensors
         self.direct: dict[Any, tuple[Buffer, tuple]] = {}  # the roots in fresh buffers: nobody else writes there
         self._forward = self._compile("forward", self.s.items[: self.s.split])
         self._backward = self._compile("backward", self.s.items[self.s.split :])
@@ -98,8 +99,19 @@ class Program:
         roots = self.c.roots
         found: dict[str, list[np.ndarray | None]] = {"dx": [v and self.result(v, "all") for v in roots["dx"]]}
         found["dstate"] = [v and self.result(v, 0) for v in roots["dstate"]]
-        found["dcaptured"] = [v and self.result(v, None) for v in roots["dcaptured"]]
+        found["dcaptured"] = self._captured()
         return found
+
+    def _captured(self) -> list[np.ndarray | None]:
+        """The gradients of the captured tensors: for a small network, many small arrays."""
+        if self.ways is None:
+            roots = self.c.roots["dcaptured"]
+            found = [v and self.result(v, None) for v in roots]
+            if all((v, None) in self.direct for v in roots):
+                self.ways = [self.direct[v, None] for v in roots]
+            return found
+        bound = self.bound
+        return [bound[buffer][columns] for buffer, columns in self.ways]
 
     def _refresh(self, phase: str) -> None:
         for b in self.fresh[phase]:

@@ -32,18 +32,20 @@ class Inventory:
         self.others: list[Any] = []
         self.places: list[tuple[Any, Any]] = []
         self.seen: dict[int, int] = {}
+        self.recording = mode.recording
         self._add(module)
         self.key = tuple(self.parts)
 
     def _add(self, x: Any) -> None:
         key = self.parts
-        if isinstance(x, PLAIN):
-            key.append((type(x), repr(x) if isinstance(x, (slice, range)) else x))
-        elif isinstance(x, Tensor):
+        if isinstance(x, Tensor):
             at = self.seen.setdefault(id(x), len(self.tensors))
             if at == len(self.tensors):
                 self.tensors.append(x)
-            key.append((at, x.array.shape, x.array.dtype, x.requires_grad and mode.recording))
+            array, node = x.array, x.node
+            key.append((at, array.shape, array.dtype, self.recording and node is not None and node.tracked))
+        elif isinstance(x, PLAIN):
+            key.append((type(x), repr(x) if isinstance(x, (slice, range)) else x))
         elif isinstance(x, np.ndarray):
             key.append((x.shape, x.dtype, x.tobytes() if x.nbytes <= SMALL else self._known(x)))
         elif not isinstance(x, (Module, list, tuple, dict)) and not _is_settings(x):
