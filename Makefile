@@ -1,7 +1,7 @@
 # make demo   set up a virtual environment, train a language model on real text, sample from it, draw it
 # make test   set it up with the test tools, and run the tests
 # make lint   style, types, and the direction of the imports
-# make bench  the eager engine beside its peers (installs them: about 1 GB)
+# make bench  the engines beside their peers (installs them: about 1 GB)
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -26,6 +26,7 @@ lint: $(VENV)/installed-test
 
 bench: $(VENV)/installed-peers
 	$(BIN)/python benchmarks/eager.py
+	$(BIN)/python benchmarks/recurrent.py
 
 $(VENV)/installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

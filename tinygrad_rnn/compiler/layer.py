@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import random
-from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value
+from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value, stand_in
 from tinygrad_rnn.compiler.distribute import reassociate
 from tinygrad_rnn.compiler.merge import merge_gemms
 from tinygrad_rnn.compiler.normal import normalise
@@ -42,7 +42,8 @@ class Layer:
 
     def __init__(self, step: Step, x: Tensor, states: Sequence[Tensor], engines: Sequence[Any], **options: Any):
         try:
-            self.circuit, self.captured, self.states, self.constant = settled(step, x, states, **options)
+            self.circuit, self.captured, kept, self.constant = settled(step, x, states, **options)
+            self.states = [Tensor(stand_in(s.shape, s.dtype)) for s in kept]
             self.merged = _copied(self.circuit)
             normalise(self.merged)
             reassociate(self.merged)
@@ -84,6 +85,7 @@ class Layer:
 
     def release(self, program: Any) -> None:
         """Give a program back."""
+        program.bound = {}  # it need not keep what went in
         with self.lock:
             free = self.programs.get(program.T)
             if free is not None and len(free) < SPARE:

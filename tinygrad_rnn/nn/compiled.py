@@ -99,8 +99,10 @@ class Compiled:
         key = (engine[0].NAME, masked, mode.recording, shapes, held.key)
         with self.lock:
             found = self.recordings.pop(key, None)
-            if found is not None:
+            if found is not None and _is_of_now(found[0]):
                 self.recordings[key] = found
+            else:
+                found = None
         if found is None:
             try:
                 with held.kept():
@@ -134,7 +136,17 @@ def _record(
                 "it reads a tensor that was computed outside and is neither in its state nor an attribute of the cell; "
                 "make it one"
             )
+    layer.captured = []  # the first call's, with all that they were computed from
     return Recording(layer, sources, structure[-1], [m.training for m in cell.modules()])
+
+
+def _is_of_now(recording: Recording | Unsupported) -> bool:
+    """Are tensors that are neither in the state nor in the cell as they were?"""
+    if isinstance(recording, Unsupported):
+        return True
+    pairs = zip(recording.sources, recording.layer.circuit.captured, strict=True)
+    kind = lambda t: (t.shape, t.dtype, mode.recording and t.requires_grad)
+    return all(kind(t) == (v.shape, v.dtype, v.tracked) for t, v in pairs if isinstance(t, Tensor))
 
 
 def _flattened(cell: Module, step: Cell, state: Any) -> tuple[Callable, list[Tensor], list[Any], dict[str, Any]]:
