@@ -578,6 +578,20 @@ class Attention(Odd):
         return concat([h, context], axis=1) @ self.V, h
 
 
+class GatedAttention(Attention):
+    """The gates read h and the context, and h asks for the context: a product of all that reads h would wait for itself."""
+
+    def shapes(self, I, H):
+        weights = {"Uf": (I + H, H), "Wf": (H, H), "Un": (I + H, H), "Wn": (H, H)}
+        return {"Q": (H, H), **weights}
+
+    def forward(self, x, h):
+        read = concat([x, self.attended(h)], axis=1)
+        f, n = sigmoid(read @ self.Uf + h @ self.Wf), tanh(read @ self.Un + h @ self.Wn)
+        h = (1 - f) * h + f * n
+        return h, h
+
+
 class EinsumAttention(Attention):
     """The same by einsum; the memory asks for a gradient itself."""
 
@@ -893,6 +907,7 @@ ODD: dict[str, Callable[[], nn.Cell]] = {
     "masked weight": Masked,
     "numbers as attributes": Leaky,
     "attention": Attention,
+    "attention of gates": GatedAttention,
     "attention by einsum": EinsumAttention,
     "attention with a mask": MaskedAttention,
     "attention to a state": MemoryAsState,
