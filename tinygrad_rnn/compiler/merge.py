@@ -33,6 +33,7 @@ class Gemms:
         self.rank: dict[Value, int] = {}  # the place of a weight, or of a gate's gradient, beside its likes
         self.group: dict[Value, list[Value]] = {}
         self.sums: dict[Value, tuple[list[Value], list[Any]]] = {}
+        self.waiting: set[Value] = set()  # sums whose products are being made
         self._forward()
         self._backward()
         self._gradients()
@@ -95,7 +96,9 @@ class Gemms:
         if v in self.sums:
             mine, rest = self.sums[v]
             weights = pack(c, [new(t.args[1].args[0]) for t in mine])
-            total = c.make("matmul", self._packed([t.args[0] for t in mine], new, v), transpose(c, weights))
+            self.waiting.add(v)
+            total = c.make("matmul", self._packed([t.args[0] for t in mine], new), transpose(c, weights))
+            self.waiting.remove(v)
             for t in rest:
                 total = remake(c, c.make("add", new(t), total), (new(t), total))
             return total
@@ -110,12 +113,12 @@ class Gemms:
             return part(c, c.make("sum", self._packed(list(whole), new), **v.static), lo, lo + v.shape[-1])
         return remake(c, v, tuple(map(new, v.args)))
 
-    def _packed(self, values: list[Value], new: Any, reader: Value | None = None) -> Value:
-        """The values side by side: as a run of columns of a longer pack, if they are one, and that need not wait for
-        the reader."""
+    def _packed(self, values: list[Value], new: Any) -> Value:
+        """The values side by side: as a run of columns of a longer pack, if they are one, and if that does not depend
+        on a sum that waits for it."""
         whole = self.home.get(values[0], ())
         at = next((i for i in range(len(whole)) if whole[i : i + len(values)] == tuple(values)), None)
-        if at is None or len(whole) == len(values) or (reader is not None and reader in self.c.order(whole)):
+        if at is None or len(whole) == len(values) or not self.waiting.isdisjoint(self.c.order(whole)):
             return pack(self.c, [new(v) for v in values])
         lo = sum(v.shape[-1] for v in whole[:at])
         return part(self.c, pack(self.c, [new(v) for v in whole]), lo, lo + sum(v.shape[-1] for v in values))

@@ -27,10 +27,12 @@ def _keeps_rows(v: Value, s: Schedule, B: int) -> bool:
 
 
 def _product_keeps_rows(v: Value, s: Schedule) -> bool:
-    if len(v.values) < 2 or not s.moves(v.args[0]) or len(v.args[0].shape) != len(v.shape):
+    if len(v.values) < 2 or len(v.args[0].shape) != len(v.shape):
         return False
-    b = v.args[1]
-    return len(b.shape) == len(v.shape) > 2 or (len(b.shape) == 2 and not s.moves(b))
+    a, b = v.args
+    if len(b.shape) == len(v.shape) > 2:
+        return a.shape[0] == b.shape[0] == v.shape[0]
+    return s.moves(a) and len(b.shape) == 2 and not s.moves(b)
 
 
 def _key_keeps_rows(v: Value) -> bool:
