@@ -17,7 +17,7 @@ import numpy as np
 
 from llvmlite import ir
 
-from tinygrad_rnn.compiler.llvm import I32, I64, VOID, YIELD, Code, compiled
+from tinygrad_rnn.compiler.llvm import I32, I64, VOID, YIELD, Code, Machine
 
 ROWS = 8  # of the batch, for each worker at least: as many as a tile of a product is high
 PATIENCE = 4000  # looks before a worker goes to sleep: 100 to 200 microseconds
@@ -78,7 +78,8 @@ class Team:
     """The workers of a process."""
 
     def __init__(self) -> None:
-        code = compiled(_source())
+        code = Machine(_source())
+        self.code = code  # its functions live as long as it does
         self.lock = threading.Lock()
         self.wait = code.function("wait", 1)
         self.workers = [Worker(code, i) for i in range(1, count(1 << 30))]
