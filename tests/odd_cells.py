@@ -579,7 +579,7 @@ class Attention(Odd):
 
 
 class GatedAttention(Attention):
-    """The gates read h and the context, and h asks for the context: a product of all that reads h would wait for itself."""
+    """The gates read h and the context, and h asks for it: a product of all that reads h would wait for itself."""
 
     def shapes(self, I, H):
         weights = {"Uf": (I + H, H), "Wf": (H, H), "Un": (I + H, H), "Wn": (H, H)}
