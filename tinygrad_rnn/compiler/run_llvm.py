@@ -144,7 +144,7 @@ class Native:
         for key, slot in self.table.names.items():
             self._fill(slot, *(key if isinstance(key, tuple) else (key,)))
         # The same memory as a ctypes array, which is faster to write into one by one.
-        self.table_of = (ctypes.c_int64 * len(self.entries)).from_buffer(memoryview(self.entries))
+        self.table_of = (ctypes.c_int64 * len(self.entries)).from_buffer(memoryview(self.entries))  # type: ignore[arg-type]
         self.packs = [(*self._given(W), W.shape, self.look(W).strides, panel) for W, panel in self.panels.items()]
         self.buffers = dict.fromkeys(
             b for b in [*(g[1] for g in self.given), *(p[0] for p in self.packs)] if b is not None
