@@ -91,7 +91,7 @@ def test_an_operation_has_the_value_and_derivatives_of_pytorchs(case: Case):
 
 
 def test_every_operation_is_compared_with_pytorch():
-    assert set(ops.__all__) - {c.op for c in CASES} == {"transfer"}
+    assert set(ops.__all__) - {c.op for c in CASES} == {"transfer", "uniform"}  # a GPU, and random numbers
 
 
 # ---- layers and losses ----------------------------------------------------------------------------------------------
