@@ -861,6 +861,87 @@ def test_checkpoints_need_less_memory(engine):
     assert parts < 0.5 * whole
 
 
+# ---- the state after every step --------------------------------------------------------------------------------------
+
+
+@every_engine
+@pytest.mark.parametrize("lengths", [None, RAGGED], ids=["full", "ragged"])
+@pytest.mark.parametrize("name", ALL)
+def test_all_states_and_their_gradients_equal_eager(name, lengths, engine):
+    def play(rnn):
+        captured = rnn.cell.capture(B, drawing(5)) if isinstance(rnn.cell, Odd) else {}
+        xs, state, seen = sequence(), random_state(rnn.cell, B), {}
+        rnn.register_state_hook(lambda grads: seen.update(tensors(grads, "gradient of the states")))
+        ys, states = rnn(xs, state, lengths, all_states=True)
+        results = {"ys": ys, **tensors(states, "states")}
+        sources = {"xs": xs, **tensors(state), **captured, **dict(rnn.named_parameters())}
+        found = gradients(weighted(results.values()), sources)
+        return values(results | found | seen)
+
+    equals_eager(play, name, engine, rtol=TOLERANCE["float32"] if name in LOOSE else 1e-11)
+
+
+@pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("fast", marks=without_llvmlite)])
+def test_a_state_hook_is_shown_what_a_loop_by_hand_finds(engine):
+    rnn, xs, w = made("LSTM", engine), sequence(), drawing(8)(T, B, H).detach()
+    state, loss, after = rnn.cell.initial_state(B), 0, []
+    for t in range(T):
+        h, state = rnn.cell(xs[t], state)
+        loss = loss + (h * w[t]).sum()
+        after.append(state)
+    expected = tg.grad(loss, [s.h for s in after] + [s.c for s in after[:-1]])
+    seen = []
+    remove = rnn.register_state_hook(seen.append)
+    ys, states = rnn(xs, all_states=True)
+    (ys * w).sum().backward()
+    (grads,) = seen
+    assert type(grads) is nn.LSTMState
+    close(values(dict(enumerate([*grads.h, *grads.c[:-1]]))), values(dict(enumerate(expected))))
+    close(values({"h": states.h, "c": states.c}), {k: np.stack([getattr(s, k).numpy() for s in after]) for k in "hc"})
+    remove()
+    ys, _ = rnn(xs)
+    (ys * w).sum().backward()
+    assert len(seen) == 1
+
+
+@every_engine
+def test_a_state_hook_sees_each_pass_through_each_call(engine):
+    def play(rnn):
+        seen, xs = [], sequence()
+        rnn.register_state_hook(lambda grads: seen.append(grads.h))
+        ys, last = rnn(xs)
+        again, _ = rnn(xs, last)
+        rnn.register_state_hook(lambda grads: seen.append(None))  # too late for these calls
+        weighted([ys, again]).backward(retain_graph=True)
+        weighted([ys]).backward()
+        assert len(seen) == 3
+        first = tg.grad(weighted([rnn(xs)[0]], seed=6), xs, create_graph=True)
+        (first * first).sum().backward()
+        found = [g for g in seen[:4] if g is not None]
+        assert len(found) == 4
+        return values(dict(enumerate(found)))
+
+    equals_eager(play, "LSTM", engine, rtol=1e-10)
+
+
+@every_engine
+def test_all_states_from_checkpoints_equal_eager(engine):
+    def play(rnn):
+        seen, xs = {}, sequence()
+        rnn.register_state_hook(lambda grads: seen.update(tensors(grads, "gradient")))
+        ys, states = rnn(xs, lengths=RAGGED, all_states=True)
+        found = {"ys": ys, **tensors(states)}
+        return values(found | gradients(weighted(found.values()), {"xs": xs, **dict(rnn.named_parameters())}) | seen)
+
+    equals_eager(play, "LSTM", engine, checkpoint_every=2)
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_the_states_of_no_steps_are_none(engine):
+    ys, states = made("LSTM", engine)(sequence(0), all_states=True)
+    assert [t.shape for t in (ys, *states)] == [(0, B, H)] * 3
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 

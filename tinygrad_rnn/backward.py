@@ -107,8 +107,20 @@ def sweep(
 ) -> dict[Node, Any]:
     """d Σ seeds·roots / d w for each w in `wanted`, by default for every leaf.
 
-    Every other gradient is freed as soon as it is used, and so is what the rules kept, unless `retain`.
+    Every other gradient is freed as soon as it is used, and so is what the rules kept, unless `retain`. Functions
+    that a hook appends to state.after_sweep are called in the end.
     """
+    outer, state.after_sweep = state.after_sweep, []
+    try:
+        found = _swept(seeds, wanted, lift, retain)
+        for function in state.after_sweep:
+            function()
+        return found
+    finally:
+        state.after_sweep = outer
+
+
+def _swept(seeds: dict[Node, Any], wanted: Collection[Node] | None, lift: Lift | None, retain: bool) -> dict[Node, Any]:
     order = _order(seeds)
     useful = None if wanted is None else _leading_to(order, wanted)
     grads, found = Gradients(seeds, lift), {}

@@ -24,6 +24,7 @@ class _State(threading.local):
     outer: Any = None  # what `recording` was around each open block: a linked list
     draws: Any = None  # an iterator over the random numbers to use, while a call is repeated
     trace: Any = None  # what takes the operations while a step is recorded for the compiler
+    after_sweep: Any = ()  # functions to call when the backward pass under way has ended: a list during one
 
 
 state = _State()

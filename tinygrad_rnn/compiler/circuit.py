@@ -100,9 +100,9 @@ class Circuit:
     captured tensors and arrays from outside: parameters first of all
     alive    with lengths: which sequences go on, (B,) of bool
     draws    random numbers, fresh at each step
-    seeds    the gradient of y, then of each leaf of the new state
-    roots    what is wanted, by name: "y", "state", "dx", "dstate", "dcaptured" (the last already summed over time);
-             None for a gradient that nobody wants or that is zero
+    seeds    the gradients of the outputs, then of each leaf of the new state
+    roots    what is wanted, by name: "y" (the outputs: y first), "state", "dx", "dstate", "dcaptured" (already summed
+             over time), "dwatched"; None for a gradient that nobody wants or that is zero
     """
 
     x: Value
@@ -120,8 +120,18 @@ class Circuit:
     def delays(self) -> Iterator[tuple[Value, Value, bool]]:
         """(leaf, the value of the neighbouring step that it is, is that the later step?)"""
         yield from ((s, v, False) for s, v in zip(self.states, self.roots["state"], strict=True) if v is not None)
-        carried = zip(self.seeds[1:], self.roots.get("dstate", ()), strict=False)
+        carried = zip(self.carried, self.roots.get("dstate", ()), strict=False)
         yield from ((s, v, True) for s, v in carried if v is not None)
+
+    @property
+    def given(self) -> list[Value]:
+        """The gradients of the outputs."""
+        return self.seeds[: len(self.roots["y"])]
+
+    @property
+    def carried(self) -> list[Value]:
+        """The gradients of the new state."""
+        return self.seeds[len(self.roots["y"]) :]
 
     @property
     def wanted(self) -> list[Value]:

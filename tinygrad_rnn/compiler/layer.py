@@ -24,7 +24,7 @@ from tinygrad_rnn.primitive import make
 from tinygrad_rnn.random import replayed
 from tinygrad_rnn.tensor import Tensor, grad
 
-Step = Callable[..., tuple[Any, list[Any]]]  # step(x, states[, alive]) -> (y, new states)
+Step = Callable[..., tuple[list[Any], list[Any]]]  # step(x, states[, alive]) -> (outputs, new states), y first
 PLANS = 16  # lengths of sequences for which a layer keeps its buffers
 SPARE = 4  # how often, at most: several calls before a backward pass use one each
 
@@ -115,12 +115,12 @@ def settled(step: Step, x: Tensor, states: Sequence[Tensor], **options: Any) -> 
     names = options["names"] = dict(options.get("names") or {})
     for _ in range(6):
 
-        def fewer(x: Any, given: list[Any], *alive: Any, constant: frozenset[int] = constant) -> tuple[Any, list[Any]]:
+        def fewer(x: Any, given: list[Any], *alive: Any, constant: frozenset[int] = constant) -> tuple[list, list]:
             rest = iter(given)
-            y, new = step(x, [s if i in constant else next(rest) for i, s in enumerate(states)], *alive)
+            ys, new = step(x, [s if i in constant else next(rest) for i, s in enumerate(states)], *alive)
             if len(new) != len(states):
                 raise Unsupported(f"its state must keep its {len(states)} tensors, the new one has {len(new)}")
-            return y, [n for i, n in enumerate(new) if i not in constant]
+            return ys, [n for i, n in enumerate(new) if i not in constant]
 
         moving = [i for i in range(len(states)) if i not in constant]
         c, captured = record(fewer, x, [states[i] for i in moving], **options)
@@ -178,10 +178,12 @@ class Call:
     """One call of a layer: what went in, and the program whose buffers hold what its backward needs.
 
     eager     the same step by step: a function of the tensors that went in. It must not refer to the call
-    repeated  the nodes of ys and the new states of a repetition that is a part of the graph, or none
+    watcher   a function that is shown the gradients of what is watched, or None
+    repeated  the nodes of the outputs and the new states of a repetition that is a part of the graph, or none
     """
 
     eager: Callable[[Sequence[Tensor]], list[Tensor]]
+    watcher: Callable[[list[Any]], None] | None = None
 
     def __init__(self, layer: Layer, T: int, alive: np.ndarray | None, every: int | None):
         self.layer, self.T, self.alive, self.every = layer, T, alive, every
@@ -193,30 +195,30 @@ class Call:
         self.repeated: list[Node] = []
 
     def forward(self, arrays: Sequence[np.ndarray], keep: bool) -> tuple[np.ndarray, ...]:
-        """xs, the states and the captured tensors -> ys, the new states."""
+        """xs, the states and the captured tensors -> the outputs, the new states."""
         self.arrays = list(arrays)
         n = len(self.layer.circuit.states)
         self.x, self.state, self.captured = arrays[0], arrays[1 : 1 + n], arrays[1 + n :]
         if self.every:
             return self._forward_in_parts()
         self.program = self.layer.acquire(self.T)
-        y, new = self.program.forward(self._inputs(0, self.T), self.state)
+        ys, new = self.program.forward(self._inputs(0, self.T), self.state)
         if not keep:
             self.release()
-        return (y, *new)
+        return (*ys, *new)
 
     def _inputs(self, start: int, end: int) -> list[np.ndarray]:
         alive = [] if self.alive is None else [self.alive[start:end]]
         return [np.ascontiguousarray(self.x[start:end]), *self.captured, *(d[start:end] for d in self.draws), *alive]
 
     def backward(self, gs: Sequence[np.ndarray]) -> dict[str, list[Any]]:
-        """The gradients of xs, the states and the captured tensors, from those of ys and the new states."""
-        gs = [np.ascontiguousarray(g) for g in gs]
+        """The gradients of xs, the states and the captured tensors, from those of the outputs and the new states."""
+        gs, n = [np.ascontiguousarray(g) for g in gs], len(self.layer.circuit.roots["y"])
         if self.every:
-            return self._backward_in_parts(gs[0], gs[1:])
+            return self._backward_in_parts(gs[:n], gs[n:])
         if self.program is None:  # a second backward: the buffers were given back after the first
             self.forward(self.arrays, keep=True)
-        found = self.program.backward(gs[0], gs[1:])
+        found = self.program.backward(gs[:n], gs[n:])
         self.release()
         return found
 
@@ -236,32 +238,32 @@ class Call:
         return [(a, min(a + self.every, self.T)) for a in range(0, self.T, self.every)]
 
     def _forward_in_parts(self) -> tuple[np.ndarray, ...]:
-        ys, state, self.starts = [], list(self.state), []
+        parts, state, self.starts = [], list(self.state), []
         for start, end in self._parts():
             self.starts.append(state)
-            y, state = self._part(start, end, state)
-            ys.append(y)
+            ys, state = self._part(start, end, state)
+            parts.append(ys)
             self.release()
-        return (np.concatenate(ys), *state)
+        return (*map(np.concatenate, zip(*parts, strict=True)), *state)
 
-    def _part(self, start: int, end: int, state: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def _part(self, start: int, end: int, state: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         self.program = self.layer.acquire(end - start)
         return self.program.forward(self._inputs(start, end), state)
 
-    def _backward_in_parts(self, dy: np.ndarray, dstate: Sequence[np.ndarray]) -> dict[str, list[Any]]:
-        dxs: list[Any] = []
+    def _backward_in_parts(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[Any]]:
+        moving: list[list[Any]] = []  # gradients of all steps, part by part, the last first
         total: list[Any] = []
         for (start, end), state in zip(reversed(self._parts()), reversed(self.starts), strict=True):
             self._part(start, end, state)
-            found = self.program.backward(dy[start:end], dstate)
+            found = self.program.backward([dy[start:end] for dy in dys], dstate)
             self.release()
             dstate = [np.zeros_like(s) if g is None else g for g, s in zip(found["dstate"], state, strict=True)]
-            dxs.append(found["dx"][0])
+            moving.append([*found["dx"], *found["dwatched"]])
             here = found["dcaptured"]
             pairs = zip(total or [None] * len(here), here, strict=True)
             total = [a if b is None else b if a is None else a + b for a, b in pairs]
-        dx = None if dxs[0] is None else np.concatenate(dxs[::-1])
-        return {"dx": [dx], "dstate": list(dstate), "dcaptured": total}
+        dx, *watched = [None if g[0] is None else np.concatenate(g) for g in zip(*moving[::-1], strict=True)]
+        return {"dx": [dx], "dwatched": watched, "dstate": list(dstate), "dcaptured": total}
 
     def repeat(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The call step by step, recorded in the same scope, with the same random numbers."""
@@ -274,7 +276,7 @@ class Call:
 
 
 def _recurrent(*xs: np.ndarray, call: Call, keep: bool) -> tuple[np.ndarray, ...]:
-    """A compiled layer over all steps: xs, states, captured tensors -> ys, new states."""
+    """A compiled layer over all steps: xs, states, captured tensors -> outputs, new states."""
     return call.forward(xs, keep)
 
 
@@ -291,6 +293,8 @@ def _recurrent_rule(gs: tuple, xs: tuple, call: Call, tracked: tuple[bool, ...])
         found = iter(grad(ys, wanted, gs, create_graph=True, allow_unused=True))
         return [next(found) if t else None for t in tracked]
     found = call.backward(gs)
+    if call.watcher is not None and any(g is not None for g in found["dwatched"]):
+        call.watcher(found["dwatched"])
     given = [*found["dx"], *found["dstate"], *found["dcaptured"]]
     return [np.zeros_like(x) if g is None and t else g for g, x, t in zip(given, xs, tracked, strict=True)]
 
@@ -300,7 +304,7 @@ def _nodes(tensors: Sequence[Tensor]) -> list[Node]:
 
 
 def _expanded(node: Node) -> list[Node]:
-    """The nodes of ys and the new states when the call is run step by step."""
+    """The nodes of the outputs and the new states when the call is run step by step."""
     call = node.static["call"]
     return call.repeated or _nodes(call.repeat([Tensor(*each) for each in zip(call.arrays, node.inputs, strict=True)]))
 

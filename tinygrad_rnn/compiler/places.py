@@ -78,7 +78,7 @@ class Places:
         self.s, c = s, s.c
         self.place: dict[Value, Place] = {}
         self.until: dict[Value, int] = {}  # the position from which on another value is in a value's place
-        inputs = [c.x, *c.captured, *c.draws, *c.seeds[:1], *([c.alive] if c.alive is not None else [])]
+        inputs = [c.x, *c.captured, *c.draws, *c.given, *([c.alive] if c.alive is not None else [])]
         for v in inputs:
             self.place[v] = Place(Buffer(v.shape, v.dtype, v.moves, bound=True))
         for leaf, v, back in c.delays:

@@ -70,21 +70,23 @@ class Program(run_numpy.Program):
         """What is returned is written into new arrays: an address in a table costs nothing to change."""
         s, roots = self.s, self.c.roots
         early = {s.place[v].buffer for v in s.position if v in s.forward and v in s.place}
-        for name, time in (("y", True), ("dx", True), ("dcaptured", False)):
+        for name, time in (("y", True), ("dx", True), ("dwatched", True), ("dcaptured", False)):
             for v in roots.get(name, ()):
                 buffer = s.where(v).buffer if v is not None and v.op != "zeros" else None
                 if buffer is not None and not buffer.bound and buffer.time == time:
                     buffer.bound = True
                     self.fresh["forward" if buffer in early else "backward"].append(buffer)
 
-    def forward(self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def forward(
+        self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         self.addresses = {}
         return super().forward([a if a.flags.c_contiguous else a.copy() for a in inputs], state)
 
-    def backward(self, dy: np.ndarray, dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
-        for buffer in (self.seed, *self.fresh["backward"]):
+    def backward(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
+        for buffer in (*self.seeds, *self.fresh["backward"]):
             self.addresses.pop(buffer, None)
-        return super().backward(dy, dstate)
+        return super().backward(dys, dstate)
 
     def _compile(self, name: str, items: list[Item]) -> Callable:
         s = self.s

@@ -68,7 +68,7 @@ class Program:
         self.sources: dict[str, str] = {}
         inputs = [c.x, *c.captured, *c.draws, *([c.alive] if c.alive is not None else [])]
         self.inputs = [self.s.place[v].buffer for v in inputs]
-        self.seed: Any = self.s.place[c.seeds[0]].buffer if c.seeds else None
+        self.seeds = [self.s.place[v].buffer for v in c.given]
         self.roots: dict[Any, np.ndarray] = {}  # views of the roots in the plan's own buffers
         self.ways: list[tuple[Buffer, tuple]] | None = None  # those of the gradients of the captured tensors
         self.direct: dict[Any, tuple[Buffer, tuple]] = {}  # the roots in fresh buffers: nobody else writes there
@@ -81,23 +81,27 @@ class Program:
     def _choose_fresh(self) -> None:
         """Every buffer is the program's own, whose views are made once; results are copied."""
 
-    def forward(self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        """inputs: x, the captured tensors, draws and alive, as in the circuit. Returns y and the new state."""
+    def forward(
+        self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """inputs: x, the captured tensors, draws and alive, as in the circuit. Returns the outputs, the new state."""
         self.bound = dict(zip(self.inputs, inputs, strict=True))
         self._refresh("forward")
         self._start(self.c.states, state, 0)
         self._forward(self.bound)
-        y = self.result(self.c.roots["y"][0], "all")
-        return y, [self.result(v, self.T - 1) for v in self.c.roots["state"]]
+        ys = [self.result(v, "all") for v in self.c.roots["y"]]
+        return ys, [self.result(v, self.T - 1) for v in self.c.roots["state"]]
 
-    def backward(self, dy: np.ndarray, dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
-        """The gradients by name: dx, dstate, dcaptured."""
-        self.bound[self.seed] = dy
+    def backward(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
+        """The gradients by name: dx, dstate, dcaptured, dwatched."""
+        self.bound.update(zip(self.seeds, dys, strict=True))
         self._refresh("backward")
-        self._start(self.c.seeds[1:], dstate, self.T)
+        self._start(self.c.carried, dstate, self.T)
         self._backward(self.bound)
         roots = self.c.roots
-        found: dict[str, list[np.ndarray | None]] = {"dx": [v and self.result(v, "all") for v in roots["dx"]]}
+        found: dict[str, list[np.ndarray | None]] = {}
+        for name in ("dx", "dwatched"):
+            found[name] = [v and self.result(v, "all") for v in roots[name]]
         found["dstate"] = [v and self.result(v, 0) for v in roots["dstate"]]
         found["dcaptured"] = self._captured()
         return found

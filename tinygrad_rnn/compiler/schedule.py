@@ -59,7 +59,7 @@ class Schedule:
         """Each new state, and each gradient of one, is a computed value of its own; else a copy is made."""
         c = self.c
         read = set(c.order())
-        for name, leaves in (("state", c.states), ("dstate", c.seeds[1:])):
+        for name, leaves in (("state", c.states), ("dstate", c.carried)):
             roots = c.roots.get(name, [])
             for k, (v, leaf) in enumerate(zip(roots, leaves, strict=False)):
                 if v is None and name == "dstate" and leaf in read:
@@ -286,7 +286,9 @@ class Schedule:
                 inside = item.loop and self.item.get(a) is item
                 if not inside and (a.op != "input" or self.level[a] != self.level[v] or self.level[a] < 0):
                     self.outside.add(a)
-        self.outside |= {base(v) for name in ("y", "dx") for v in self.c.roots.get(name, ()) if v is not None}
+        self.outside |= {
+            base(v) for name in ("y", "dx", "dwatched") for v in self.c.roots.get(name, ()) if v is not None
+        }
         for v in self.c.wanted:
             self.last[base(v)] = END
 

@@ -65,18 +65,26 @@ class Trace:
 
     captured  tensors and arrays from outside, and their values; small arrays are known by what they hold
     picked    for each output of an operation with several: the value of all of them, and its number
+    distinct  whether equal values stay apart: a gradient that is to be looked at is that of one of them
+    watched   the values whose gradients at each step are wanted
     """
 
-    def __init__(self, circuit: Circuit, who: str, device: str, backward: bool, names: Mapping[int, str]):
+    def __init__(
+        self, circuit: Circuit, who: str, device: str, backward: bool, names: Mapping[int, str], distinct: bool
+    ):
         self.circuit, self.who, self.device, self.backward, self.names = circuit, who, device, backward, names
+        self.distinct = distinct
         self.captured: dict[Any, tuple[Any, Value]] = {}
         self.picked: dict[Value, tuple[Value, int]] = {}
+        self.watched: list[Value] = []
 
     def __call__(self, op: Primitive, args: Sequence[Any], static: dict[str, Any]) -> Any:
         values = tuple([self.value(a) for a in args])
         tracked = state.recording and not op.constant and any(isinstance(v, Value) and v.tracked for v in values)
         static = {**op.defaults, **static}
         ours = PRIMITIVES.get(op.name) is op
+        if self.distinct:
+            self.circuit.known.clear()
         try:
             made = self.circuit.make(
                 op.name if ours else f"user.{op.name}", *values, tracked=tracked, primitive=op, **static
@@ -136,6 +144,10 @@ class Trace:
         self.circuit.draws.append(made)
         return self.symbol(made)
 
+    def watch(self, tensors: Sequence[Any]) -> None:
+        """The gradients of these at each step are wanted."""
+        self.watched = [_result(self, t) for t in tensors]
+
     def refuse(self) -> Never:
         """TypeError: a value would be read."""
         raise TypeError(
@@ -155,7 +167,7 @@ def tracing(trace: Trace) -> Iterator[None]:
 
 
 def record(
-    step: Callable[..., tuple[Any, list[Any]]],
+    step: Callable[..., tuple[list[Any], list[Any]]],
     x: Tensor,
     states: Sequence[Tensor],
     *,
@@ -164,11 +176,12 @@ def record(
     x_tracked: bool = True,
     backward: bool = True,
     names: Mapping[int, str] | None = None,
+    distinct: bool = False,
 ) -> tuple[Circuit, list[Any]]:
-    """The circuit of step(x, states[, alive]) -> (y, new states), and the tensors and arrays that it captured.
+    """The circuit of step(x, states[, alive]) -> (outputs, new states), and the tensors and arrays that it captured.
 
     x and states give shapes and dtypes only. With `backward`, gradients of what is tracked are recorded too.
-    names: what to call tensors, by their id
+    names: what to call tensors, by their id  distinct: see Trace
     """
     names = names or {}
     c = Circuit(None, [])  # type: ignore[arg-type]
@@ -177,15 +190,15 @@ def record(
         c.input(names.get(id(s), f"s{i}"), s.shape, s.dtype, moves=True, tracked=backward and s.dtype.kind == "f")
         for i, s in enumerate(states)
     ]
-    trace = Trace(c, who, x.device, backward, names)
+    trace = Trace(c, who, x.device, backward, names, distinct)
     with tracing(trace), np.errstate(all="ignore"):
         inputs = [trace.symbol(c.x), [trace.symbol(s) for s in c.states]]
         if masked:
             c.alive = c.input("alive", (x.shape[0],), bool, moves=True, tracked=False)
             inputs.append(trace.symbol(c.alive))
-        y, new = step(*inputs)
-        outs = [_result(trace, y), *(_result(trace, s) for s in new)]
-        c.roots = {"y": outs[:1], "state": list(outs[1:])}
+        ys, new = step(*inputs)
+        outs = [_result(trace, t) for t in (*ys, *new)]
+        c.roots = {"y": outs[: len(ys)], "state": outs[len(ys) :]}
         if backward:
             _record_backward(c, trace, outs)
     c.captured = [v for _, v in trace.captured.values()]
@@ -202,7 +215,7 @@ def _result(trace: Trace, t: Any) -> Value:
 
 
 def _record_backward(c: Circuit, trace: Trace, outs: list[Value]) -> None:
-    names = ["dy", *(f"d{s.name}" for s in c.states)]
+    names = ["dy" if v is outs[0] else "dstate" for v in c.roots["y"]] + [f"d{s.name}" for s in c.states]
     c.seeds = [c.input(n, v.shape, v.dtype, moves=True, tracked=False) for n, v in zip(names, outs, strict=True)]
     captured = [v for _, v in trace.captured.values()]
     grads: dict[Value, Any] = {}
@@ -210,10 +223,16 @@ def _record_backward(c: Circuit, trace: Trace, outs: list[Value]) -> None:
         _send(trace, grads, out, trace.symbol(seed))
     forward = c.order(outs)
     wholes = {trace.picked[v][0] for v in forward if v in trace.picked}
+    find = lambda v: trace.value(grads[v]) if v.tracked and v in grads else None
+    watched: dict[Value, Value | None] = {}
     for v in sorted({*forward, *wholes}, key=attrgetter("index"), reverse=True):
+        if v in trace.watched:
+            watched[v] = find(v)
         if v.op != "input" and v in grads:
             _pull(trace, v, grads)
-    find = lambda v: trace.value(grads[v]) if v.tracked and v in grads else None
+    if any(not v.moves and v.tracked for v in trace.watched):
+        raise Unsupported("a hook is set on its state, a part of which no step changes")
+    c.roots["dwatched"] = [watched.get(v) for v in trace.watched]
     c.roots["dx"] = [find(c.x)]
     c.roots["dstate"] = [find(s) for s in c.states]
     c.roots["dcaptured"] = [find(v) for v in captured]

@@ -19,12 +19,30 @@ from tinygrad_rnn.compiler.report import report, size
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.capture import Inventory
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.statehooks import Hook, show, zeros
+from tinygrad_rnn.ops import stack
 from tinygrad_rnn.tensor import Tensor
 
 LAYERS = 64  # recordings kept, one for each combination of shapes
 
-Cell = Callable[[Tensor, Any], tuple[Tensor, Any]]
-Eager = Callable[[Tensor, Any, Any], tuple[Tensor, Any]]
+
+class Job(NamedTuple):
+    """How a Recurrent runs its cell over a sequence.
+
+    step        step(x, state[, alive]) -> (y, new state)
+    eager       eager(xs, state, alive) -> (ys, the states after each step): the same step by step
+    engine      the compiled engine, and those that take over where it cannot
+    every       keep the state of every so many steps, or None
+    all_states  is the state after each step wanted?
+    hooks       what is shown the gradients of the state after each step
+    """
+
+    step: Callable[..., tuple[Tensor, Any]]
+    eager: Callable[[Tensor, Any, Any], tuple[Tensor, list[Any]]]
+    engine: Any
+    every: int | None
+    all_states: bool
+    hooks: tuple[Hook, ...]
 
 
 class Recording(NamedTuple):
@@ -55,32 +73,32 @@ class Compiled:
     def __reduce__(self) -> Any:
         return Compiled, ()  # neither copied nor pickled
 
-    def __call__(
-        self, cell: Module, step: Cell, eager: Eager, engine: Any, xs: Tensor, state: Any, alive: Any, every: int | None
-    ) -> tuple[Tensor, Any]:
-        """Run the cell over xs; eager does the same step by step. Unsupported if its step cannot be compiled."""
+    def __call__(self, cell: Module, job: Job, xs: Tensor, state: Any, alive: Any) -> tuple[Tensor, Any]:
+        """Run the cell over xs. Unsupported if its step cannot be compiled."""
         given = nest.leaves(state)
-        recording, tensors = self.find(cell, step, engine, xs, state, alive is not None)
+        recording, tensors = self.find(cell, job, xs, state, alive is not None)
         layer = recording.layer
         pairs = enumerate(zip(given, layer.states, strict=True))
         moving = [_fit(s, kept) for i, (s, kept) in pairs if i not in layer.constant]
         captured = [_bound(source, given, tensors) for source in recording.sources]
         inputs = [xs, *moving, *captured]
-        call = Call(layer, len(xs), alive, every)
-        call.eager = partial(_again, cell, recording, eager, state, alive)
+        call = Call(layer, len(xs), alive, job.every)
+        call.eager = partial(_again, cell, recording, job, state, alive)
+        if job.hooks:
+            call.watcher = partial(_show, recording, job.hooks, len(xs))
         keep = mode.recording and any(t.requires_grad for t in inputs)
         ys, *new = recurrent(*inputs, call=call, keep=keep)
+        if job.all_states:
+            return ys, nest.map_leaves(new.__getitem__, recording.structure)
         last = iter(new)
         same = given if mode.recording else [s.detach() for s in given]
         leaves = [s if i in layer.constant else next(last) for i, s in enumerate(same)]
         return ys, nest.map_leaves(leaves.__getitem__, recording.structure)
 
-    def plan(
-        self, cell: Module, step: Cell, engine: Any, xs: Tensor, state: Any, masked: bool, every: int | None
-    ) -> tuple[Layer, list[str], int]:
+    def plan(self, cell: Module, job: Job, xs: Tensor, state: Any, masked: bool) -> tuple[Layer, list[str], int]:
         """What would run a call, what it does, and the bytes that it needs."""
-        recording, _ = self.find(cell, step, engine, xs, state, masked)
-        layer, T = recording.layer, len(xs)
+        recording, _ = self.find(cell, job, xs, state, masked)
+        layer, T, every = recording.layer, len(xs), job.every
         program = layer.acquire(min(T, every or T))
         lines, nbytes = list(report(program)), program.nbytes
         layer.release(program)
@@ -90,13 +108,12 @@ class Compiled:
             nbytes += kept
         return layer, lines, nbytes
 
-    def find(
-        self, cell: Module, step: Cell, engine: Any, xs: Tensor, state: Any, masked: bool
-    ) -> tuple[Recording, list[Tensor]]:
+    def find(self, cell: Module, job: Job, xs: Tensor, state: Any, masked: bool) -> tuple[Recording, list[Tensor]]:
         """The recording for these shapes and this cell as it is now, and the tensors that the cell holds."""
         held = Inventory(cell)
         shapes = (xs.array.shape[1:], xs.array.dtype, mode.recording and xs.requires_grad, _structure(state))
-        key = (engine[0].NAME, masked, mode.recording, shapes, held.key)
+        asked = (masked, mode.recording, job.all_states, bool(job.hooks))
+        key = (job.engine[0].NAME, asked, shapes, held.key)
         with self.lock:
             found = self.recordings.pop(key, None)
             if found is not None and _is_of_now(found[0]):
@@ -106,7 +123,7 @@ class Compiled:
         if found is None:
             try:
                 with held.kept():
-                    made: Any = _record(cell, step, engine, xs, state, masked, held.tensors)
+                    made: Any = _record(cell, job, xs, state, masked, held.tensors)
             except Unsupported as reason:
                 made = Unsupported(*reason.args)  # without the traceback, which holds all that was recorded
             found = made, held.others
@@ -119,13 +136,11 @@ class Compiled:
         return found[0], held.tensors
 
 
-def _record(
-    cell: Module, step: Cell, engine: Any, xs: Tensor, state: Any, masked: bool, tensors: list[Tensor]
-) -> Recording:
-    flat, leaves, structure, options = _flattened(cell, step, state)
+def _record(cell: Module, job: Job, xs: Tensor, state: Any, masked: bool, tensors: list[Tensor]) -> Recording:
+    flat, leaves, structure, options = _flattened(cell, job.step, state, job.all_states)
     layer = Layer(
-        flat, Tensor(xs.array[0]), leaves, engine, masked=masked, x_tracked=mode.recording and xs.requires_grad,
-        backward=mode.recording, **options,
+        flat, Tensor(xs.array[0]), leaves, job.engine, masked=masked, x_tracked=mode.recording and xs.requires_grad,
+        backward=mode.recording, distinct=bool(job.hooks), **options,
     )  # fmt: skip
     positions = {id(t): ("module", i) for i, t in enumerate(tensors)}
     positions |= {id(s): ("state", i) for i, s in enumerate(leaves)}
@@ -149,15 +164,18 @@ def _is_of_now(recording: Recording | Unsupported) -> bool:
     return all(kind(t) == (v.shape, v.dtype, v.tracked) for t, v in pairs if isinstance(t, Tensor))
 
 
-def _flattened(cell: Module, step: Cell, state: Any) -> tuple[Callable, list[Tensor], list[Any], dict[str, Any]]:
+def _flattened(
+    cell: Module, step: Callable, state: Any, all_states: bool = False
+) -> tuple[Callable, list[Tensor], list[Any], dict[str, Any]]:
     """A step on lists of leaves, those of the state, where it leaves how the new state is built, and names to use."""
     structure: list[Any] = []
 
-    def flat(x: Tensor, leaves: Sequence[Tensor], *alive: Any) -> tuple[Tensor, list[Tensor]]:
+    def flat(x: Tensor, leaves: Sequence[Tensor], *alive: Any) -> tuple[list[Tensor], list[Tensor]]:
         rest, count = iter(leaves), itertools.count()
         y, new = step(x, nest.map_leaves(lambda _: next(rest), state), *alive)
         structure.append(nest.map_leaves(lambda _: next(count), new))
-        return y, nest.leaves(new)
+        new = nest.leaves(new)
+        return [y, *new] if all_states else [y], new
 
     _structure(state)
     leaves = [Tensor(s.array, s.node) for s in nest.leaves(state)]  # each another one, which the state's need not be
@@ -213,7 +231,7 @@ def _bound(source: Any, given: list[Tensor], tensors: list[Tensor]) -> Tensor:
 
 
 def _again(
-    cell: Module, recording: Recording, eager: Eager, state: Any, alive: Any, tensors: Sequence[Tensor]
+    cell: Module, recording: Recording, job: Job, state: Any, alive: Any, tensors: Sequence[Tensor]
 ) -> list[Tensor]:
     """The call once more, step by step, from the same tensors."""
     given, constant = nest.leaves(state), recording.layer.constant
@@ -222,8 +240,15 @@ def _again(
     leaves = iter([s if i in constant else next(moving) for i, s in enumerate(given)])
     captured = [_bound(source, given, held) for source in recording.sources]
     with _as_it_was(cell, recording.training, captured, tensors[n:]):
-        ys, new = eager(tensors[0], nest.map_leaves(lambda _: next(leaves), state), alive)
-    return [ys, *(s for i, s in enumerate(nest.leaves(new)) if i not in constant)]
+        ys, states = job.eager(tensors[0], nest.map_leaves(lambda _: next(leaves), state), alive)
+    every = [stack(each) for each in zip(*map(nest.leaves, states), strict=True)] if job.all_states else []
+    return [ys, *every, *(s for i, s in enumerate(nest.leaves(states[-1])) if i not in constant)]
+
+
+def _show(recording: Recording, hooks: tuple[Hook, ...], T: int, grads: list[Any]) -> None:
+    """Show the hooks the gradients of the state after each step; None for zeros."""
+    pairs = zip(grads, recording.layer.states, strict=True)
+    show(hooks, recording.structure, [zeros(s, T) if g is None else Tensor(g) for g, s in pairs])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,8 +16,9 @@ from tinygrad_rnn.compiler.report import Plan
 from tinygrad_rnn.graph import scope
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.cells import Cell
-from tinygrad_rnn.nn.compiled import Compiled
+from tinygrad_rnn.nn.compiled import Compiled, Job
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.statehooks import Hook, Watch, own
 from tinygrad_rnn.ops import stack, unbind, where
 from tinygrad_rnn.tensor import Tensor, no_grad
 
@@ -29,7 +31,8 @@ class Recurrent(Module):
         for t in range(T): ys[t], state = cell(xs[t], state)
 
     xs: (T, B, I)  state: as the cell's; None for its initial state  lengths: (B,) integers from 0 to T, any order
-    returns: ys (T, B, H), and the state after the last step
+    returns: ys (T, B, H), and the state after the last step; with all_states=True the state after each step, built
+    alike, with leaves (T, B, ...)
 
     With lengths, ys is 0 from each sequence's end on, and the state is each sequence's own last one; what xs holds
     behind an end changes nothing.
@@ -55,23 +58,42 @@ class Recurrent(Module):
             )
         self.cell, self.engine, self.checkpoint_every = cell, engine, checkpoint_every
         self._compiled = Compiled()
+        self._hooks: tuple[Hook, ...] = ()
 
-    def forward(self, xs: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+    def forward(
+        self, xs: Tensor, state: Any = None, lengths: Any = None, *, all_states: bool = False
+    ) -> tuple[Tensor, Any]:
         if xs.ndim != 3:
             raise ValueError(f"Recurrent: xs must be (T, B, I), got {xs.shape}")
         T, B, _ = xs.shape
         state = self.cell.initial_state(B) if state is None else state
         alive = _alive(lengths, T, B)
-        if self._why_eager(xs):
-            return self._eager(xs, state, alive)
+        if not self._why_eager(xs):
+            try:
+                return self._compiled(self.cell, self._job(all_states), xs, state, alive)
+            except Unsupported as reason:
+                self._refuse(reason)
+        if not T:
+            return self._nothing(xs, state, all_states)
+        ys, states = self._eager(xs, state, alive)
+        return ys, nest.map_leaves(lambda *each: stack(each), *states) if all_states else states[-1]
+
+    def register_state_hook(self, hook: Hook) -> Callable[[], None]:
+        """Show hook the gradients ∂L/∂sₜ of the state after each step, in each backward pass through a later call.
+
+        They come as a nest built like the state, with leaves (T, B, ...): all ways from the state to the loss count, by
+        yₜ and by the later steps. Behind a sequence's end they are 0. Returns a function that removes the hook.
+        """
+        self._hooks = (*self._hooks, hook)
+
+        def remove() -> None:
+            self._hooks = tuple([h for h in self._hooks if h is not hook])
+
+        return remove
+
+    def _job(self, all_states: bool = False) -> Job:
         engine = engines.find(self.engine)
-        try:
-            return self._compiled(
-                self.cell, self._masked_step, self._eager, engine, xs, state, alive, self.checkpoint_every
-            )
-        except Unsupported as reason:
-            self._refuse(reason)
-            return self._eager(xs, state, alive)
+        return Job(self._masked_step, self._eager, engine, self.checkpoint_every, all_states, self._hooks)
 
     def _refuse(self, reason: Unsupported) -> None:
         """ValueError if the step cannot be compiled but must be."""
@@ -93,9 +115,7 @@ class Recurrent(Module):
                 with random.untouched():
                     state = self.cell.initial_state(B) if state is None else state
                 masked = _alive(lengths, T, B) is not None
-                layer, lines, nbytes = self._compiled.plan(
-                    self.cell, self._masked_step, engines.find(self.engine), xs, state, masked, self.checkpoint_every
-                )
+                layer, lines, nbytes = self._compiled.plan(self.cell, self._job(), xs, state, masked)
                 name = layer.engine.NAME
                 reason = engines.why(self.engine, name, layer.slower)
                 return Plan(name, nbytes, layer.circuit, "\n".join([title + repr(name), *reason, *lines]))
@@ -118,19 +138,25 @@ class Recurrent(Module):
             return f"for {len(xs)} steps recording would cost more than it saves"
         return ""
 
-    def _eager(self, xs: Tensor, state: Any, alive: np.ndarray | None) -> tuple[Tensor, Any]:
-        """Step by step."""
+    def _eager(self, xs: Tensor, state: Any, alive: np.ndarray | None) -> tuple[Tensor, list[Any]]:
+        """Step by step: ys, and the state after each step."""
         on_device: Any = None
         if alive is not None:
             on_device = backend.move(alive, xs.device)
             xs = where(on_device[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
-        ys = []
+        ys, states, watch = [], [], Watch(self._hooks) if self._hooks and mode.recording else None
         for t, x in enumerate(unbind(xs)):
             with scope(t):
-                goes_on = alive is None or alive[t].all()
-                y, state = self._step(x, state) if goes_on else self._masked(on_device[t], *self._step(x, state), state)
+                y, new = self._step(x, state)
+                if watch is not None:
+                    new = own(new, (x, state))
+                    watch.add(new)
+                if alive is not None and not alive[t].all():
+                    y, new = self._masked(on_device[t], y, new, state)
+            state = new
             ys.append(y)
-        return (stack(ys) if ys else self._nothing(xs, state)), state
+            states.append(state)
+        return stack(ys), states
 
     def _step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         result = self.cell(x, state)
@@ -142,20 +168,24 @@ class Recurrent(Module):
 
     def _masked_step(self, x: Tensor, state: Any, alive: Any = None) -> tuple[Tensor, Any]:
         """A step in which some sequences may have ended. alive: (B,) of bool, or None"""
-        if alive is None:
-            return self._step(x, state)
-        return self._masked(alive, *self._step(_where(alive, x, 0), state), state)
+        x = x if alive is None else _where(alive, x, 0)
+        y, new = self._step(x, state)
+        if self._hooks:
+            new = own(new, (x, state))
+            mode.trace.watch(nest.leaves(new))
+        return (y, new) if alive is None else self._masked(alive, y, new, state)
 
     @staticmethod
     def _masked(alive: Any, y: Tensor, new: Any, old: Any) -> tuple[Tensor, Any]:
         """What a step makes of the sequences that go on, and 0 and the old state for those that have ended."""
         return _where(alive, y, 0), nest.map_leaves(partial(_where, alive), new, old)
 
-    def _nothing(self, xs: Tensor, state: Any) -> Tensor:
-        """The outputs of no steps: a step on zeros tells their size."""
+    def _nothing(self, xs: Tensor, state: Any, all_states: bool) -> tuple[Tensor, Any]:
+        """The results of no steps: a step on zeros tells their sizes."""
         with no_grad():
-            y, _ = self._step(Tensor(xp(xs.array).zeros(xs.shape[1:], xs.dtype)), state)
-        return Tensor(xp(y.array).zeros((0, *y.shape), y.dtype))
+            y, new = self._step(Tensor(xp(xs.array).zeros(xs.shape[1:], xs.dtype)), state)
+        none = lambda s: Tensor(xp(s.array).zeros((0, *s.shape), s.dtype))
+        return none(y), nest.map_leaves(none, new) if all_states else state
 
 
 def _alive(lengths: Any, T: int, B: int) -> np.ndarray | None:

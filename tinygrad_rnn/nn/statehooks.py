@@ -1,0 +1,64 @@
+"""Hooks on the gradient of a state: ∂L/∂sₜ for every step t, shown once in each backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import nest
+from tinygrad_rnn.backend import xp
+from tinygrad_rnn.graph import state as mode
+from tinygrad_rnn.ops import stack
+from tinygrad_rnn.tensor import Tensor
+
+Hook = Callable[[Any], None]
+
+
+def own(new: Any, old: Any) -> Any:
+    """A new state whose leaves are values of this step: what was there before it is copied."""
+    before = {id(s) for s in nest.leaves(old)}
+    return nest.map_leaves(lambda s: s + 0 if s.requires_grad and (s.is_leaf or id(s) in before) else s, new)
+
+
+def show(hooks: tuple[Hook, ...], structure: Any, grads: list[Tensor]) -> None:
+    """Call the hooks with gradients (T, ...), one for each leaf, as a nest built like the state."""
+    found = iter(grads)
+    gradients = nest.map_leaves(lambda _: next(found), structure)
+    for hook in hooks:
+        hook(gradients)
+
+
+def zeros(s: Tensor, *steps: int) -> Tensor:
+    """The gradient of a leaf of the state to which none came."""
+    dtype = s.dtype if s.dtype.kind == "f" else np.float32
+    return Tensor(xp(s.array).zeros((*steps, *s.shape), dtype))
+
+
+class Watch:
+    """The states of a sequence that runs step by step, and the gradients that come back to them."""
+
+    def __init__(self, hooks: tuple[Hook, ...]):
+        self.hooks = hooks
+        self.states: list[Any] = []
+        self.found: dict[tuple[int, int], Tensor] = {}
+
+    def add(self, state: Any) -> None:
+        """Watch the state after the next step."""
+        for i, s in enumerate(nest.leaves(state)):
+            if s.requires_grad:
+                s.register_hook(partial(self._take, i, len(self.states)))
+        self.states.append(state)
+
+    def _take(self, i: int, t: int, g: Tensor) -> None:
+        if not self.found:
+            mode.after_sweep.append(self._show)
+        self.found[i, t] = g
+
+    def _show(self) -> None:
+        found, self.found = self.found, {}
+        per_leaf = enumerate(zip(*map(nest.leaves, self.states), strict=True))
+        of = lambda i, t, s: found[i, t] if (i, t) in found else zeros(s)
+        show(self.hooks, self.states[-1], [stack([of(i, t, s) for t, s in enumerate(leaf)]) for i, leaf in per_leaf])
