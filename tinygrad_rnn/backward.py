@@ -169,7 +169,10 @@ def _pull_jointly(node: Node, g: Any, grads: Gradients, useful: set[Node] | None
     for i, *_ in node.plan:
         parent = node.inputs[i]
         if useful is None or parent in useful:
-            grads.sums[parent] = grads.added(parent, fit(dxs[i], parent) if op.fits else dxs[i])
+            dx = dxs[i]
+            if op.fits and (dx.shape != parent.shape or dx.dtype is not parent.dtype):
+                dx = fit(dx, parent)
+            grads.sums[parent] = grads.added(parent, dx) if parent in grads.sums else dx
 
 
 def pick(grads: Gradients, parent: Node, index: int, g: Any, _needs: tuple) -> bool:

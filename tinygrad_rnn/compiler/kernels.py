@@ -13,7 +13,7 @@ import numpy as np
 
 from llvmlite import ir
 
-from tinygrad_rnn.compiler.llvm import I32, I64, VOID, Code, Machine, compiled
+from tinygrad_rnn.compiler.llvm import I32, I64, VOID, Code, Machine, compiled, machine
 
 WIDE = 2  # vectors in a row of a tile of the product
 BLOCK, CHUNK = 192, 256  # rows and columns of a block in a contraction: it stays in the L2 cache
@@ -41,7 +41,7 @@ def library(dtype: Any) -> Machine:
     return made
 
 
-ARGUMENTS = {"pack": 6, "product": 10, "contraction": 13}
+ARGUMENTS = {"pack": 2, "product": 10, "contraction": 13}
 
 
 def call(code: Code, kernel: str, arguments: list[Any]) -> None:
@@ -52,31 +52,43 @@ def call(code: Code, kernel: str, arguments: list[Any]) -> None:
 
 
 def packer(dtype: Any) -> Callable[..., None]:
-    """The kernel that packs weights, for Python: pack(K, N, W, row, column, out)"""
+    """The kernel that packs weights, for Python: pack(jobs, how many)"""
     return library(dtype).function(_named("pack", dtype), ARGUMENTS["pack"])
 
 
-def panel(code: Code) -> int:
+def panel(dtype: Any) -> int:
     """Columns of a tile; packed weights have as many side by side, for all k, and zeros behind the last column."""
-    return WIDE * code.lanes
+    return WIDE * machine()[2] // np.dtype(dtype).itemsize
 
 
-def packed_shape(shape: tuple[int, int], columns: int) -> tuple[int, int, int]:
+def packed_shape(shape: tuple[int, int], dtype: Any) -> tuple[int, int, int]:
     """The shape of packed weights (K, N): (panels, K, columns)."""
-    return (-(-shape[1] // columns), shape[0], columns)
+    return (-(-shape[1] // panel(dtype)), shape[0], panel(dtype))
 
 
 def _pack(module: ir.Module, dtype: Any) -> None:
-    """Copy weights (K, N) into panels. Strides in bytes:
+    """Copy weights into panels, job by job. f(jobs, how many); a job is a row of JOB"""
+    code = Code(module, _named("pack", dtype), 2, dtype)
+    jobs, count = code.arguments
+    one = _pack_one(module, dtype)
+    with code.loop(0, count) as i:
+        entry = lambda at: code.b.inttoptr(code.add(jobs, code.mul(i, 8 * len(JOB)), 8 * at), I64.as_pointer())
+        code.b.call(one, [code.b.load(entry(at)) for at in range(len(JOB))])
+    code.finish()
 
-    f(K, N, W, row, column, out)
-    """
-    code = Code(module, _named("pack", dtype), 6, dtype)
-    K, N, W, row, column, out = code.arguments
+
+JOB = ("K", "N", "W", "row", "column", "out", "panel")
+
+
+def _pack_one(module: ir.Module, dtype: Any) -> Any:
+    """Copy weights W (K, N) into panels that lie `panel` bytes apart, the first one at `out`. Strides in bytes."""
+    code = Code(module, f"pack_one{np.dtype(dtype).itemsize}", len(JOB), dtype, inner=True)
+    K, N, W, row, column, out, apart = code.arguments
     b, item, size = code.b, code.item, code.lanes * code.item
     beside = b.icmp_signed("==", column, code.integer(item))
-    with code.loop(0, N, panel(code)) as j:
-        source, target = code.add(W, code.mul(j, column)), code.add(out, code.mul(code.mul(j, K), item))
+    with code.loop(0, N, panel(dtype)) as j:
+        source = code.add(W, code.mul(j, column))
+        target = code.add(out, code.mul(b.sdiv(j, code.integer(panel(dtype))), apart))
         masks = [code.first(b.sub(b.sub(N, j), code.integer(code.lanes * i))) for i in range(WIDE)]
         with b.if_else(beside) as (then, otherwise):
             with then, code.loop(0, K) as k:
@@ -85,12 +97,13 @@ def _pack(module: ir.Module, dtype: Any) -> None:
                     code.store(found, code.add(target, code.mul(k, WIDE * size), i * size))
             with (
                 otherwise,
-                code.loop(0, _least(code, b.sub(N, j), code.integer(panel(code)))) as i,
+                code.loop(0, _least(code, b.sub(N, j), code.integer(panel(dtype)))) as i,
                 code.loop(0, K) as k,
             ):
                 found = code.load_one(code.add(source, code.mul(i, column), code.mul(k, row)))
                 code.store_one(found, code.add(target, code.mul(k, WIDE * size), code.mul(i, item)))
     code.finish()
+    return code.function
 
 
 def _product(module: ir.Module, dtype: Any) -> None:
@@ -101,7 +114,7 @@ def _product(module: ir.Module, dtype: Any) -> None:
     code = Code(module, _named("product", dtype), 10, dtype)
     rows, N, K, a, a_row, W, start, start_row, out, out_row = code.arguments
     tiles = {h: _product_tile(module, dtype, h) for h in code.heights}
-    b, columns = code.b, panel(code)
+    b, columns = code.b, panel(dtype)
     with code.loop(0, N, columns) as j:
         weights = code.add(W, code.mul(code.mul(j, K), code.item))
         at = code.mul(j, code.item)
@@ -184,7 +197,7 @@ def _contraction(module: ir.Module, dtype: Any) -> None:
             for h, i in _tiles(code, height):
                 _gather_rows(code, code.add(left, code.mul(i, item)), a_step, a_row, count, some, h,
                              code.add(scratch[1], code.mul(code.mul(i, k), item)))  # fmt: skip
-            with code.loop(0, N, panel(code)) as j:
+            with code.loop(0, N, panel(dtype)) as j:
                 at = code.mul(j, item)
                 _gather(code, code.add(right, at), g_step, g_row, count, some, b.sub(N, j), scratch[0])
                 for h, i in _tiles(code, height):

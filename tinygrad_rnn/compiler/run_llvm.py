@@ -15,13 +15,14 @@ import numpy as np
 
 from llvmlite import ir
 
-from tinygrad_rnn.compiler import kernels, run_numpy, workers
+from tinygrad_rnn.compiler import kernels, panels, run_numpy, workers
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.fuse import Writer
 from tinygrad_rnn.compiler.llvm import compiled
 from tinygrad_rnn.compiler.normal import remake
 from tinygrad_rnn.compiler.operands import Constant, Table
 from tinygrad_rnn.compiler.rows import by_rows
+from tinygrad_rnn.compiler.run_numpy import address
 from tinygrad_rnn.compiler.schedule import Item, NotFusable, Schedule
 
 NAME = "fast"
@@ -83,8 +84,13 @@ class Program(run_numpy.Program):
         self.addresses = {}
         return super().forward([a if a.flags.c_contiguous else a.copy() for a in inputs], state)
 
+    def _refresh(self, phase: str) -> None:
+        for b in self.fresh[phase]:
+            shape = (self.T + b.extra, *b.shape) if b.time else b.shape
+            self.bound[b], self.addresses[b] = run_numpy.recycled(shape, b.dtype)
+
     def backward(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
-        for buffer in (*self.seeds, *self.fresh["backward"]):
+        for buffer in self.seeds:
             self.addresses.pop(buffer, None)
         return super().backward(dys, dstate)
 
@@ -92,9 +98,11 @@ class Program(run_numpy.Program):
         s = self.s
         fixed = [item for item in items if not s.moves(item.values[0]) and item.values[0].op != "tsum"]
         code = [item for item in items if item not in fixed]
+        packs = [item.values[0] for item in fixed if panels.side_by_side(s, item.values[0])]
+        fixed = [item for item in fixed if item.values[0] not in packs]
         after = self._after([item.values[0] for item in code if item.values[0].op == "tsum"])
         before = super()._compile(name, [item for item in fixed if item.values[0] not in after])
-        machine = Native(self, name, code)
+        machine = Native(self, name, code, [v for v in packs if len(v.shape) == 1])
         then = super()._compile(name, [item for item in fixed if item.values[0] in after])
 
         def run(bound: dict) -> None:
@@ -116,7 +124,7 @@ class Program(run_numpy.Program):
 class Native:
     """The machine code of one direction, and the table that tells it where everything is."""
 
-    def __init__(self, program: Program, name: str, items: list[Item]):
+    def __init__(self, program: Program, name: str, items: list[Item], biases: list[Value]):
         self.p, self.s, self.c, self.T = program, program.s, program.c, program.T
         reals = {v.dtype for v in self.s.level if self.s.moves(v) and v.dtype != bool}
         if reals - {np.dtype(np.float32)} and reals - {np.dtype(np.float64)}:
@@ -131,44 +139,51 @@ class Native:
         writer = Writer(module, name, self.s, self.table, self.dtype, self.look, rows)
         writer.write(items)
         self.rows = [(B * i // self.workers, B * (i + 1) // self.workers) for i in range(self.workers)]
-        self.kept = [
-            np.zeros(kernels.packed_shape(W.shape, kernels.panel(writer.code)), self.dtype) for W in writer.products
-        ]
-        self.panels = {W: _address(kept) for W, kept in zip(writer.products, self.kept, strict=True)}
+        self.kept = [np.zeros(kernels.packed_shape(W.shape, self.dtype), self.dtype) for W in writer.products]
+        self.panels = {W: address(kept) for W, kept in zip(writer.products, self.kept, strict=True)}
         self.partial: dict[Value, np.ndarray] = {}
         self.sums = [item.values[0] for item in items if item.values[0].op == "tsum"]
-        self.entries = np.zeros(max(len(self.table.names), 1), np.int64)
-        self.given: list[tuple[int, Any, int]] = []
+        jobs = [job for W, at in self.panels.items() for job in panels.of_weight(self.s, W, self.look, at)]
+        jobs += [job for v in biases for job in panels.of_bias(v, self.look, address(self.look(v)))]
+        self.entries = np.zeros(max(1, len(self.table.names) + len(jobs) * len(kernels.JOB)), np.int64)
+        self.given: dict[Any, list[tuple[int, int]]] = {}  # for each array that is given: (slot, offset)
         if self.workers > 1:
             for v in self.sums:
                 if self._shared(v.args[0]):
                     self.partial[v] = np.empty((self.workers, *v.shape), v.dtype)
         for key, slot in self.table.names.items():
             self._fill(slot, *(key if isinstance(key, tuple) else (key,)))
+        for i, job in enumerate(jobs):
+            slot = len(self.table.names) + i * len(kernels.JOB)
+            self.entries[slot : slot + len(kernels.JOB)] = job.row(0)
+            self._put(slot + kernels.JOB.index("W"), job.source)
+        captured = {self.s.place[v].buffer for v in self.c.captured}
+        self.lasting = [(b, slots) for b, slots in self.given.items() if b in captured]
+        self.passing = [(b, slots) for b, slots in self.given.items() if b not in captured]
+        self.known: dict[Any, np.ndarray] = {}  # the captured arrays whose addresses are in the table
         # The same memory as a ctypes array, which is faster to write into one by one.
         self.table_of = (ctypes.c_int64 * len(self.entries)).from_buffer(memoryview(self.entries))  # type: ignore[arg-type]
-        self.packs = [(*self._given(W), W.shape, self.look(W).strides, panel) for W, panel in self.panels.items()]
-        self.buffers = dict.fromkeys(
-            b for b in [*(g[1] for g in self.given), *(p[0] for p in self.packs)] if b is not None
-        )
         self.machine = compiled(str(module)) if items else None
         self.function = self.machine.function(name, 4) if self.machine else None
         self.address = self.machine.address(name) if self.machine else 0
-        self.pack = kernels.packer(self.dtype)
-        self.where = _address(self.entries)
+        self.where = address(self.entries)
+        self.pack, self.jobs = kernels.packer(self.dtype), (self.where + 8 * len(self.table.names), len(jobs))
 
     def __call__(self, bound: dict) -> None:
         if self.function is None:
             return
-        addresses = self.p.addresses
-        for buffer in self.buffers:
-            if buffer not in addresses:
-                addresses[buffer] = _address(bound[buffer])
-        for buffer, at, shape, strides, panel in self.packs:
-            self.pack(*shape, at if buffer is None else addresses[buffer] + at, *strides, panel)
-        entries = self.table_of
-        for slot, buffer, offset in self.given:
-            entries[slot] = addresses[buffer] + offset
+        entries, addresses, known = self.table_of, self.p.addresses, self.known
+        for buffer, slots in self.lasting:
+            array = bound[buffer]
+            if known.get(buffer) is not array:
+                at, known[buffer] = address(array), array
+                for slot, offset in slots:
+                    entries[slot] = at + offset
+        for buffer, slots in self.passing:
+            at = addresses[buffer] if buffer in addresses else addresses.setdefault(buffer, address(bound[buffer]))
+            for slot, offset in slots:
+                entries[slot] = at + offset
+        self.pack(*self.jobs)
         workers.run(self.function, self.address, self.where, self.rows)
         for v, parts in self.partial.items():
             np.add.reduce(parts, axis=0, out=self.p.view(v, None))
@@ -225,25 +240,20 @@ class Native:
         elif kind == "stride":
             self.entries[slot] = array.strides[axis + time]
         else:
-            own = isinstance(v, Value) and v in self.partial
-            buffer, at = (None, _address(array)) if own else self._given(v)
-            if buffer is None:
-                self.entries[slot] = at
-            else:
-                self.given.append((slot, buffer, at))
+            self._put(slot, v)
 
-    def _given(self, v: Any) -> tuple[Any, int]:
-        """(None, the address of a value), or (buffer, offset in it) for what the caller gives at each call."""
-        at = _address(self.look(v))
+    def _put(self, slot: int, v: Any) -> None:
+        """The address of a value, now or (of what the caller gives) at each call."""
+        if isinstance(v, Value) and v in self.partial:
+            self.entries[slot] = address(self.partial[v])
+            return
+        at = address(self.look(v))
         buffer = self.s.where(v).buffer if isinstance(v, Value) else None
         if buffer is None or not buffer.bound:
-            return None, at
-        return buffer, at - _address(self._template(buffer))
+            self.entries[slot] = at
+        else:
+            self.given.setdefault(buffer, []).append((slot, at - address(self._template(buffer))))
 
     def _block(self) -> int:
         """Steps in a block of a sum over time."""
         return max(1, kernels.BLOCK // max(1, self.rows[0][1] - self.rows[0][0]))
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]

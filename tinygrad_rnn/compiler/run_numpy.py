@@ -119,7 +119,7 @@ class Program:
 
     def _refresh(self, phase: str) -> None:
         for b in self.fresh[phase]:
-            self.bound[b] = recycled((self.T + b.extra, *b.shape) if b.time else b.shape, b.dtype)
+            self.bound[b], _ = recycled((self.T + b.extra, *b.shape) if b.time else b.shape, b.dtype)
 
     def _start(self, leaves: list[Value], given: Sequence[np.ndarray], at: int) -> None:
         """Put the given state where the first step of a loop looks for it."""
@@ -398,24 +398,30 @@ class Program:
         self._call(_into(v, _behind_time(v, self.T)), *args, self.operand(v, None))
 
 
-def recycled(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array to write into: one that was handed out before and that nobody holds any more, or a new one.
+def recycled(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, int]:
+    """An array to write into, and its address: one that was handed out before and that nobody holds, or a new one.
 
     Fresh memory is slow at the first touch: the system maps and clears it page by page.
     """
     known = _handed_out.setdefault((shape, dtype), [])
-    for array in known if _COUNTS else ():
-        if sys.getrefcount(array) == 3:  # the list, the loop, the argument
-            return array
+    for found in known if _COUNTS else ():
+        if sys.getrefcount(found[0]) == 2:  # the pair, the argument
+            return found
     array = np.empty(shape, dtype)
+    found = array, address(array)
     if len(known) < 8 and array.nbytes:
-        known.append(array)
+        known.append(found)
         while len(_handed_out) > 64:
             _handed_out.pop(next(iter(_handed_out)))
-    return array
+    return found
 
 
-_handed_out: dict[Any, list[np.ndarray]] = {}
+def address(array: np.ndarray) -> int:
+    """Where the first element of an array is."""
+    return array.__array_interface__["data"][0]
+
+
+_handed_out: dict[Any, list[tuple[np.ndarray, int]]] = {}
 _COUNTS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 

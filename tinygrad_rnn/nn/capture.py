@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,17 @@ class Inventory:
     tensors  in order, each once
     others   what the key knows by identity: it must live as long as the key
     places   the attributes, lists and dicts, each with a copy
+    kinds    the shape and dtype of each tensor, and whether a gradient flows to it
     """
 
     def __init__(self, module: Module) -> None:
+        self.module = module
         self.parts: list[Any] = []
         self.tensors: list[Tensor] = []
         self.others: list[Any] = []
         self.places: list[tuple[Any, Any]] = []
+        self.kinds: list[tuple[Any, Any, bool]] = []
+        self.writable = False  # does the key know what is in an array?
         self.seen: dict[int, int] = {}
         self.recording = mode.recording
         self._add(module)
@@ -41,12 +46,14 @@ class Inventory:
         if isinstance(x, Tensor):
             at = self.seen.setdefault(id(x), len(self.tensors))
             if at == len(self.tensors):
+                array, node = x.array, x.node
                 self.tensors.append(x)
-            array, node = x.array, x.node
-            key.append((at, array.shape, array.dtype, self.recording and node is not None and node.tracked))
+                self.kinds.append((array.shape, array.dtype, self.recording and node is not None and node.tracked))
+            key.append((at, self.kinds[at]))
         elif isinstance(x, PLAIN):
             key.append((type(x), repr(x) if isinstance(x, (slice, range)) else x))
         elif isinstance(x, np.ndarray):
+            self.writable = True
             key.append((x.shape, x.dtype, x.tobytes() if x.nbytes <= SMALL else self._known(x)))
         elif not isinstance(x, (Module, list, tuple, dict)) and not _is_settings(x):
             key.append((type(x), self._known(x)))
@@ -74,6 +81,20 @@ class Inventory:
             for value in items:
                 self._add(value)
 
+    def unchanged(self, module: Module) -> bool:
+        """Would an inventory of a module have the same key? True only if that is sure; quicker than to ask it."""
+        if self.module is not module or self.writable or self.recording != mode.recording:
+            return False
+        for place, was in self.places:
+            if not _is_same(place, was):
+                return False
+        for t, (shape, dtype, tracked) in zip(self.tensors, self.kinds, strict=True):
+            array, node = t.array, t.node
+            now = self.recording and node is not None and node.tracked
+            if array.shape != shape or array.dtype is not dtype or now is not tracked:
+                return False
+        return True
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Put back what the block sets. Unsupported if it sets anything: a recorded step would set it once only."""
@@ -94,6 +115,15 @@ def _is_settings(x: Any, depth: int = 3) -> bool:
     if isinstance(x, PLAIN) or not hasattr(x, "__dict__") or callable(x) or not depth:
         return isinstance(x, PLAIN)
     return all(_is_settings(v, depth - 1) for v in x.__dict__.values())
+
+
+def _is_same(place: Any, was: Any) -> bool:
+    """Does a list or a dict hold the same objects?"""
+    if len(place) != len(was):
+        return False
+    if isinstance(place, list):
+        return all(map(is_, place, was))
+    return all(map(is_, place.values(), was.values())) and list(place) == list(was)
 
 
 def _put_back(place: Any, was: Any) -> Iterator[str]:
