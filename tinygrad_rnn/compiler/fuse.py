@@ -59,7 +59,7 @@ class Writer(Sums):
 
     def _nest(self, group: list[Value]) -> None:
         """All values of a group, element by element; what only the group reads stays in registers."""
-        v, kept = group[0], set(group)
+        v = group[0]
         with self._rows(v) as lead:
 
             def body(j: Any, mask: Any) -> None:
@@ -67,8 +67,8 @@ class Writer(Sums):
                 for u in group:
                     xs = [self._element(a, u, lead, j, mask, made) for a in u.args]
                     made[u] = Elements(self.code).compute(u, xs)
-                    readers = self.s.users.get(u, [None])
-                    if u in self.carried or any(r is None or r not in kept or is_view(r) for r in readers):
+                for u in group:  # after all has been read: a result may be where an operand was
+                    if u not in self.s.registers:
                         self._put(u, made[u], lead, j, mask)
 
             if v.shape:

@@ -87,7 +87,8 @@ class Places:
         for v in reversed(values):
             self._place(v)
         for v in values:
-            self._extend(v)
+            if v in self.place:
+                self._extend(v)
 
     def _carry(self, leaf: Value, v: Value, back: bool) -> None:
         """A state and its new value share a buffer: one slot, or T + 1 steps if anybody looks at the old ones."""

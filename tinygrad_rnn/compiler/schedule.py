@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.distribute import PARALLEL, PER_CALL, levels
+from tinygrad_rnn.compiler.nests import NestPlaces
 from tinygrad_rnn.compiler.normal import is_transpose
 from tinygrad_rnn.compiler.places import END, Place, Places, base, is_view
 
@@ -46,7 +47,7 @@ class Schedule:
         self.items: list[Item] = []
         self._order()
         self._analyse()
-        self.places = Places(self)
+        self.places = NestPlaces(self) if fuse else Places(self)
         self.place = self.places.place
 
     def moves(self, v: Value) -> bool:
@@ -79,11 +80,11 @@ class Schedule:
                 g = base(v.args[0])
                 if self.level[g] >= 0:
                     self.level[v] = self.level[g]
-                elif g.op != "input" and self._bytes(v) > LARGE:
+                elif g.op != "input" and self.bytes(v) > LARGE:
                     self.level[v] = n
         return n
 
-    def _bytes(self, v: Value) -> int:
+    def bytes(self, v: Value) -> int:
         """The size of all steps."""
         return self.T * int(np.prod(v.shape)) * v.dtype.itemsize
 
@@ -93,7 +94,7 @@ class Schedule:
             if self.level[v] == PARALLEL and not v.several:
                 homes = {self.level[u] if u else PARALLEL for u in self.users[v]}
                 home = homes.pop() if len(homes) == 1 else PARALLEL
-                if home >= 0 and self._bytes(v) > limit and self._cheap(v, home):
+                if home >= 0 and self.bytes(v) > limit and self._cheap(v, home):
                     self.level[v] = home
 
     def _cheap(self, v: Value, home: int) -> bool:
@@ -178,7 +179,7 @@ class Schedule:
         wanted = [u for u in unit if u in carried or any(w is None or self.level[w] != n for w in self.users[u])]
         inside = {v for v in self.c.order(wanted) if self.level[v] == n}
         body = [v for v in sorted(inside, key=lambda v: v.index) if not self.skipped(v)]
-        return self._late(body) if self.fuse else self._deep(wanted, inside)
+        return self._joined(self._late(body)) if self.fuse else self._deep(wanted, inside)
 
     def _deep(self, wanted: list[Value], inside: set[Value]) -> list[Value]:
         """Depth first: a value is used soon after it is made."""
@@ -216,6 +217,35 @@ class Schedule:
                     if not fusable:
                         break
         return out[::-1]
+
+    def _joined(self, body: list[Value]) -> list[Value]:
+        """Each elementwise value in the nest that makes what it reads, if it can be: it is in registers there."""
+        leaf = {v: s for s, v, _ in self.c.delays}
+        readers: dict[Value, list[Value]] = {}
+        for v in body:
+            for a in self.reads(v):
+                readers.setdefault(base(a), []).append(v)
+        nests: list[list[Value]] = []
+        home: dict[Value, int] = {}
+        alike = lambda v, k: 0 <= k < len(nests) and self._fits(v, nests[k])
+        for v in body:
+            k = len(nests) - 1
+            if not alike(v, k):
+                k = max((home.get(base(a), -1) for a in self.reads(v)), default=-1)
+                # what it takes the place of is read before
+                late = any(home.get(u, len(nests)) > k for u in readers.get(leaf.get(v, v), ()) if u is not v)
+                if not alike(v, k) or (v in leaf and late):
+                    nests.append([])
+                    k = len(nests) - 1
+            nests[k].append(v)
+            home[v] = k
+        return [v for nest in nests for v in nest]
+
+    def _fits(self, v: Value, nest: list[Value]) -> bool:
+        """Can v be computed element by element together with these?"""
+        if v.op == "pack" or nest[0].op == "pack" or not (self.fusable(v) and self.fusable(nest[0])):
+            return False
+        return v.shape == nest[0].shape and not any(is_view(a) and base(a) in nest for a in v.values)
 
     def fusable(self, v: Value) -> bool:
         """Can it be computed element by element, together with others?"""
@@ -278,6 +308,11 @@ class Schedule:
             if item.loop:
                 self.bounds.append((first, self.position[item.values[-1]]))
         self.groups = [g for item in self.items for g in self._grouped(item)] if self.fuse else []
+        nests = [g for g in self.groups if g[0].op != "pack" and self.fusable(g[0])]
+        self.nest = {v: g for g in nests for v in g}
+        carried = {v for _, v, _ in self.c.delays}
+        alone = lambda v: all(u is not None and self.nest.get(u) is self.nest[v] for u in self.users[v])
+        self.registers = {v for g in nests for v in g if v not in carried and alone(v)}
         for phase in (self.items[: self.split], self.items[self.split :]) if self.fuse else ():
             sums = [item.values[0] for item in phase if item.values[0].op == "tsum"]
             self.groups += [sums] if sums else []
@@ -296,17 +331,11 @@ class Schedule:
         """The values of an item that are computed element by element in one nest, and each other one by itself."""
         group: list[Value] = []
         for v in item.values:
-            alike = group and self.fusable(v) and v.shape == group[0].shape
-            looked_at = any(is_view(a) and base(a) in group for a in v.values)
-            if group and (not alike or looked_at or v.op == "pack"):
+            if group and not self._fits(v, group):
                 yield group
                 group = []
-            if v.op == "pack" or not self.fusable(v):
-                yield [v]
-            else:
-                group.append(v)
-        if group:
-            yield group
+            group.append(v)
+        yield group
 
     def where(self, v: Value) -> Place:
         """The place of a value, or of a view of one."""
