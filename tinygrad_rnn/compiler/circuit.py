@@ -30,8 +30,9 @@ PRIMITIVES: dict[str, Primitive] = {
 }
 # Elementwise without a formula in Python's and C's common words.
 POINTWISE = {name for name, p in PRIMITIVES.items() if p.formula} | {"pow", "where", "erf", "clip", "cast", "detach"}
-# What the compiler itself says of values: `part` and `pack` of columns, what is 0, Σ over all steps.
-INNER = {"part", "pack", "zeros", "tsum", "splat", "pick", "copy"}
+# What the compiler itself says of values: `part` and `pack` of columns, what is 0, Σ over all steps; `splat`: all
+# columns again and again, `spread`: each column so many times, `sums`, `dots`: Σ over each of so many parts of them.
+INNER = {"part", "pack", "zeros", "tsum", "splat", "spread", "sums", "dots", "pick", "copy"}
 
 OVER_TIME = {"tsum", "put_all"}  # what all steps are read for, once
 
@@ -288,8 +289,10 @@ def _infer_inner(op: str, values: list[Value], static: dict) -> tuple[int, ...]:
         shape[static["axis"]] = static["hi"] - static["lo"]
     elif op == "pack":
         shape[-1] = sum(v.shape[-1] for v in values)
-    elif op == "splat":
+    elif op in ("splat", "spread"):
         shape[-1] *= static["times"]
+    elif op in ("sums", "dots"):
+        shape[-1] = static["parts"]
     return tuple(shape)
 
 

@@ -18,8 +18,8 @@ PER_CALL, PARALLEL = -2, -1  # levels; 0, 1, … are loops
 # Operations with a form for all steps at once; any other runs step by step, in a loop of its own.
 BATCHED = {
     "matmul", "sum", "max", "min", "logsumexp", "softmax", "log_softmax", "cumsum", "concat", "stack", "permute",
-    "reshape", "broadcast_to", "flip", "pad", "getitem", "scatter", "part", "pack", "splat", "zeros", "copy", "tsum",
-    "input",
+    "reshape", "broadcast_to", "flip", "pad", "getitem", "scatter", "part", "pack", "splat", "spread", "sums", "dots",
+    "zeros", "copy", "tsum", "input",
 }  # fmt: skip
 
 Levels = dict[Value, int]
@@ -97,6 +97,7 @@ def reassociate(c: Circuit) -> None:
 
     g - g*y*y becomes g * (1 - y*y), and so is most of an activation's derivative computed outside the backward loop.
     """
+    _multiply(c)
     _factor_out(c)
     level, users = levels(c), c.users()
 
@@ -124,6 +125,21 @@ def _inner(v: Value, readers: list[Value | None], level: Levels) -> bool:
     if u is None or len(readers) > 1 or level[u] != level[v]:
         return False
     return (u.op, u.shape, u.dtype) == (v.op, v.shape, v.dtype) and u.args[0] is not u.args[1]
+
+
+def _multiply(c: Circuit) -> None:
+    """g / s = g * (1 / s), where the reciprocal need not be computed in the loop: as a factor it can join others."""
+    level = levels(c)
+
+    def visit(v: Value, new: Any) -> Value:
+        args = tuple(map(new, v.args))
+        if v.op == "div" and level[v] >= 0 and v.dtype.kind == "f" and all(isinstance(a, Value) for a in v.args):
+            g, s = v.args
+            if level[g] == level[v] != level[s] and g.dtype == s.dtype:
+                return c.make("mul", args[0], c.make("div", 1, args[1]))
+        return remake(c, v, args)
+
+    c.rebuild(visit)
 
 
 def _factor_out(c: Circuit) -> None:

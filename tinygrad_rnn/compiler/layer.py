@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import random
+from tinygrad_rnn.compiler.algebra import simplify
 from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value, stand_in
 from tinygrad_rnn.compiler.distribute import reassociate
 from tinygrad_rnn.compiler.merge import merge_gemms
@@ -46,6 +47,7 @@ class Layer:
             self.states = [Tensor(stand_in(s.shape, s.dtype)) for s in kept]
             self.merged = _copied(self.circuit)
             normalise(self.merged)
+            simplify(self.merged)
             reassociate(self.merged)
             merge_gemms(self.merged)
             self.engines, self.slower = list(engines), ""

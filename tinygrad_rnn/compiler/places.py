@@ -59,9 +59,15 @@ def is_view(v: Value) -> bool:
     if v.op == "getitem":
         key = v.static["key"]
         return not any(isinstance(k, (np.ndarray, list)) for k in (key if isinstance(key, tuple) else (key,)))
-    if v.op == "reshape":  # of a whole buffer: of a part it would be a copy
-        return isinstance(v.args[0], Value) and not is_view(v.args[0]) and v.args[0].op not in ("pack", "zeros")
-    return v.op in ("part", "permute", "broadcast_to", "splat")
+    if v.op == "reshape":  # of a whole buffer: of a part it would be a copy, but for axes of one element
+        x = v.args[0]
+        return x.op != "zeros" and (only_ones(v) or not (is_view(x) or x.op == "pack"))
+    return v.op in ("part", "permute", "broadcast_to", "splat", "spread")
+
+
+def only_ones(v: Value) -> bool:
+    """Does a reshape put in or leave out axes of one element, and nothing else?"""
+    return [n for n in v.shape if n != 1] == [n for n in v.args[0].shape if n != 1]
 
 
 def base(v: Value) -> Value:
@@ -104,7 +110,8 @@ class Places:
 
     def _place(self, v: Value) -> None:
         if v not in self.place:
-            time = self.s.moves(v) and (v in self.s.outside or not self.s.item[v].loop)
+            kept = v in self.s.outside or (v.op == "pack" and any(p in self.s.outside for p in v.args))
+            time = self.s.moves(v) and (kept or not self.s.item[v].loop)
             free = v not in self.s.whole
             inside = self._inside(v, time) if free else None
             self.place[v] = inside or (free and self._run(v, time)) or Place(Buffer(v.shape, v.dtype, time))

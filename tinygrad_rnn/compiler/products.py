@@ -38,6 +38,8 @@ class Products(Operands):
         begin, row = Code.integer(0), Code.integer(0)
         if start is not None:
             start = self._known(start)
+            if not self.unit(start):
+                raise NotFusable(f"a product is added to {start} across its rows")
             two = len(self.look(start).shape) - self.moving_in_time(start) == 2
             row = self.read("stride", start, 0) if two else row
             begin = self.at(start, [(0, first)] if two and start.shape[0] != 1 else [])

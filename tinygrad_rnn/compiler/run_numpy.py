@@ -21,6 +21,7 @@ from tinygrad_rnn.compiler.merge import merge_siblings
 from tinygrad_rnn.compiler.normal import remake, spans
 from tinygrad_rnn.compiler.places import Buffer, Place
 from tinygrad_rnn.compiler.schedule import Item, Schedule
+from tinygrad_rnn.compiler.siblings import merge_reductions
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
 
 # Formulas that are one call of NumPy
@@ -37,6 +38,7 @@ NAME = "numpy"
 def prepare(c: Circuit) -> None:
     """Bring a circuit of merged products into the form that pays by the call: few and long ones."""
     merge_siblings(c)
+    merge_reductions(c)
     _transpose_once(c)
 
 
@@ -272,12 +274,13 @@ class Program:
     # ---- statements -----------------------------------------------------------------------------------------------
 
     def _emit(self, v: Value, loop: Item | None) -> None:
+        emit = {"pack": self._pack, "sum": self._sum, "sums": self._row_sums, "dots": self._row_sums}.get(v.op)
         if v.pointwise:
             self._pointwise(v, loop)
+        elif emit is not None:
+            emit(v, loop)
         elif v.op in ("carry", "copy"):
             self._call(np.copyto, self.operand(v, loop), self._operand_like(v.args[0], v, loop))
-        elif v.op == "pack":
-            self._pack(v, loop)
         elif v.op == "tsum" and loop is not None:
             total = self.operand(v, loop)
             self._call(np.add, total, self.operand(v.args[0], loop), total)
@@ -285,12 +288,6 @@ class Program:
             self._over_time(v, v.args[0])
         elif v.op == "matmul" and len(v.values) == 2:
             self._matmul(v, loop)
-        elif v.op == "sum":
-            lead = int(loop is None and self.s.moves(v))
-            axis, keep = tuple(k + lead for k in v.static["axis"]), v.static["keepdims"]
-            f = lambda a, out: np.add.reduce(a, axis=axis, keepdims=keep, out=out)
-            f.__name__ = "sum"
-            self._call(f, self._operand_like(v.args[0], v.args[0], loop), self.operand(v, loop))
         elif v.several:
             arguments = ", ".join(self.operand(a, loop) for a in v.args)
             self.lines.append(f"    {self._outputs(v)} = {self._name(('f', v), _called(v), 'f')}({arguments})")
@@ -298,6 +295,30 @@ class Program:
             self._call(np.copyto, self.operand(v, loop), f"{self._outputs(v.args[0])}[{v.static['index']}]")
         else:
             self._general(v, loop)
+
+    def _sum(self, v: Value, loop: Item | None) -> None:
+        lead = int(loop is None and self.s.moves(v))
+        axis, keep = tuple(k + lead for k in v.static["axis"]), v.static["keepdims"]
+        f = lambda a, out: np.add.reduce(a, axis=axis, keepdims=keep, out=out)
+        f.__name__ = "sum"
+        self._call(f, self._operand_like(v.args[0], v.args[0], loop), self.operand(v, loop))
+
+    def _row_sums(self, v: Value, loop: Item | None) -> None:
+        """Σ over each part of the columns: as a product with ones, which BLAS is fast at."""
+        parts, x = v.static["parts"], v.args[0]
+        width = x.shape[-1] // parts
+        apart = lambda a, lead: a.reshape(*a.shape[:-1], parts, width)
+        if v.op == "dots":
+            self._call(np.vecdot, *(self.operand(a, loop, apart, "parts") for a in v.args), self.operand(v, loop))
+            return
+        ones = self._name(("ones", width, v.static["scale"]), np.full((width, 1), v.static["scale"], v.dtype))
+        if self.s.where(x).steps or self.s.where(v).steps:  # rows that do not lie behind each other
+            self._call(np.matmul, self.operand(x, loop, apart, "parts"), ones,
+                       self.operand(v, loop, lambda a, lead: a[..., None], "column"))  # fmt: skip
+            return
+        rows = lambda a, lead: a.reshape(-1, width)
+        self._call(np.dot, self.operand(x, loop, rows, ("rows", width)), ones,
+                   self.operand(v, loop, lambda a, lead: a.reshape(-1, 1), "column"))  # fmt: skip
 
     def _outputs(self, v: Value) -> str:
         """The variable with the tuple that an operation with several outputs returned."""
@@ -308,24 +329,23 @@ class Program:
         rank = len(v.shape)
 
         def shape(x: np.ndarray, lead: int) -> np.ndarray:
-            if lead and x.ndim - lead < rank:
-                x = x.reshape(x.shape[0], *(1,) * (rank + 1 - x.ndim), *x.shape[1:])
+            if x.ndim - lead < rank and (lead or set(v.shape[: rank - x.ndim]) == {1}):  # NumPy is fast at equal shapes
+                x = x.reshape(*x.shape[:lead], *(1,) * (rank + lead - x.ndim), *x.shape[lead:])
             if times and x.ndim > lead:
-                x = x.reshape(*x.shape[:-1], times, x.shape[-1] // times)
+                x = x[..., None] if x.shape[-1] == 1 else x.reshape(*x.shape[:-1], times, x.shape[-1] // times)
             return x
 
         fewer = isinstance(a, Value) and len(a.shape) < rank
         return self.operand(a, loop, shape, (rank, times) if fewer or times else "")
 
     def _pointwise(self, v: Value, loop: Item | None) -> None:
-        splat = next((a for a in v.values if a.op == "splat"), None)
-        times = splat.static["times"] if splat is not None else 0
+        times = next((_parts(a) for a in v.values if a.op in REPEATED), 0)
 
         def operand(a: Any) -> str:
             if not isinstance(a, Value) and v.op != "pow":  # of the dtype that NumPy would give it, once
                 a = np.result_type(*(b.dtype for b in v.values), a).type(a)
-            if isinstance(a, Value) and a.op == "splat":
-                return self.operand(a.args[0], loop, lambda x, lead: x[..., None, :], "splat")
+            if isinstance(a, Value) and a.op in REPEATED:
+                return self.operand(a.args[0], loop, REPEATED[a.op], a.op)
             return self._operand_like(a, v, loop, times)
 
         out, args = operand(v), [operand(a) for a in v.args]
@@ -363,7 +383,9 @@ class Program:
                 left, out = self.operand(a, loop, flat, "rows"), self.operand(v, loop, flat, "rows")
                 self._call(np.matmul, left, self.operand(b, loop), out)
                 return
-        self._call(np.matmul, self._operand_like(a, v, loop), self._operand_like(b, v, loop), out)
+        plain = len(a.shape) == len(b.shape) == len(v.shape) == 2 and loop is not None and not self.s.where(v).steps
+        f = np.dot if plain else np.matmul  # the same, with half a microsecond less around it
+        self._call(f, self._operand_like(a, v, loop), self._operand_like(b, v, loop), out)
 
     def _over_time(self, v: Value, g: Value) -> None:
         """Σₜ g: for the gradient of a weight, one contraction over time and batch."""
@@ -457,6 +479,16 @@ def _viewed(a: np.ndarray, lead: int, kind: str, *args: Any) -> np.ndarray:
         rank = len(args[0]) - (a.ndim - lead)
         return np.broadcast_to(a.reshape(*a.shape[:lead], *(1,) * rank, *a.shape[lead:]) if rank else a, shape)
     return a.reshape(shape)
+
+
+# How to look at what is repeated so that it broadcasts with columns in several parts.
+REPEATED: dict[str, Callable] = {"splat": lambda x, lead: x[..., None, :], "spread": lambda x, lead: x[..., None]}
+
+
+def _parts(v: Value) -> int:
+    """The parts in which something repeated is looked at."""
+    times = v.static["times"]
+    return times if v.op == "splat" else v.shape[-1] // times
 
 
 def _flat(p: Place) -> bool:

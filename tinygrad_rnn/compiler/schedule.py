@@ -14,7 +14,7 @@ from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.distribute import PARALLEL, PER_CALL, levels
 from tinygrad_rnn.compiler.nests import NestPlaces
 from tinygrad_rnn.compiler.normal import is_transpose
-from tinygrad_rnn.compiler.places import END, Place, Places, base, is_view
+from tinygrad_rnn.compiler.places import END, Place, Places, base, is_view, only_ones
 
 LARGE = 1 << 22  # bytes of all steps that are not kept only to be summed
 
@@ -39,7 +39,7 @@ class Schedule:
         self.c, self.T, self.fuse = c, steps, fuse
         self._own_states()
         self.level, self.users = levels(c), c.users()
-        self.whole = {v.args[0] for v in self.level if v.op == "reshape"}
+        self.whole = {v.args[0] for v in self.level if v.op == "reshape" and not only_ones(v)}
         self.sums = -1 if fuse else self._add_up()
         self._sink(sink_bytes)
         self.addend = self._addends() if fuse else {}
