@@ -166,13 +166,14 @@ def _pull_jointly(node: Node, g: Any, grads: Gradients, useful: set[Node] | None
     """The same for an operation with one rule for all its arguments."""
     op, lift, kept = node.op, grads.lift, node.kept or ()
     dxs = op.joint(g, *(kept if lift is None else op.lifted(node, op.joint, kept, lift)))
-    for i, *_ in node.plan:
-        parent = node.inputs[i]
+    inputs, sums = node.inputs, grads.sums
+    for i, _, _, _ in node.plan:
+        parent = inputs[i]
         if useful is None or parent in useful:
             dx = dxs[i]
             if op.fits and (dx.shape != parent.shape or dx.dtype is not parent.dtype):
                 dx = fit(dx, parent)
-            grads.sums[parent] = grads.added(parent, dx) if parent in grads.sums else dx
+            sums[parent] = grads.added(parent, dx) if parent in sums else dx
 
 
 def pick(grads: Gradients, parent: Node, index: int, g: Any, _needs: tuple) -> bool:

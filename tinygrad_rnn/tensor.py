@@ -151,9 +151,12 @@ class Tensor:
         """
         seeds = {_recorded(self, "backward"): _seed(self, gradient, "backward", create_graph)}
         found = _sweep(seeds, None, create_graph, retain_graph or create_graph)
-        with recording(create_graph):
-            for node, g in found.items():
-                node.grad = g if node.grad is None else node.grad + g
+        for node, g in found.items():
+            if node.grad is None:
+                node.grad = g
+            else:
+                with recording(create_graph):
+                    node.grad = node.grad + g
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Show every gradient of self to `hook(grad)`, which may return another one. Returns a function that removes it."""

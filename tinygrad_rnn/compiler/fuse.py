@@ -59,22 +59,36 @@ class Writer(Sums):
 
     def _nest(self, group: list[Value]) -> None:
         """All values of a group, element by element; what only the group reads stays in registers."""
-        v = group[0]
+        v, ready = group[0], self._ready(group)
         with self._rows(v) as lead:
 
             def body(j: Any, mask: Any) -> None:
                 made: dict[Any, Any] = {}
-                for u in group:
+                for u, results in zip(group, ready, strict=True):
                     xs = [self._element(a, u, lead, j, mask, made) for a in u.args]
                     made[u] = Elements(self.code).compute(u, xs)
-                for u in group:  # after all has been read: a result may be where an operand was
-                    if u not in self.s.registers:
-                        self._put(u, made[u], lead, j, mask)
+                    for result in results:
+                        self._put(result, made[result], lead, j, mask)
 
             if v.shape:
                 self.code.over(*self.bounds(v, len(v.shape) - 1), body)
             else:
                 body(Code.integer(0), self.code.first(Code.integer(1)))
+
+    def _ready(self, group: list[Value]) -> list[list[Value]]:
+        """For each value of a nest, the results that can be written once it is computed: a result may be where operands
+        were, which are all read before."""
+        first: dict[Value, int] = {}
+        for k, u in enumerate(group):
+            for a in u.values:
+                if a not in group and a.op != "zeros":
+                    first.setdefault(a, k)
+        ready: list[list[Value]] = [[] for _ in group]
+        for k, u in enumerate(group):
+            if u not in self.s.registers:
+                there = self.s.place[u]
+                ready[max([k, *(i for a, i in first.items() if self.s.where(a).overlaps(there))])].append(u)
+        return ready
 
     def _pack(self, v: Value) -> None:
         """Copy the pieces that are not computed in their columns."""

@@ -53,6 +53,13 @@ class Place:
             return Place(self.buffer, self.shift, (*self.steps[:-1], (*step[:2], at + step[2], at + step[3])))
         return Place(self.buffer, self.shift, (*self.steps, step))
 
+    def overlaps(self, other: Place) -> bool:
+        """Can an element of one be an element of the other? Not if they are columns apart."""
+        if self.buffer is not other.buffer:
+            return False
+        a, b = (p.steps[0] if p.steps and p.steps[0][:2] == ("part", -1) else None for p in (self, other))
+        return a is None or b is None or (a[2] < b[3] and b[2] < a[3])
+
 
 def is_view(v: Value) -> bool:
     """Does it only look at its argument in another way?"""

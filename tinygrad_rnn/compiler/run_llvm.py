@@ -180,7 +180,9 @@ class Native:
                 for slot, offset in slots:
                     entries[slot] = at + offset
         for buffer, slots in self.passing:
-            at = addresses[buffer] if buffer in addresses else addresses.setdefault(buffer, address(bound[buffer]))
+            at = addresses.get(buffer)
+            if at is None:
+                at = addresses[buffer] = address(bound[buffer])
             for slot, offset in slots:
                 entries[slot] = at + offset
         self.pack(*self.jobs)

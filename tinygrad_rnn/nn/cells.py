@@ -7,7 +7,6 @@ read the same operands have their weights side by side in one matrix, in the ord
 
 from __future__ import annotations
 
-import itertools
 import math
 
 from collections.abc import Callable, Sequence
@@ -48,10 +47,13 @@ class Cell(Module):
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros of the dtype and on the device of the cell's parameters, for `initial_state`."""
-        own = (v for v in self.__dict__.values() if isinstance(v, Parameter))
-        like: Tensor | None = next(itertools.chain(own, self.parameters()), None)
-        like = init.zeros(()) if like is None else like
-        return Tensor(xp(like.array).zeros(shape, like.dtype))
+        for like in self.__dict__.values():
+            if isinstance(like, Parameter):
+                break
+        else:
+            like = next(iter(self.parameters()), None)
+        array = init.zeros(()).array if like is None else like.array
+        return Tensor(xp(array).zeros(shape, array.dtype))
 
 
 class RNNCell(Cell):

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +53,7 @@ class Recording(NamedTuple):
     structure  the new state, with the number of each leaf in its place
     training   for each module of the cell, whether it was in training
     outside    the sources that are tensors, with the values that they are in the circuit
+    pick       takes what was captured out of the tensors of the module, if all of it is there
     """
 
     layer: Layer
@@ -59,6 +61,13 @@ class Recording(NamedTuple):
     structure: Any
     training: list[bool]
     outside: list[tuple[Tensor, Value]]
+    pick: Callable[[list[Tensor]], Sequence[Tensor]] | None
+
+    def captured(self, given: list[Tensor], tensors: list[Tensor]) -> Sequence[Tensor]:
+        """What the step captured, now. given: the leaves of the state  tensors: those of the module"""
+        if self.pick is not None:
+            return self.pick(tensors)
+        return [_bound(source, given, tensors) for source in self.sources]
 
 
 class Compiled:
@@ -85,7 +94,7 @@ class Compiled:
         layer = recording.layer
         pairs = enumerate(zip(given, layer.states, strict=True))
         moving = [_fit(s, kept) for i, (s, kept) in pairs if i not in layer.constant]
-        captured = [_bound(source, given, tensors) for source in recording.sources]
+        captured = recording.captured(given, tensors)
         inputs = [xs, *moving, *captured]
         call = Call(layer, len(xs), alive, job.every)
         call.eager = partial(_again, cell, recording, job, state, alive)
@@ -163,7 +172,9 @@ def _record(cell: Module, job: Job, xs: Tensor, state: Any, masked: bool, tensor
     layer.captured = []  # the first call's, with all that they were computed from
     pairs = zip(sources, layer.circuit.captured, strict=True)
     outside = [(t, v) for t, v in pairs if isinstance(t, Tensor)]
-    return Recording(layer, sources, structure[-1], [m.training for m in cell.modules()], outside)
+    places = [s[1] for s in sources if isinstance(s, tuple) and s[0] == "module"]
+    pick = itemgetter(*places) if len(places) == len(sources) > 1 else None
+    return Recording(layer, sources, structure[-1], [m.training for m in cell.modules()], outside, pick)
 
 
 def _is_of_now(recording: Recording | Unsupported) -> bool:
@@ -248,7 +259,7 @@ def _again(
     n = 1 + len(given) - len(constant)
     moving, held = iter(tensors[1:n]), Inventory(cell).tensors
     leaves = iter([s if i in constant else next(moving) for i, s in enumerate(given)])
-    captured = [_bound(source, given, held) for source in recording.sources]
+    captured = recording.captured(given, held)
     with _as_it_was(cell, recording.training, captured, tensors[n:]):
         ys, states = job.eager(tensors[0], nest.map_leaves(lambda _: next(leaves), state), alive)
     every = [stack(each) for each in zip(*map(nest.leaves, states), strict=True)] if job.all_states else []
@@ -262,7 +273,9 @@ def _show(recording: Recording, hooks: tuple[Hook, ...], T: int, grads: list[Any
 
 
 @contextmanager
-def _as_it_was(cell: Module, training: list[bool], captured: list[Tensor], were: Sequence[Tensor]) -> Iterator[None]:
+def _as_it_was(
+    cell: Module, training: list[bool], captured: Sequence[Tensor], were: Sequence[Tensor]
+) -> Iterator[None]:
     """Inside the block what the cell captured is what it was, though it has been trained or replaced since."""
     modules = list(cell.modules())
     now = [m.training for m in modules], [(t.array, t.node) for t in captured]
@@ -273,7 +286,7 @@ def _as_it_was(cell: Module, training: list[bool], captured: list[Tensor], were:
         _set(modules, now[0], captured, now[1])
 
 
-def _set(modules: list[Module], training: list[bool], tensors: list[Tensor], contents: list[tuple]) -> None:
+def _set(modules: list[Module], training: list[bool], tensors: Sequence[Tensor], contents: list[tuple]) -> None:
     for module, on in zip(modules, training, strict=True):
         if module.training != on:
             module.__dict__["training"] = on
