@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import pickle
 import random
+import re
 import threading
 import tracemalloc
 
@@ -1066,6 +1067,53 @@ def test_a_random_cell_equals_eager(engine, cell):
     equals_eager(play, lambda: cell, engine, rtol=1e-10)
 
 
+# ---- what a plan says ------------------------------------------------------------------------------------------------
+
+
+class Normed(Odd):
+    """`count` layer norms side by side, with gates of different kinds."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.norms = [nn.LayerNorm(H) for _ in range(count)]
+        self.weights = [nn.Linear(I + H, H) for _ in range(count)]
+
+    def forward(self, x, h):
+        gates = [norm(weight(ops.concat([x, h], -1))) for norm, weight in zip(self.norms, self.weights, strict=True)]
+        first, *others = [ops.sigmoid(g) if i % 2 else ops.tanh(g) for i, g in enumerate(gates)]
+        for g in others:
+            first = first * g + g
+        return first, first
+
+
+def steps_of(plan):
+    """The operations in each loop of a plan."""
+    return [int(n) for n in re.findall(r"at each step.*?: (\d+) operation", str(plan))]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("lengths", [None, RAGGED], ids=["full", "ragged"])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_norms_side_by_side_equal_eager(count, lengths, dtype):
+    play = lambda rnn: outcome(rnn.to(dtype), drawing(1, dtype)(T, B, I), lengths=lengths)
+    equals_eager(play, lambda: Normed(count), "numpy", rtol=1e-4 if dtype == "float32" else 1e-11)
+
+
+def test_norms_side_by_side_are_one():
+    few, many = (steps_of(made(functools.partial(Normed, count), "numpy").plan(sequence())) for count in (2, 6))
+    for a, b in zip(few, many, strict=True):
+        assert b - a <= 4 * 4  # what joins four more gates to the others; a norm alone would be nine more each
+
+
+@without_llvmlite
+def test_gates_and_their_gradients_share_one_array():
+    steps, batch, units = 100, 8, 32
+    rnn = made(lambda: nn.LSTMCell(16, units), "fast", "float32")
+    more = [rnn.plan(drawing(0, "float32")(n * steps, batch, 16)).nbytes for n in (1, 2)]
+    per_step = (more[1] - more[0]) / (4 * steps * batch)
+    assert per_step <= 4 * units + 3 * units + 16  # four gates, c, tanh c, h; dx
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -1087,11 +1135,13 @@ def infer(rnn, optimizer, xs):
 
 @every_engine
 @pytest.mark.parametrize(
-    "step, steps", [(train, 1000), (call_and_forget, 400), (infer, 400)], ids=["training", "forward alone", "inference"]
+    "step, steps, size",
+    [(train, 1000, (5, 2, 2)), (train, 200, (60, 16, 2)), (call_and_forget, 400, (5, 2, 2)), (infer, 400, (5, 2, 2))],
+    ids=["training", "long sequences", "forward alone", "inference"],
 )
-def test_steps_of_a_long_run_take_no_more_memory(step, steps, engine):
+def test_steps_of_a_long_run_take_no_more_memory(step, steps, size, engine):
     rnn = made(lambda: nn.LSTMCell(2, 4), engine, "float32")
-    optimizer, xs = optim.SGD(rnn.parameters(), lr=1e-3), drawing(1, "float32")(5, 2, 2).detach()
+    optimizer, xs = optim.SGD(rnn.parameters(), lr=1e-3), drawing(1, "float32")(*size).detach()
     weights = rnn.cell.W.numpy()
 
     def traced():

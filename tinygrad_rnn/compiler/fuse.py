@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.compiler import kernels
 from tinygrad_rnn.compiler.circuit import Value
 from tinygrad_rnn.compiler.elements import Elements
 from tinygrad_rnn.compiler.llvm import Code
@@ -25,6 +26,7 @@ class Writer(Sums):
 
     def write(self, items: list[Item]) -> None:
         sums = [item.values[0] for item in items if item.values[0].op == "tsum"]
+        kernels.call(self.code, "pack", [self.read("jobs"), self.read("alone")])
         for item in items:
             if item.values[0].op == "tsum":
                 continue

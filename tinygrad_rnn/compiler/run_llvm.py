@@ -141,33 +141,13 @@ class Native:
         self.rows = [(B * i // self.workers, B * (i + 1) // self.workers) for i in range(self.workers)]
         self.kept = [np.zeros(kernels.packed_shape(W.shape, self.dtype), self.dtype) for W in writer.products]
         self.panels = {W: address(kept) for W, kept in zip(writer.products, self.kept, strict=True)}
-        self.partial: dict[Value, np.ndarray] = {}
-        self.sums = [item.values[0] for item in items if item.values[0].op == "tsum"]
-        jobs = [job for W, at in self.panels.items() for job in panels.of_weight(self.s, W, self.look, at)]
-        jobs += [job for v in biases for job in panels.of_bias(v, self.look, address(self.look(v)))]
-        self.entries = np.zeros(max(1, len(self.table.names) + len(jobs) * len(kernels.JOB)), np.int64)
-        self.given: dict[Any, list[tuple[int, int]]] = {}  # for each array that is given: (slot, offset)
-        if self.workers > 1:
-            for v in self.sums:
-                if self._shared(v.args[0]):
-                    self.partial[v] = np.empty((self.workers, *v.shape), v.dtype)
-        for key, slot in self.table.names.items():
-            self._fill(slot, *(key if isinstance(key, tuple) else (key,)))
-        for i, job in enumerate(jobs):
-            slot = len(self.table.names) + i * len(kernels.JOB)
-            self.entries[slot : slot + len(kernels.JOB)] = job.row(0)
-            self._put(slot + kernels.JOB.index("W"), job.source)
-        captured = {self.s.place[v].buffer for v in self.c.captured}
-        self.lasting = [(b, slots) for b, slots in self.given.items() if b in captured]
-        self.passing = [(b, slots) for b, slots in self.given.items() if b not in captured]
-        self.known: dict[Any, np.ndarray] = {}  # the captured arrays whose addresses are in the table
-        # The same memory as a ctypes array, which is faster to write into one by one.
-        self.table_of = (ctypes.c_int64 * len(self.entries)).from_buffer(memoryview(self.entries))  # type: ignore[arg-type]
+        sums = [item.values[0] for item in items if item.values[0].op == "tsum"] if self.workers > 1 else []
+        self.partial = {v: np.empty((self.workers, *v.shape), v.dtype) for v in sums if self._shared(v.args[0])}
+        self._fill_table(biases)
+        self.pack = kernels.packer(self.dtype)
         self.machine = compiled(str(module)) if items else None
         self.function = self.machine.function(name, 4) if self.machine else None
         self.address = self.machine.address(name) if self.machine else 0
-        self.where = address(self.entries)
-        self.pack, self.jobs = kernels.packer(self.dtype), (self.where + 8 * len(self.table.names), len(jobs))
 
     def __call__(self, bound: dict) -> None:
         if self.function is None:
@@ -180,11 +160,14 @@ class Native:
                 for slot, offset in slots:
                     entries[slot] = at + offset
         for buffer, slots in self.passing:
-            at = addresses.get(buffer)
-            if at is None:
-                at = addresses[buffer] = address(bound[buffer])
+            if buffer not in addresses:
+                addresses[buffer] = address(bound[buffer])
+            at = addresses[buffer]
             for slot, offset in slots:
                 entries[slot] = at + offset
+        if self.workers == 1:
+            self.function(self.where, *self.rows[0], 0)
+            return
         self.pack(*self.jobs)
         workers.run(self.function, self.address, self.where, self.rows)
         for v, parts in self.partial.items():
@@ -195,6 +178,28 @@ class Native:
         return self.s.contracted(g) and len(g.shape) == (1 if g.op == "sum" else 2)
 
     # ---- the table ------------------------------------------------------------------------------------------------
+
+    def _fill_table(self, biases: list[Value]) -> None:
+        """What the code reads, and behind it the jobs of the kernel that packs weights."""
+        jobs = [job for W, at in self.panels.items() for job in panels.of_weight(self.s, W, self.look, at)]
+        jobs += [job for v in biases for job in panels.of_bias(v, self.look, address(self.look(v)))]
+        first, size = len(self.table.names), len(kernels.JOB)
+        self.entries = np.zeros(first + len(jobs) * size, np.int64)
+        self.where = address(self.entries)
+        self.jobs = self.where + 8 * first, len(jobs)
+        self.given: dict[Any, list[tuple[int, int]]] = {}  # for each array that is given: (slot, offset)
+        for key, slot in self.table.names.items():
+            self._fill(slot, *(key if isinstance(key, tuple) else (key,)))
+        for i, job in enumerate(jobs):
+            slot = first + i * size
+            self.entries[slot : slot + size] = job.row(0)
+            self._put(slot + kernels.JOB.index("W"), job.source)
+        captured = {self.s.place[v].buffer for v in self.c.captured}
+        self.lasting = [(b, slots) for b, slots in self.given.items() if b in captured]
+        self.passing = [(b, slots) for b, slots in self.given.items() if b not in captured]
+        self.known: dict[Any, np.ndarray] = {}  # the captured arrays whose addresses are in the table
+        # The same memory as a ctypes array, which is faster to write into one by one.
+        self.table_of = (ctypes.c_int64 * len(self.entries)).from_buffer(memoryview(self.entries))  # type: ignore[arg-type]
 
     def look(self, v: Any) -> np.ndarray:
         """An array with the shape and strides of a value (with time, if it has that)."""
@@ -214,12 +219,11 @@ class Native:
 
     def _fill(self, slot: int, kind: str, *key: Any) -> None:
         put = self.entries.__setitem__
-        if kind == "T":
-            put(slot, self.T)
-        elif kind == "block":
-            put(slot, self._block())
-        elif kind == "blocks":
-            put(slot, -(-self.T // self._block()))
+        block = max(1, kernels.BLOCK // max(1, self.rows[0][1] - self.rows[0][0]))  # steps, in a sum over time
+        known = {"T": self.T, "block": block, "blocks": -(-self.T // block), "jobs": self.jobs[0]}
+        known["alone"] = self.jobs[1] if self.workers == 1 else 0  # how many a lone worker packs itself
+        if kind in known:
+            put(slot, known[kind])
         elif kind == "packed":
             put(slot, self.panels[key[0]])
         elif kind == "size":
@@ -255,7 +259,3 @@ class Native:
             self.entries[slot] = at
         else:
             self.given.setdefault(buffer, []).append((slot, at - address(self._template(buffer))))
-
-    def _block(self) -> int:
-        """Steps in a block of a sum over time."""
-        return max(1, kernels.BLOCK // max(1, self.rows[0][1] - self.rows[0][0]))
