@@ -25,6 +25,7 @@ class Inventory:
     tensors  in order, each once
     others   what the key knows by identity: it must live as long as the key
     places   the attributes, lists and dicts, each with a copy
+    arrays   of the tensors, as they were last seen; nodes: theirs
     kinds    the shape and dtype of each tensor, and whether a gradient flows to it
     """
 
@@ -34,7 +35,9 @@ class Inventory:
         self.tensors: list[Tensor] = []
         self.others: list[Any] = []
         self.places: list[tuple[Any, Any]] = []
-        self.kinds: list[tuple[Any, Any, bool]] = []
+        self.arrays: list[Any] = []
+        self.nodes: list[Any] = []
+        self.kinds: list[tuple] = []
         self.writable = False  # does the key know what is in an array?
         self.seen: dict[int, int] = {}
         self.recording = mode.recording
@@ -46,9 +49,10 @@ class Inventory:
         if isinstance(x, Tensor):
             at = self.seen.setdefault(id(x), len(self.tensors))
             if at == len(self.tensors):
-                array, node = x.array, x.node
                 self.tensors.append(x)
-                self.kinds.append((array.shape, array.dtype, self.recording and node is not None and node.tracked))
+                self.arrays.append(x.array)
+                self.nodes.append(x.node)
+                self.kinds.append(_kind(x.array, x.node, self.recording))
             key.append((at, self.kinds[at]))
         elif isinstance(x, PLAIN):
             key.append((type(x), repr(x) if isinstance(x, (slice, range)) else x))
@@ -88,11 +92,12 @@ class Inventory:
         for place, was in self.places:
             if not _is_same(place, was):
                 return False
-        for t, (shape, dtype, tracked) in zip(self.tensors, self.kinds, strict=True):
+        for i, t in enumerate(self.tensors):
             array, node = t.array, t.node
-            now = self.recording and node is not None and node.tracked
-            if array.shape != shape or array.dtype is not dtype or now is not tracked:
-                return False
+            if array is not self.arrays[i] or node is not self.nodes[i]:
+                if _kind(array, node, self.recording) != self.kinds[i]:
+                    return False
+                self.arrays[i], self.nodes[i] = array, node
         return True
 
     @contextmanager
@@ -115,6 +120,10 @@ def _is_settings(x: Any, depth: int = 3) -> bool:
     if isinstance(x, PLAIN) or not hasattr(x, "__dict__") or callable(x) or not depth:
         return isinstance(x, PLAIN)
     return all(_is_settings(v, depth - 1) for v in x.__dict__.values())
+
+
+def _kind(array: Any, node: Any, recording: bool) -> tuple:
+    return array.shape, array.dtype, recording and node is not None and node.tracked
 
 
 def _is_same(place: Any, was: Any) -> bool:
