@@ -114,8 +114,21 @@ def _product(module: ir.Module, dtype: Any) -> None:
     code = Code(module, _named("product", dtype), 10, dtype)
     rows, N, K, a, a_row, W, start, start_row, out, out_row = code.arguments
     tiles = {h: _product_tile(module, dtype, h) for h in code.heights}
+    pair = _product_tile(module, dtype, 1, panels=2)
     b, columns = code.b, panel(dtype)
-    with code.loop(0, N, columns) as j:
+    # A single row is done two panels at a time: each of its numbers is spread once for both.
+    single = b.and_(b.icmp_signed("==", rows, code.integer(1)), b.icmp_signed(">", N, code.integer(columns)))
+    paired = b.select(
+        single,
+        b.mul(b.sdiv(code.add(N, columns - 1), code.integer(2 * columns)), code.integer(2 * columns)),
+        code.integer(0),
+    )
+    with code.loop(0, paired, 2 * columns) as j:
+        at = code.mul(j, code.item)
+        first = b.select(b.icmp_signed("==", start, code.integer(0)), start, code.add(start, at))
+        weights = code.add(W, code.mul(code.mul(j, K), code.item))
+        b.call(pair, [b.sub(N, j), K, a, a_row, weights, first, start_row, code.add(out, at), out_row])
+    with code.loop(paired, N, columns) as j:
         weights = code.add(W, code.mul(code.mul(j, K), code.item))
         at = code.mul(j, code.item)
         done: Any = code.integer(0)
@@ -131,27 +144,28 @@ def _product(module: ir.Module, dtype: Any) -> None:
     code.finish()
 
 
-def _product_tile(module: ir.Module, dtype: Any, height: int) -> Any:
+def _product_tile(module: ir.Module, dtype: Any, height: int, panels: int = 1) -> Any:
     """f(columns, K, a, a_row, W, start, start_row, out, out_row): one tile, of at most that many columns"""
-    code = Code(module, f"tile{height}x{np.dtype(dtype).itemsize}", 9, dtype, inner=True)
+    code = Code(module, f"tile{height}x{panels}x{np.dtype(dtype).itemsize}", 9, dtype, inner=True)
     columns, K, a, a_row, W, start, start_row, out, out_row = code.arguments
-    b, item, size = code.b, code.item, code.lanes * code.item
-    masks = [code.first(b.sub(columns, code.integer(code.lanes * j))) for j in range(WIDE)]
+    b, item, size, wide = code.b, code.item, code.lanes * code.item, WIDE * panels
+    masks = [code.first(b.sub(columns, code.integer(code.lanes * j))) for j in range(wide)]
     # A low tile adds up several sums side by side: the next product need not wait for the last one.
-    chains = max(1, min(4, code.heights[0] // height))
-    sums = {(c, i, j): code.top.alloca(code.vector) for c in range(chains) for i in range(height) for j in range(WIDE)}
+    chains = max(1, min(4, code.heights[0] // height) // panels)
+    sums = {(c, i, j): code.top.alloca(code.vector) for c in range(chains) for i in range(height) for j in range(wide)}
+    ways = [code.add(W, code.mul(code.mul(K, WIDE * size), p)) for p in range(panels)]  # to each panel
     for slot in sums.values():  # registers, once LLVM has looked at them
         b.store(code.constant(0.0), slot)
     cell = lambda p, row, i, j: code.add(p, code.mul(row, i), j * size)
     with b.if_then(b.icmp_signed("!=", start, code.integer(0))):
-        for i, j in itertools.product(range(height), range(WIDE)):
+        for i, j in itertools.product(range(height), range(wide)):
             b.store(code.load(cell(start, start_row, i, j), masks[j]), sums[0, i, j])
 
     def step(k: Any, c: int) -> None:
-        right = [code.load(code.add(W, code.mul(k, WIDE * size), j * size)) for j in range(WIDE)]
+        right = [code.load(code.add(way, code.mul(k, WIDE * size), j * size)) for way in ways for j in range(WIDE)]
         for i in range(height):
             left = code.spread(code.load_one(code.add(a, code.mul(a_row, i), code.mul(k, item))))
-            for j in range(WIDE):
+            for j in range(wide):
                 b.store(code.fma(left, right[j], b.load(sums[c, i, j])), sums[c, i, j])
 
     whole = b.mul(b.sdiv(K, code.integer(chains)), code.integer(chains))
@@ -160,7 +174,7 @@ def _product_tile(module: ir.Module, dtype: Any, height: int) -> Any:
             step(code.add(k, c), c)
     with code.loop(whole, K) as k:
         step(k, 0)
-    for i, j in itertools.product(range(height), range(WIDE)):
+    for i, j in itertools.product(range(height), range(wide)):
         total = functools.reduce(b.fadd, [b.load(sums[c, i, j]) for c in range(chains)])
         code.store(total, cell(out, out_row, i, j), masks[j])
     code.finish()
