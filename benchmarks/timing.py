@@ -53,12 +53,12 @@ def _run_for(seconds: float, function: Callable[[], object]) -> float:
 
 
 def interleaved(
-    competitors: Mapping[str, Callable[[], object]], *, rounds: int = 15, slice_s: float = 0.2, settle_s: float = 0.06
+    competitors: Mapping[str, Callable[[], object]], *, rounds: int = 15, slice_s: float = 0.2, settle_s: float = 0.25
 ) -> dict[str, Times]:
     """Time the competitors in turn, `rounds` times, for `slice_s` seconds each.
 
-    Before each slice its competitor runs `settle_s` seconds untimed: idle BLAS threads of the one before spin on for a
-    while. The garbage collector stays as users have it.
+    Before each slice its competitor runs `settle_s` seconds untimed: idle threads of the one before spin on for a while
+    (OpenBLAS's for 2²⁸ cycles, 0.1 s) and take a core from whoever is next. The garbage collector stays as users have it.
     """
     for function in competitors.values():
         _run_for(settle_s, function)
