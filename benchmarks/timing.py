@@ -58,7 +58,7 @@ def interleaved(
     """Time the competitors in turn, `rounds` times, for `slice_s` seconds each.
 
     Before each slice its competitor runs `settle_s` seconds untimed: idle threads of the one before spin on for a while
-    (OpenBLAS's for 2²⁸ cycles, 0.1 s) and take a core from whoever is next. The garbage collector stays as users have it.
+    (OpenBLAS's for 2²⁸ cycles, 0.1 s) and take a core from whoever is next. The garbage collector stays as it is.
     """
     for function in competitors.values():
         _run_for(settle_s, function)

@@ -35,7 +35,7 @@ def library(dtype: Any) -> Machine:
     module = ir.Module("kernels")
     for write in (_pack, _product, _contraction):
         write(module, dtype)
-    made = compiled(str(module))
+    made = compiled(str(module), thorough=True)
     for kernel in ARGUMENTS:
         made.publish(_named(kernel, dtype))
     return made

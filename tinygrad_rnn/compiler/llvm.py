@@ -69,19 +69,17 @@ def cache_folder() -> Path:
 class Machine:
     """Machine code of a module: functions of integers and addresses, called without Python's lock."""
 
-    def __init__(self, source: str):
+    def __init__(self, source: str, *, thorough: bool = False):
         cpu, features, _, _ = machine()
         target = llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3)
-        key = hashlib.sha256("\n".join([source, cpu, features, llvmlite.__version__]).encode()).hexdigest()[:32]
+        known = [source, cpu, features, llvmlite.__version__, str(LIGHT if not thorough else "")]
+        key = hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
         path = cache_folder() / f"{key}.o"
         code = path.read_bytes() if path.exists() else None
         module = llvm.parse_assembly(source)
         if code is None:
             module.verify()
-            options = llvm.create_pipeline_tuning_options(speed_level=2)
-            options.loop_vectorization = options.slp_vectorization = False
-            builder = llvm.create_pass_builder(target, options)
-            builder.getModulePassManager().run(module, builder)
+            _optimise(module, target, thorough)
         self.engine = llvm.create_mcjit_compiler(module, target)
         self.engine.set_object_cache(lambda _, made: _keep(path, made), lambda _: code)
         self.engine.finalize_object()
@@ -108,9 +106,26 @@ def _keep(path: Path, made: bytes) -> None:
 
 
 @functools.lru_cache(256)
-def compiled(source: str) -> Machine:
-    """The machine code of a module's text; the same text is compiled once."""
-    return Machine(source)
+def compiled(source: str, *, thorough: bool = False) -> Machine:
+    """The machine code of a module's text; the same text is compiled once.
+
+    thorough: all that LLVM knows, which takes ten times as long: for the inner loops of kernels
+    """
+    return Machine(source, thorough=thorough)
+
+
+def _optimise(module: Any, target: Any, thorough: bool) -> None:
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(target, options)
+    passes = builder.getModulePassManager() if thorough else llvm.create_new_module_pass_manager()
+    for name in () if thorough else LIGHT:
+        getattr(passes, f"add_{name}_pass")()
+    passes.run(module, builder)
+
+
+# What code that is written for vectors still needs: no stack slots, no repetition, no double loops.
+LIGHT = ("sroa", "simplify_cfg", "instruction_combine", "loop_rotate", "new_gvn", "instruction_combine", "simplify_cfg")
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
