@@ -1,5 +1,6 @@
 # make demo   set up a virtual environment, train a language model on real text, sample from it, draw it
 # make test   set it up with the test tools, and run the tests
+# make slow  more random cells than there is time for each day
 # make lint   style, types, and the direction of the imports
 # make bench  the engines beside their peers (installs them: about 1 GB)
 
@@ -14,6 +15,9 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q
+
+slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -q -m slow
 
 oracle: $(VENV)/installed-oracle
 	$(BIN)/python -m pytest -q -m oracle
@@ -45,4 +49,4 @@ $(VENV)/installed-peers: $(VENV)/installed-oracle
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
 	touch $@
 
-.PHONY: demo test oracle lint bench
+.PHONY: demo test slow oracle lint bench

@@ -1141,9 +1141,11 @@ def one(f):
 
 
 def chosen(cell, k, a, b, c):
-    a, b = fitted(a, b)
-    c, a = fitted(c, a)
-    return where(c > SHIFT, *fitted(a, b))
+    for _ in range(2):
+        a, b = fitted(a, b)
+        b, c = fitted(b, c)
+        c, a = fitted(c, a)
+    return where(c > SHIFT, a, b)
 
 
 def product(cell, k, a, b, c):

@@ -1053,10 +1053,7 @@ def test_a_call_that_fails_leaves_no_trace(engine):
 # ---- random cells ----------------------------------------------------------------------------------------------------
 
 
-@every_engine
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(cell=random_cells)
-def test_a_random_cell_equals_eager(engine, cell):
+def random_cell_equals_eager(engine, cell):
     def play(rnn):
         found = {}
         for turn, lengths in enumerate([None, [4, 0, 2]]):
@@ -1065,6 +1062,21 @@ def test_a_random_cell_equals_eager(engine, cell):
         return found
 
     equals_eager(play, lambda: cell, engine, rtol=1e-10)
+
+
+@every_engine
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
+@given(cell=random_cells)
+def test_a_random_cell_equals_eager(engine, cell):
+    random_cell_equals_eager(engine, cell)
+
+
+@pytest.mark.slow
+@every_engine
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(cell=random_cells)
+def test_many_random_cells_equal_eager(engine, cell):
+    random_cell_equals_eager(engine, cell)
 
 
 # ---- what a plan says ------------------------------------------------------------------------------------------------
