@@ -1,6 +1,6 @@
 # make demo   set up a virtual environment, train a language model on real text, sample from it, draw it
 # make test   set it up with the test tools, and run the tests
-# make slow  more random cells than there is time for each day
+# make slow   more random cells than there is time for each day
 # make lint   style, types, and the direction of the imports
 # make bench  the engines beside their peers (installs them: about 1 GB)
 
