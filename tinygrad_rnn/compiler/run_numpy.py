@@ -426,16 +426,16 @@ def recycled(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, int]:
     Fresh memory is slow at the first touch: the system maps and clears it page by page.
     """
     known = _handed_out.setdefault((shape, dtype), [])
-    for found in known if _COUNTS else ():
-        if sys.getrefcount(found[0]) == 2:  # the pair, the argument
-            return found
+    for array, at in known if _COUNTS else ():
+        if sys.getrefcount(array) == 3:  # the pair, our name, the argument; the name keeps other threads away from it
+            return array, at
     array = np.empty(shape, dtype)
-    found = array, address(array)
+    at = address(array)
     if len(known) < 8 and array.nbytes:
-        known.append(found)
+        known.append((array, at))
         while len(_handed_out) > 64:
             _handed_out.pop(next(iter(_handed_out)))
-    return found
+    return array, at
 
 
 def address(array: np.ndarray) -> int:
