@@ -145,7 +145,6 @@ def _cell_loss(name: str, layers: int, hidden: int, steps: int) -> Tensor:
     """L = Σ Lₜ of a small network around a cell, recorded over `steps` steps."""
     cells = [lm.make_cell(name, hidden if i else 3, hidden) for i in range(layers)]
     cell, output = cells[0] if layers == 1 else nn.Stack(cells), nn.Linear(hidden, 2)
-    cell._name, output._name = "cell", "output"
     state, losses = cell.initial_state(1), []
     for t in range(steps):
         with scope(t):

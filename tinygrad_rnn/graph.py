@@ -30,6 +30,26 @@ class _State(threading.local):
 state = _State()
 
 
+class ModuleName(str):
+    """A module's name in a scope, with what its code says of it: here so that it can be drawn.
+
+    kind       the name of its class
+    variables  (operation, variable or "") for each operation of its forward, oldest first: what the code calls the
+               results; None until a call was recorded
+    """
+
+    kind: str
+    variables: list[tuple[str, str]] | None
+
+    def __new__(cls, name: str, kind: str) -> ModuleName:
+        made = super().__new__(cls, name)
+        made.kind, made.variables = kind, None
+        return made
+
+    def __reduce__(self) -> tuple:
+        return ModuleName, (str(self), self.kind)
+
+
 class Node:
     """One value in the graph: which operation made it, from what, and where in the model. It holds no value itself.
 

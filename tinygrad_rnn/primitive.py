@@ -45,7 +45,8 @@ class Primitive:
     constant  is it flat, as comparisons are? then its result is never recorded
     formula   for an elementwise operation: what Python and C both understand
     expand    for an operation that stands for many, how drawings see these: a function of a node that records them,
-              from the node's inputs, and returns a node for each output; else None
+              from the node's inputs, and returns a node for each output; else None. Its second argument is a function
+              from the numbers of all time steps to those that are needed, or None: others need not be recorded
     """
 
     def __init__(self, forward: Callable, formula: str | None = None):
@@ -60,7 +61,7 @@ class Primitive:
         self.plans: dict[tuple[bool, ...], tuple[tuple, Callable]] = {}
         self.fits = len(self.args) > 1 or self.variadic is not None
         self.deliver: Callable[..., bool] | None = None
-        self.expand: Callable[[Node], list[Node]] | None = None
+        self.expand: Callable[[Node, Any], list[Node]] | None = None
         self.constant = False
 
     def vjp(self, joint: Rule | None = None, **rules: Rule) -> Any:

@@ -102,7 +102,8 @@ def draw(
         raise ValueError(f"viz.draw: what must be a tensor with a recorded graph, such as a loss, got {_short(what)}")
     if path is not None:
         _suffix(Path(path))
-    drawing = Drawing(Builder(expanded(node)).build(chooser(steps)), title or "")
+    choose = chooser(steps)
+    drawing = Drawing(Builder(expanded(node, choose), choose).build(), title or "")
     if path is not None:
         drawing.save(path)
     return drawing

@@ -6,14 +6,12 @@ the reader. One part stays: a slice of a sequence that one time step reads is th
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tinygrad_rnn.graph import Leaf, Node, ancestors, drawn
-from viz.style import PRIME, subscript
-
-Place = tuple[int, int]  # a run over time (they are numbered) and its time step
+from tinygrad_rnn.graph import Leaf, Node, ancestors
+from viz.times import Choose, Place, Times, mirrored
 
 VIEWS = {"reshape", "permute", "broadcast_to", "cast", "transfer", "split", "unbind"}
 
@@ -21,35 +19,44 @@ VIEWS = {"reshape", "permute", "broadcast_to", "cast", "transfer", "split", "unb
 class Flow:
     """The graph without plumbing. All maps are keyed by node, all lists are oldest first.
 
-    args     what a node reads: nodes, and numbers
+    args     what a node reads: nodes, and numbers; None for what stands in a step that is left out
     readers  the nodes that read it
     place    for each node that belongs to one time step: which
     slices   the nodes that are one step's part of a sequence
+    joins    the parts of sequences that lie side by side, as the outputs of two directions do
     terms    when the root is a sum of losses: these; else empty
     scale    what the sum of losses is divided by
+    same     for each node of the whole graph the one that is drawn for it
+    times    the runs over time
     """
 
-    def __init__(self, root: Node):
-        order = ancestors([root], drawn)
-        self.place = _places(order)
+    def __init__(self, root: Node, choose: Choose | None = None):
+        self.times = Times(root, choose)
+        order, self.place = self.times.order, self.times.place
         self.slices: set[Node] = set()
-        same = _representatives(order, self.place, self.slices)
-        self.root = same[root]
-        self.args = {node: self._args(node, same) for node in order if same[node] is node}
+        self.joins: dict[Node, list[Node]] = {}
+        self.same = self._representatives(order)
+        self.root = self.same[root]
+        self.args = {node: self._args(node) for node in order if self.same[node] is node}
         self._parents: dict[Node, list[Node]] = {}
         self.terms: list[Node] = []
         self.scale: float = 1
         self._index()
+        self._align()
         self._sum_up()
         for node in self.nodes:
-            if node.op is None or node in self.slices:
+            if node.op is None or node in self.slices or node in self.joins:
                 self._settle(node)
 
-    def _args(self, node: Node, same: dict[Node, Node]) -> list[Any]:
+    def _args(self, node: Node) -> list[Any]:
+        same = self.same
+        if node in self.joins:
+            return [same[part] for part in self.joins[node]]
         if node in self.slices:
-            whole = same[node.inputs[0]]
+            whole = same[self._read(node)[0]]
             return [] if whole.op is None else [whole]
-        return [same[i] if isinstance(i, Node) else i for i in node.inputs]
+        args = [same.get(i) if isinstance(i, Node) else i for i in node.inputs]
+        return list(dict.fromkeys(a for a in args if a is not None)) if self.op(node) == "stack" else args
 
     def parents(self, node: Node) -> list[Node]:
         """The nodes that a node reads."""
@@ -63,8 +70,32 @@ class Flow:
         self.nodes = ancestors([self.root], self.parents)
         self.readers: dict[Node, list[Node]] = defaultdict(list)
         for node in self.nodes:
-            for parent in self.parents(node):
+            for parent in self._parents[node]:
                 self.readers[parent].append(node)
+
+    def _align(self) -> None:
+        """Give runs that go side by side the same columns, and one input where both read the same."""
+        place, joins = self.place, self.joins
+        reads = {node: self._read(node) for node in self.nodes if node in self.slices or node in joins}
+        through = lambda node: [s for p in self.parents(node) for s in ((p, *self.parents(p)) if p in joins else (p,))]
+        self.times.align(self.nodes, through, reads)
+        one: dict[tuple, Node] = {}
+        for node, read in reads.items():
+            at = {place.get(reader) for reader in self.readers[node]}
+            if len(at) == 1:
+                first = one.setdefault((at.pop(), read), node)
+                if first is not node:
+                    for reader in self.readers[node]:
+                        self.args[reader] = [first if a is node else a for a in self.args[reader]]
+                        self._parents.pop(reader, None)
+        self._index()
+
+    @staticmethod
+    def _read(node: Node) -> tuple[Node, int]:
+        """The sequence that a node is a part of, and which part."""
+        source, index, axis = _part(node)
+        assert index is not None
+        return _unturned(source, index, axis)
 
     def _settle(self, node: Node) -> None:
         """What is not computed belongs to the step that reads it, if it is one; parameters belong to none."""
@@ -72,6 +103,46 @@ class Flow:
         self.place.pop(node, None)
         if len(places) == 1 and None not in places and not is_parameter(node):
             self.place[node] = places.pop()  # type: ignore[assignment]
+
+    # ---- plumbing -------------------------------------------------------------------------------------------------
+
+    def _representatives(self, order: Sequence[Node]) -> dict[Node, Node]:
+        """For each node the one that is drawn for it. Fills `slices` and `joins`."""
+        steps: dict[Node, set[Place]] = defaultdict(set)
+        place = self.place
+        for node in order:
+            at = place.get(node)
+            if at is not None:
+                for parent in node.inputs:
+                    if isinstance(parent, Node):
+                        steps[parent].add(at)
+        same: dict[Node, Node] = {}
+        for node in order:
+            op = node.op
+            same[node] = node if op is None or op.name not in BEHIND else self._behind(node, same, steps)
+        return same
+
+    def _behind(self, node: Node, same: dict[Node, Node], steps: dict[Node, set[Place]]) -> Node:
+        name = node.op.name
+        if name in VIEWS:
+            return same.get(node.inputs[0], node)
+        if name == "getitem" and _gathers(node.static["key"]):
+            return node
+        if name == "pick" and node.inputs[0].op.name != "unbind":
+            return same.get(node.inputs[0], node)
+        source, index, axis = _part(node)
+        parts = None if index is None else _parts(source, index, axis)
+        if parts is not None and all(p in same for p in parts):
+            if len(parts) == 1:
+                return same[parts[0]]
+            self.joins[node] = parts
+            return node
+        whole = same.get(source if index is None else _unturned(source, index, axis)[0], node)
+        is_sequence = index is not None and self.place.get(whole) is None and not _is_weight(whole, name)
+        if is_sequence and len(steps[node]) == 1:
+            self.slices.add(node)
+            return node
+        return whole
 
     # ---- the sum of losses ----------------------------------------------------------------------------------------
 
@@ -88,8 +159,8 @@ class Flow:
                 scale *= self.args[node][1]
             stack.extend(reversed(parts))
         if len(terms) > 1:
-            self.terms, self.scale = terms, scale
-            self.args[self.root] = self._parents[self.root] = list(terms)
+            self.terms, self.scale = [t for t in terms if not self.times.is_left_out(t)], scale
+            self.args[self.root] = self._parents[self.root] = list(self.terms)
             self.place.pop(self.root, None)
             self._index()
 
@@ -104,13 +175,19 @@ class Flow:
             return nodes
         if op == "div" and len(nodes) == 1 and nodes[0] is args[0] and self._addends(nodes[0]):
             return nodes
-        if op == "sum" and self.op(nodes[0]) == "stack" and all(n.shape == () for n in self.parents(nodes[0])):
-            return self.parents(nodes[0])
+        if op == "sum" and nodes and self.op(nodes[0]) == "stack":
+            nodes = self.parents(nodes[0])
+            return nodes if all(n.shape == () for n in nodes) else None
         return None
 
     def op(self, node: Any) -> str:
         """The name of the operation that made a node; "" for a leaf, a constant or a number."""
+        if node in self.joins:
+            return "concat"
         return node.op.name if isinstance(node, Node) and node.op is not None else ""
+
+
+BEHIND = VIEWS | {"getitem", "pick"}
 
 
 def is_parameter(node: Any) -> bool:
@@ -118,67 +195,17 @@ def is_parameter(node: Any) -> bool:
     return isinstance(node, Leaf) and bool(node.name)
 
 
-# ---- places ---------------------------------------------------------------------------------------------------------
+# ---- parts of sequences ---------------------------------------------------------------------------------------------
 
 
-def _places(order: Sequence[Node]) -> dict[Node, Place]:
-    """The run and the step of each node that was computed inside one. A run ends where a step comes a second time."""
-    places: dict[Node, Place] = {}
-    current: dict[tuple, tuple[int, int, set[int]]] = {}  # modules outside the loop: run, step, steps seen
-    runs = 0
-    for node in order:
-        at = next((i for i, name in enumerate(node.scope) if isinstance(name, int)), None)
-        if at is None or node.op is None:
-            continue
-        outside, t = node.scope[:at], int(node.scope[at])
-        run, now, seen = current.get(outside, (-1, t, {t}))
-        if run < 0 or (t != now and t in seen):
-            run, seen, runs = runs, {t}, runs + 1
-        seen.add(t)
-        current[outside] = run, t, seen
-        places[node] = run, t
-    return places
-
-
-# ---- plumbing -------------------------------------------------------------------------------------------------------
-
-
-def _representatives(order: Sequence[Node], place: dict[Node, Place], slices: set[Node]) -> dict[Node, Node]:
-    """For each node the one that is drawn for it. Fills `slices`."""
-    steps: dict[Node, set[Place]] = defaultdict(set)
-    for node in order:
-        if node in place:
-            for parent in drawn(node):
-                steps[parent].add(place[node])
-    same: dict[Node, Node] = {}
-    for node in order:
-        same[node] = _behind(node, same, place, steps, slices)
-    return same
-
-
-def _behind(node: Node, same: dict, place: dict, steps: dict, slices: set[Node]) -> Node:
-    name = node.op.name if node.op is not None else ""
-    if name in VIEWS:
-        return same[node.inputs[0]]
-    if name == "getitem" and not _gathers(node.static["key"]):
-        key = node.static["key"]
-        index, axis = (key, 0) if isinstance(key, int) else (None, 0)
-        source = node.inputs[0]
-    elif name == "pick":
+def _part(node: Node) -> tuple[Node, int | None, int]:
+    """(sequence, index, axis) of a node that is a part of one; the index is None for other views."""
+    if node.op.name == "pick":
         whole = node.inputs[0]
-        if whole.op.name != "unbind":
-            return same[whole]
-        index, axis, source = node.static["index"], whole.static["axis"], whole.inputs[0]
-    else:
-        return node
-    part = None if index is None else _stacked(source, index, axis)
-    if part is not None:
-        return same[part]
-    whole = same[source]
-    if index is not None and place.get(whole) is None and not _is_weight(whole, name) and len(steps[node]) == 1:
-        slices.add(node)
-        return node
-    return whole
+        return whole.inputs[0], node.static["index"], whole.static["axis"]
+    key = node.static["key"]
+    source: Node = node.inputs[0]
+    return (source, key % source.shape[0], 0) if isinstance(key, int) else (source, None, 0)
 
 
 def _is_weight(node: Node, reader: str) -> bool:
@@ -186,58 +213,34 @@ def _is_weight(node: Node, reader: str) -> bool:
     return is_parameter(node) and reader == "getitem"
 
 
-def _stacked(node: Node, index: int, axis: int) -> Node | None:
-    """What was stacked at `index`, when the node is a stack along `axis`, perhaps turned round."""
+def _unturned(node: Node, index: int, axis: int) -> tuple[Node, int]:
+    """The same part, of the sequence before it was turned round, cast or moved."""
     while node.op is not None and node.op.name in ("flip", "cast", "transfer"):
         if node.op.name == "flip":
             if node.static["axis"] != (axis,):
-                return None
-            index = node.shape[axis] - 1 - index
+                break
+            index = mirrored(index, node.shape[axis])
         node = node.inputs[0]
-    if node.op is not None and node.op.name == "stack" and node.static["axis"] == axis:
+    return node, index
+
+
+def _parts(node: Node, index: int, axis: int) -> list[Node] | None:
+    """What stands at `index` of a sequence that was stacked from steps, or of several side by side; else None."""
+    node, index = _unturned(node, index, axis)
+    name = node.op.name if node.op is not None else ""
+    if name == "stack" and node.static["axis"] == axis:
         part = node.inputs[index]
-        return part if isinstance(part, Node) else None
+        return [part] if isinstance(part, Node) else None
+    if name == "concat" and node.static["axis"] not in (axis, axis - len(node.shape)):
+        found = [_parts(i, index, axis) for i in node.inputs if isinstance(i, Node)]
+        return None if None in found else list(_flat(found))  # type: ignore[arg-type]
     return None
+
+
+def _flat(lists: Iterable[list[Node]]) -> Iterable[Node]:
+    return (node for nodes in lists for node in nodes)
 
 
 def _gathers(key: Any) -> bool:
     """Does an index pick elements one by one, as a look-up in a table does?"""
     return any(hasattr(k, "ndim") and k.ndim for k in (key if isinstance(key, tuple) else (key,)))
-
-
-# ---- names ----------------------------------------------------------------------------------------------------------
-
-
-def names(flow: Flow) -> dict[Node, str]:
-    """What the parameters are called: by their own names, with a number for the module where a name comes twice."""
-    leaves: list[Node] = [node for node in flow.nodes if isinstance(node, Leaf) and node not in flow.place]
-    first: dict[Node, Node] = {leaf: min(flow.readers[leaf], key=lambda n: n.index, default=leaf) for leaf in leaves}
-    leaves.sort(key=lambda leaf: first[leaf].index)
-    module: dict[Node, tuple] = {}
-    seen: Counter[tuple] = Counter()
-    for leaf in leaves:
-        scope = tuple(s for s in first[leaf].scope if isinstance(s, str))
-        module[leaf] = (*scope, seen[scope, _short(leaf)])  # a second W where there is one is another module's
-        seen[scope, _short(leaf)] += 1
-    taken: dict[str, set[tuple]] = defaultdict(set)
-    for leaf in leaves:
-        taken[_short(leaf)].add(module[leaf])
-    clashing = {m for found in taken.values() if len(found) > 1 for m in found}
-    modules = {m: i for i, m in enumerate((m for m in dict.fromkeys(module.values()) if m in clashing), 1)}
-    result: dict[Node, str] = {
-        n: subscript(_short(n), modules[module[n]]) if module[n] in clashing else _short(n) for n in leaves
-    }
-    return _distinct(result)
-
-
-def _short(leaf: Node) -> str:
-    return getattr(leaf, "name", "") or "p"
-
-
-def _distinct(found: dict[Node, str]) -> dict[Node, str]:
-    """Primes where two are still called alike."""
-    seen: dict[str, int] = {}
-    for node, name in found.items():
-        found[node] = name + PRIME * seen.get(name, 0) if seen.get(name, 0) < 3 else f"{name}({seen[name]})"
-        seen[name] = seen.get(name, 0) + 1
-    return found

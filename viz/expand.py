@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from tinygrad_rnn.graph import Node, ancestors, drawn, recording
 from tinygrad_rnn.primitive import PICK
+from viz.times import Choose, needed
 
 
-def expanded(root: Node) -> Node:
+def expanded(root: Node, choose: Choose | None = None) -> Node:
     """The root of the same graph in full: a copy where something in it stands for more, and the graph stays as it is.
 
-    The copy's nodes are made in the order of computing, and hold nothing of what derivative rules keep.
+    The copy's nodes are made in the order of computing. choose: as in Times, to leave out time steps
     """
     order = ancestors([root], drawn)
     while any(_stands_for_many(node) for node in order):  # again, for what stands for many in what was found
-        root = _copied(order)[root]
+        root = _copied(order, None if choose is None else lambda steps: needed(steps, choose))[root]
         order = ancestors([root], drawn)
     return root
 
@@ -22,7 +23,7 @@ def _stands_for_many(node: Node) -> bool:
     return node.op is not None and node.op.expand is not None
 
 
-def _copied(order: list[Node]) -> dict[Node, Node]:
+def _copied(order: list[Node], choose: Choose | None) -> dict[Node, Node]:
     """The copy of each node."""
     copies: dict[Node, Node] = {}
     outputs: dict[Node, list[Node]] = {}
@@ -30,7 +31,7 @@ def _copied(order: list[Node]) -> dict[Node, Node]:
     for node in order:
         if _stands_for_many(node):
             with recording(True):
-                outputs[node] = node.op.expand(node)
+                outputs[node] = node.op.expand(node, choose)
             for inside in ancestors(outputs[node], new):
                 _copy(inside, copies)
         elif node.op is PICK and node.inputs[0] in outputs:
@@ -47,5 +48,5 @@ def _copy(node: Node, copies: dict[Node, Node]) -> None:
         copies[node] = node
         return
     inputs = tuple([copies[i] if isinstance(i, Node) else i for i in node.inputs])
-    made = copies[node] = Node(node.op, inputs, node.static, (), None, node.shape, node.dtype)
+    made = copies[node] = Node(node.op, inputs, node.static, node.plan, node.kept, node.shape, node.dtype)
     made.scope = node.scope

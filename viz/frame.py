@@ -36,20 +36,20 @@ class Box:
 class Needs:
     """What a block's template must leave room for, by the number of the item.
 
-    entries, exits  what is read from the left, and from the right
-    up, down        what is linked to blocks above and below
-    taps            how many rails of parameters an item reads
+    left, right  what is linked to blocks on the left, and on the right
+    up, down     what is linked to blocks above and below
+    taps         how many rails of parameters an item reads
     """
 
-    entries: set[int] = field(default_factory=set)
-    exits: set[int] = field(default_factory=set)
+    left: set[int] = field(default_factory=set)
+    right: set[int] = field(default_factory=set)
     up: set[int] = field(default_factory=set)
     down: set[int] = field(default_factory=set)
     taps: Counter[int] = field(default_factory=Counter)
 
     def add(self, other: Needs) -> None:
         """What both need."""
-        for mine, theirs in ((self.entries, other.entries), (self.exits, other.exits), (self.up, other.up)):
+        for mine, theirs in ((self.left, other.left), (self.right, other.right), (self.up, other.up)):
             mine |= theirs
         self.down |= other.down
         self.taps |= other.taps
@@ -85,18 +85,18 @@ class Frame:
         return bottom - 9 - 5 * names.index(name)
 
 
-def lay_out(block: Block, labels: list[str], title: str, needs: Needs) -> Frame:
+def lay_out(block: Block, labels: list[str], title: str, needs: Needs, ranksep: float = 0.25) -> Frame:
     """Lay out a block. labels, title: the widest of all blocks that this template is for.
 
     In two passes: the first tells which items stand in one row, the second puts what is read from the left leftmost
     in its row and what is read on the right rightmost, so that lines between steps meet nothing on their way.
     """
-    first = _frame(_statements(block, labels, needs, []), block, 0.25)
+    first = _frame(_statements(block, labels, needs, []), block, ranksep)
     order = list(_sides(first, needs))
-    frame = _frame(_statements(block, labels, needs, order), block, 0.25) if order else first
+    frame = _frame(_statements(block, labels, needs, order), block, ranksep) if order else first
     most = _busiest(frame, needs)
     if most > 2:
-        frame = _frame(_statements(block, labels, needs, order), block, 0.25 + 0.07 * (most - 2))
+        frame = _frame(_statements(block, labels, needs, order), block, ranksep + 0.07 * (most - 2))
     return _framed(frame, title, needs)
 
 
@@ -105,7 +105,7 @@ def _busiest(frame: Frame, needs: Needs) -> int:
     rows: Counter[int] = Counter()
     for i, n in needs.taps.items():
         rows[round(frame.boxes[i].y)] += n
-    for items, side in ((needs.entries, -1), (needs.exits, 1)):
+    for items, side in ((needs.left, -1), (needs.right, 1)):
         rows.update(round(frame.boxes[i].y) for i in items if not frame.clear(i, side))
     return max(rows.values(), default=0)
 
@@ -163,7 +163,12 @@ def _statements(block: Block, labels: list[str], needs: Needs, order: list[str])
         node(str(i), labels[i], item.kind, item.shape, **_size(item, labels[i])) for i, item in enumerate(block.items)
     ]
     for tail, head, kind in block.edges:
-        made.append(edge(str(number[tail]), str(number[head]), kind, weight=_weight(kind, tail.kind)))
+        back = kind == "cell" and {tail, head} <= block.leftward
+        ends = [str(number[i]) for i in ((head, tail) if back else (tail, head))]
+        more = {"dir": "back"} if back else {}
+        made.append(edge(ends[0], ends[1], kind, weight=_weight(kind, tail.kind), **more))
+    for lower, upper in block.rising:
+        made.append(edge(str(number[lower]), str(number[upper]), "flow", style="invis", weight=2))
     for row in block.level:
         made.append("{ rank=same; " + " ".join(f'"{number[item]}";' for item in row) + " }")
     made += _ports("^", sorted(needs.up), "max") + _ports("_", sorted(needs.down), "min")
@@ -199,11 +204,11 @@ def _sides(frame: Frame, needs: Needs) -> Iterable[str]:
     rows: dict[int, list[int]] = {}
     for i, box in enumerate(frame.boxes):
         rows.setdefault(round(box.y), []).append(i)
-    entries = needs.entries - needs.exits
+    left = needs.left - needs.right
     for row in rows.values():
-        pairs = [(i, k) for i in row for k in row if i != k and i in entries and k not in entries]
-        pairs += [(i, k) for i in row for k in row if i != k and k in needs.exits and i not in needs.exits]
-        for i, k in dict.fromkeys(p for p in pairs if (p[1], p[0]) not in pairs and p not in frame.curves):
+        pairs = [(i, k) for i in row for k in row if i != k and i in left and k not in left]
+        pairs += [(i, k) for i in row for k in row if i != k and k in needs.right and i not in needs.right]
+        for i, k in dict.fromkeys(p for p in pairs if not {p, p[::-1]} & {*frame.curves} and p[::-1] not in pairs):
             yield f'{{ rank=same; "{i}" -> "{k}" [style="invis"]; }}'
 
 
@@ -215,7 +220,8 @@ def _frame(statements: list[str], block: Block, ranksep: float) -> Frame:
     result = Frame([_box(nodes[str(i)]) for i in range(len(block.items))], {}, {}, {}, 0, 0, None)
     for e in found.get("edges", ()):
         if e.get("style") != "invis":
-            _keep(result, names[e["tail"]], names[e["head"]], _curve(e["pos"]))
+            ends = names[e["tail"]], names[e["head"]]
+            _keep(result, *(ends[::-1] if e.get("dir") == "back" else ends), _curve(e["pos"]))
     return result
 
 
@@ -237,9 +243,9 @@ def _curve(pos: str) -> Curve:
     """Read the pos of an edge."""
     points, tip = [], None
     for word in pos.split():
-        x, y = map(float, word.removeprefix("e,").split(","))
-        if word.startswith("e,"):
+        x, y = map(float, word.lstrip("es,").split(","))
+        if word[0] in "es":
             tip = (x, y)
         else:
             points.append((x, y))
-    return points, tip
+    return points[::-1] if pos.startswith("s,") else points, tip

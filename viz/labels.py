@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from tinygrad_rnn.graph import Constant, Leaf, Node
 from viz.fold import Group
 from viz.style import NAMES, SIGNS, subscript
-from viz.unroll import Unrolled
+from viz.unroll import Spot, Unrolled
 
 _POWERS = str.maketrans("0123456789.-", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻")
 
 
 class Labels:
-    """Reads the names of things off the graph. names: of the parameters"""
+    """Reads the names of things off the graph. names: of the parameters  variables: of values, in the code"""
 
-    def __init__(self, unrolled: Unrolled, names: Mapping[Node, str]):
-        self.unrolled, self.flow, self.names = unrolled, unrolled.flow, names
+    def __init__(self, unrolled: Unrolled, names: Mapping[Node, str], variables: Mapping[Node, str]):
+        self.unrolled, self.flow, self.names, self.variables = unrolled, unrolled.flow, names, variables
+        self.parts: dict[Node, list[str]] = defaultdict(list)  # the names of what a value was split into
+        for node, name in variables.items():
+            whole = self.flow.same.get(node)
+            if whole is not node and whole is not None:
+                self.parts[whole].append(name)
+        self.called = {spot: variables[n] for n, spot in unrolled.spot.items() if n in variables}
 
     # ---- letters of operands --------------------------------------------------------------------------------------
 
@@ -25,14 +32,25 @@ class Labels:
         """What an equation calls argument i of an operation: x, h or c; "" if it has no name."""
         stream = self.unrolled.stream(reader, i)
         if stream is not None:
-            return "c" if self.unrolled.states[stream] == "cell" else "h"
+            return self.state(stream)
         source = self.flow.args[reader][i]
         return self._letter(source) if isinstance(source, Node) else ""
 
+    def state(self, stream: Spot) -> str:
+        """What the code calls a state; else h, or c for a memory."""
+        return self.called.get(stream) or ("c" if self.unrolled.states[stream] == "cell" else "h")
+
+    def gate(self, node: Node, label: str) -> str:
+        """f σ: the name of a gate's value, or of what it is computed from."""
+        source = node.inputs[0] if node.inputs else None
+        names = [self.variables.get(node) or ", ".join(dict.fromkeys(self.parts.get(node, ())))]
+        names.append(self.variables.get(source, ""))  # type: ignore[arg-type]
+        name = next(filter(None, names), "")
+        return f"{name}  {label}" if name else label
+
     def _letter(self, node: Node) -> str:
-        state = self.unrolled.state(node)
-        if state:
-            return "c" if state == "cell" else "h"
+        if self.unrolled.state(node):
+            return self.state(self.unrolled.spot[node])
         if node.op is None and not isinstance(node, Constant) and node not in self.flow.place:
             return ""
         if node.op is None or node in self.flow.slices:
@@ -80,6 +98,8 @@ class Labels:
             return f"( ){number(numbers[0]).translate(_POWERS)}", "box"
         if op == "getitem" and isinstance(args[0], Leaf):
             return f"{self.names.get(args[0], 'p')}[x]", "box"
+        if op == "concat" and node in self.flow.joins:
+            return "[ ; ]", "box"
         if op == "einsum":
             return node.static["spec"], "box"
         if op == "stack":
@@ -88,9 +108,9 @@ class Labels:
 
     def sequence(self, node: Node) -> str:
         """h₁ … h₅"""
-        parts = self.flow.args[node]
-        letter = (self._letter(parts[0]) if isinstance(parts[0], Node) else "") or "y"
-        return f"{subscript(letter, 1)} … {subscript(letter, len(parts))}" if len(parts) > 1 else subscript(letter, 1)
+        parts, n = self.flow.args[node], node.shape[node.static["axis"]]
+        letter = (self._letter(parts[0]) if parts else "") or "y"
+        return f"{subscript(letter, 1)} … {subscript(letter, n)}" if n > 1 else subscript(letter, 1)
 
     # ---- kinds ----------------------------------------------------------------------------------------------------
 

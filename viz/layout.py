@@ -15,7 +15,6 @@ from viz.frame import Box, Curve, Frame, Needs, lay_out, moved
 from viz.model import Block, Item, Link, Picture
 from viz.route import Tracks, line
 
-GAP = 28.0  # between time steps
 LANE = 7.0  # between lines side by side
 
 
@@ -28,6 +27,8 @@ class Edge:
     kind: str
     curve: Curve
     arrow: bool = True
+    label: str = ""
+    look: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -44,7 +45,8 @@ class Composer:
 
     def __init__(self, picture: Picture):
         self.picture, self.result = picture, Layout()
-        self.slots = ([picture.start] if picture.start.items else []) + picture.slots
+        ends = picture.start, picture.finish
+        self.slots = [b for b in (ends[0], *picture.slots, ends[1]) if b.items or b not in ends]
         self.slot = {item: k for k, block in enumerate(self.slots) for item in block.items}
         self.number = {item: i for block in picture.blocks() for i, item in enumerate(block.items)}
         self.block = {item: block for block in picture.blocks() for item in block.items}
@@ -80,9 +82,12 @@ class Composer:
                 needs[head].down.add(b)
             elif tail is picture.below:
                 needs[tail].up.add(a)
+            elif self.slot[link.tail] <= self.slot[link.head]:
+                needs[tail].right.add(a)
+                needs[head].left.add(b)
             else:
-                needs[tail].exits.add(a)
-                needs[head].entries.add(b)
+                needs[tail].left.add(a)
+                needs[head].right.add(b)
         for rail in picture.rails:
             for reader in rail.readers:
                 needs[self.block[reader]].taps[self.number[reader]] += 1
@@ -94,7 +99,7 @@ class Composer:
         """One template for all blocks with the same signature."""
         needs, alike = self._needs(), defaultdict(list)
         for block in self.picture.blocks():
-            if block.items and not block.is_gap and block is not self.picture.start:
+            if block.items and not block.is_gap and block not in (self.picture.start, self.picture.finish):
                 alike[block.signature()].append(block)
         self.frame: dict[Block, Frame] = {}
         for blocks in alike.values():
@@ -103,12 +108,12 @@ class Composer:
                 together.add(needs[block])
             labels = [max(same, key=len) for same in zip(*[[i.label for i in b.items] for b in blocks], strict=True)]
             title = max((b.title for b in blocks), key=len)
-            frame = lay_out(blocks[0], labels, title, together)
+            frame = lay_out(blocks[0], labels, title, together, self.picture.ranksep)
             self.frame.update(dict.fromkeys(blocks, frame))
 
     def _loose(self) -> None:
         """The sizes of what stands in no template: initial states, dots, parameters."""
-        loose = [b for b in self.slots if b.is_gap or b is self.picture.start]
+        loose = [b for b in self.slots if b.is_gap or b in (self.picture.start, self.picture.finish)]
         items = [i for b in loose for i in b.items] + [r.item for r in self.picture.rails]
         titles = {b: Item(b.key, b.title, "", "text") for b in loose if b.title}
         every = [*items, *titles.values()]
@@ -133,9 +138,11 @@ class Composer:
         """Initial states and dots stand level with what reads them."""
         found: dict[Item, float] = {}
         for link in self.picture.links:
-            if self.block[link.tail] is block and link.head in self.slot:
+            if self.block[link.tail] is block and link.head in self.slot and not self.block[link.head].is_gap:
                 y = self._box(link.head).y
                 found[link.tail] = min(found.get(link.tail, y), y)
+            elif self.block[link.head] is block and block.is_gap and link.tail in self.slot:
+                found.setdefault(link.head, self._box(link.tail).y)
         placed: list[float] = []
         for item in sorted(block.items, key=lambda i: found.get(i, 0)):
             y = found.get(item, 0.0)
@@ -149,34 +156,47 @@ class Composer:
 
     # ---- columns --------------------------------------------------------------------------------------------------
 
-    def _leave(self, item: Item) -> float:
-        """The height at which a line comes out of an item's block on the right."""
-        frame, i = self.frame[self.block[item]], self.number[item]
-        return frame.boxes[i].y if frame.clear(i, 1) else frame.track(i, ("out", i))
+    def _leave(self, link: Link) -> float:
+        """The height at which a line comes out of its tail's block."""
+        return self._cross(link.tail, self._side(link), "out") + link.lane
 
-    def _enter(self, item: Item) -> float:
+    def _enter(self, link: Link) -> float:
+        """The height at which it comes into its head's block."""
+        return self._cross(link.head, -self._side(link), "in") + link.lane
+
+    def _cross(self, item: Item, side: int, name: str) -> float:
         frame, i = self.frame[self.block[item]], self.number[item]
-        return frame.boxes[i].y if frame.clear(i, -1) else frame.track(i, ("in", i))
+        return frame.boxes[i].y if frame.clear(i, side) else frame.track(i, (name, i))
+
+    def _side(self, link: Link) -> int:
+        """On which side of its tail a line leaves: 1 to the right, and to what is later."""
+        return 1 if self.slot[link.head] > self.slot[link.tail] else -1
 
     def _is_near(self, link: Link) -> bool:
-        return self.slot[link.head] == self.slot[link.tail] + 1
+        return abs(self.slot[link.head] - self.slot[link.tail]) == 1
+
+    def _gaps_of(self, link: Link) -> tuple[int, int]:
+        """The gap that a line comes out into, and the one from which it goes in. Gap k is to the left of slot k."""
+        a, b = self.slot[link.tail], self.slot[link.head]
+        return (a + 1, b) if b > a else (a, b + 1)
 
     def _tracks(self) -> None:
-        """Who bends in which gap, and how wide the gaps must be. Gap k is to the left of slot k."""
+        """Who bends in which gap, and how wide the gaps must be."""
         self._reserve()
         gaps: dict[int, Tracks] = defaultdict(Tracks)
         self.lanes: dict[Hashable, int] = {}
         for link in self.sideways:
-            out, into = self._leave(link.tail), self._enter(link.head)
+            out, into = self._leave(link), self._enter(link)
+            first, last = self._gaps_of(link)
             if self._is_near(link):
-                gaps[self.slot[link.head]].add(link.tail, out, into)
+                gaps[first].add((link.tail, link.lane), out, into)
                 continue
             lane = self.lane(self._lane(link))
-            gaps[self.slot[link.tail] + 1].add(link.tail, out, lane)
-            gaps[self.slot[link.head]].add((link.head, "far"), into, lane)
+            gaps[first].add((link.tail, link.lane), out, lane)
+            gaps[last].add((link.head, "far"), into, lane)
         self.gaps = {k: tracks.numbers() for k, tracks in gaps.items()}
         most = max((max(n.values(), default=0) for n in self.gaps.values()), default=0)
-        self.gap = GAP + LANE * most
+        self.gap = self.picture.gap + LANE * most
 
     def lane(self, name: Hashable) -> float:
         """The height of a line under the steps."""
@@ -184,7 +204,7 @@ class Composer:
 
     def _lane(self, link: Link) -> Item:
         """Far links share a lane where they come from one item, or go to one between two loops."""
-        return link.head if not self.block[link.head].title else link.tail
+        return link.head if self.block[link.head].moment == 0 or not self.block[link.head].title else link.tail
 
     def _reserve(self) -> None:
         """Rails take the tracks next to their row."""
@@ -201,8 +221,9 @@ class Composer:
             self._stamp(block, x, 0)
             x += frame.width + self.gap
         self.left[len(self.slots)] = x
-        first = 1 if self.picture.start.items and len(self.slots) > 1 else 0
-        self.span = (self.left[first] if self.slots else 0.0, x - self.gap if self.slots else 0.0)
+        steps = [k for k, b in enumerate(self.slots) if b not in (self.picture.start, self.picture.finish)]
+        right = self.left[steps[-1]] + self.frame[self.slots[steps[-1]]].width if steps else 0.0
+        self.span = (self.left[steps[0]] if steps else 0.0, right)
         self.top = max((self.frame[b].height for b in self.slots), default=0.0)
 
     def _stamp(self, block: Block, x: float, y: float) -> None:
@@ -230,35 +251,38 @@ class Composer:
 
     def _bend(self, k: int, name: Hashable) -> float:
         """Where in gap k a line runs upright."""
-        return self.left[k] - self.gap + GAP / 2 + LANE * self.gaps[k].get(name, 0)
+        return self.left[k] - self.gap + self.picture.gap / 2 + LANE * self.gaps[k].get(name, 0)
 
     def _sideways(self, link: Link) -> None:
-        tail, head = link.tail, link.head
-        corners = self._way_out(tail)
-        x = self._bend(self.slot[tail] + 1, tail)
+        first, last = self._gaps_of(link)
+        corners = self._way_out(link)
+        x = self._bend(first, (link.tail, link.lane))
         corners.append((x, corners[-1][1]))
         if not self._is_near(link):
             lane = self.lane(self._lane(link))
             corners += [(x, lane)]
-            x = self._bend(self.slot[head], (head, "far"))
+            x = self._bend(last, (link.head, "far"))
             corners += [(x, lane)]
-        ends = self._way_in(head)
+        ends = self._way_in(link)
         corners += [(x, ends[0][1]), *ends]
-        arrow = not head.kind.endswith("dots")
-        self.result.edges.append(Edge(tail, head, link.kind, line(corners, link.kind, arrow=arrow), arrow))
+        arrow = not link.head.kind.endswith("dots")
+        self._draw(link, line(corners, link.kind, arrow=arrow), arrow)
 
-    def _way_out(self, item: Item) -> list[Point]:
-        box, y = self.result.boxes[item], self._leave(item)
-        if abs(y - box.y) < 0.5:
-            return [(box.x + box.width / 2, box.y)]
-        x = box.x + min(6, box.width / 4)
+    def _draw(self, link: Link, curve: Curve, arrow: bool = True) -> None:
+        self.result.edges.append(Edge(link.tail, link.head, link.kind, curve, arrow, link.label))
+
+    def _way_out(self, link: Link) -> list[Point]:
+        box, y, side = self.result.boxes[link.tail], self._leave(link), self._side(link)
+        if abs(y - link.lane - box.y) < 0.5:
+            return [(box.x + side * box.width / 2, y)]
+        x = box.x + side * min(6, box.width / 4)
         return [(x, box.y - box.height / 2), (x, y)]
 
-    def _way_in(self, item: Item) -> list[Point]:
-        box, y = self.result.boxes[item], self._enter(item)
-        if abs(y - box.y) < 0.5:
-            return [(box.x - box.width / 2, box.y)]
-        x = box.x + box.width / 4 if box.width > 20 else box.x - 3
+    def _way_in(self, link: Link) -> list[Point]:
+        box, y, side = self.result.boxes[link.head], self._enter(link), self._side(link)
+        if abs(y - link.lane - box.y) < 0.5:
+            return [(box.x - side * box.width / 2, y)]
+        x = box.x + side * box.width / 4 if box.width > 20 else box.x - side * 3
         return [(x, y), (x, box.y - box.height / 2)]
 
     # ---- above and below ------------------------------------------------------------------------------------------
@@ -309,17 +333,17 @@ class Composer:
         corners = [(x, y), (x, bus), (goal, bus), (goal, height)] if abs(x - goal) > 2 else [(x, y), (goal, height)]
         middle, _ = line(corners, link.kind, arrow=False)
         points = [*start, *middle[1:], *end[1:]] if abs(x - start[-1][0]) < 0.01 else middle
-        self.result.edges.append(Edge(link.tail, link.head, link.kind, (points, tip)))
+        self._draw(link, (points, tip))
 
     def _from_below(self, link: Link) -> None:
         start, _ = self._port(link.tail, self.frame[self.picture.below].up)
         (x, y), bus, box = start[-1], self.bus[link.tail], self.result.boxes[link.head]
         goal = (box.x, box.y - box.height / 2)
         middle, tip = line([(x, y), (x, bus), (goal[0], bus), goal], link.kind)
-        self.result.edges.append(Edge(link.tail, link.head, link.kind, ([*start, *middle[1:]], tip)))
+        self._draw(link, ([*start, *middle[1:]], tip))
 
     def _straight(self, link: Link) -> None:
         """What fits no rule is still drawn."""
         a, b = self.result.boxes[link.tail], self.result.boxes[link.head]
         ends = [(a.x, a.y + a.height / 2), (b.x, b.y - b.height / 2)]
-        self.result.edges.append(Edge(link.tail, link.head, link.kind, line(ends, link.kind)))
+        self._draw(link, line(ends, link.kind))

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from tinygrad_rnn.graph import Node
+
 
 @dataclass(eq=False)
 class Item:
-    """One node of the drawing. plain: its label without the number of the step, the same in all steps"""
+    """One node of the drawing.
+
+    plain    its label without the number of the step, the same in all steps
+    nodes    what it stands for, the value that it shows last
+    look     attributes of Graphviz that differ from those of its kind
+    """
 
     key: str
     label: str
     kind: str
     shape: str = "box"
     plain: str = ""
+    nodes: list[Node] = field(default_factory=list)
+    look: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -23,6 +32,10 @@ class Block:
 
     edges   (tail, head, kind) among its items
     level   items that must stand at one height
+    rising  (item, item above it), without an edge
+    leftward items whose time runs to the left
+    moment  when it appears in a drawing that plays, from 1; 0 for what is always there
+    framed  is there a frame round it?
     """
 
     key: str
@@ -30,22 +43,30 @@ class Block:
     items: list[Item] = field(default_factory=list)
     edges: list[tuple[Item, Item, str]] = field(default_factory=list)
     level: list[list[Item]] = field(default_factory=list)
+    rising: list[tuple[Item, Item]] = field(default_factory=list)
+    leftward: set[Item] = field(default_factory=set)
     is_gap: bool = False
+    framed: bool = True
+    moment: int = 0
 
     def signature(self) -> Hashable:
         """Equal for blocks that are laid out alike."""
         number = {item: i for i, item in enumerate(self.items)}
         edges = tuple([(number[a], number[b], kind) for a, b, kind in self.edges])
-        return tuple([(i.plain, i.kind, i.shape) for i in self.items]), edges, bool(self.title)
+        rising = tuple([(number[a], number[b]) for a, b in self.rising])
+        looks = tuple([(i.plain, i.kind, i.shape, i in self.leftward) for i in self.items])
+        return looks, edges, rising, bool(self.title)
 
 
 @dataclass(eq=False)
 class Link:
-    """An edge between two blocks."""
+    """An edge between two blocks. lane: of several side by side, how far above the middle  label: at its tail"""
 
     tail: Item
     head: Item
     kind: str
+    lane: float = 0.0
+    label: str = ""
 
 
 @dataclass(eq=False)
@@ -58,15 +79,20 @@ class Rail:
 
 @dataclass(eq=False)
 class Picture:
-    """slots: the blocks from left to right  start: the initial states  above, below: outside of time"""
+    """slots: the blocks from left to right  start, finish: the initial states  above, below: outside of time
+    gap: between the slots, in points  ranksep: between the rows of a block, in inches
+    """
 
     slots: list[Block] = field(default_factory=list)
     start: Block = field(default_factory=lambda: Block("start", ""))
+    finish: Block = field(default_factory=lambda: Block("finish", ""))
     above: Block = field(default_factory=lambda: Block("above", ""))
     below: Block = field(default_factory=lambda: Block("below", ""))
     links: list[Link] = field(default_factory=list)
     rails: list[Rail] = field(default_factory=list)
+    gap: float = 28.0
+    ranksep: float = 0.25
 
     def blocks(self) -> list[Block]:
         """All of them."""
-        return [self.start, *self.slots, self.above, self.below]
+        return [self.start, *self.slots, self.finish, self.above, self.below]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tinygrad_rnn.graph import Node
-from viz.contract import Flow, names
+from viz.contract import Flow
 from viz.fold import Folder, Group
 from viz.labels import Labels, shape
 from viz.model import Block, Item, Link, Picture, Rail
+from viz.names import names, variables
 from viz.style import PRIME, subscript
+from viz.times import Choose
 from viz.unroll import Column, Spot, Unrolled
 
 MANY = 600  # operations outside of time, beyond which they are drawn as one
@@ -26,19 +29,22 @@ class _Entry:
 
 
 class Builder:
-    """Makes a picture of a graph."""
+    """Makes a picture of a graph, operation by operation. tokens: names of the inputs, by time step"""
 
-    def __init__(self, root: Node):
-        self.flow = Flow(root)
+    round: ClassVar[str] = "circle"  # the shape of inputs and losses
+
+    def __init__(self, root: Node, choose: Choose | None = None, tokens: Collection[str] = ()):
+        self.choose, self.tokens = choose, list(tokens)
+        self.flow = Flow(root, choose)
         self.unrolled = Unrolled(self.flow)
         self.names = names(self.flow)
-        self.labels = Labels(self.unrolled, self.names)
+        self.labels = Labels(self.unrolled, self.names, variables(self.flow.times.order))
         self.fold = Folder(self.flow, self.unrolled.is_pinned, self.letter)
         self.losses = self._losses()
         self.items: dict[Node, Item] = {}
         self.block: dict[Item, Block] = {}
         self.taps: dict[Node, list[Item]] = defaultdict(list)
-        self.spots: dict[Item, object] = {}
+        self.spots: dict[Spot, dict[Block, Item]] = defaultdict(dict)
         self.crossing: list[tuple[Node, Item, Spot | None]] = []
         self.picture = Picture()
 
@@ -62,40 +68,63 @@ class Builder:
             return {n for n in flow.terms if n in self.unrolled.column and n.op is not None}
         return {flow.root} if flow.root.shape == () and flow.root.op is not None else set()
 
-    def build(self, chosen: Callable[[list[Column]], Iterable[int]]) -> Picture:
-        """The picture with the columns of these numbers."""
-        columns = self.unrolled.columns
-        previous = -1
+    def build(self) -> Picture:
+        """The picture of the chosen steps."""
         self._outside(self.picture.below, self.unrolled.below)
-        drawn = [*chosen(columns), len(columns)]
-        for i in drawn:
-            if i - previous > 1:
-                self._gap(i - previous - 1)
-            if i < len(columns):
-                self._column(i, is_first=i == 0)
-            previous = i
+        columns = self.unrolled.columns
+        self.ends = columns[:1] + columns[-1:]
+        before: Column | None = None
+        for column in (*self._chosen(columns), None):
+            left_out = self._between(before, column)
+            if left_out:
+                self._gap(left_out)
+            if column is not None:
+                self._column(column)
+            before = column
         self._outside(self.picture.above, self.unrolled.above)
         self._link()
         self._rails()
+        self._number()
         return self.picture
+
+    def _chosen(self, columns: list[Column]) -> list[Column]:
+        if self.choose is None:
+            return columns
+        steps = {run: set(self.choose(sorted(ts))) for run, ts in self.flow.times.steps.items()}
+        chosen = [c for c in columns if c.t is None or c.t in steps[c.run]]
+        if any(c.t is not None for c in columns) and not any(c.t is not None for c in chosen):
+            n = max(map(len, self.flow.times.steps.values()))
+            raise ValueError(f"viz.draw: steps must name some of the {n} time steps, got none of them")
+        return chosen
+
+    def _between(self, before: Column | None, after: Column | None) -> int:
+        """How many steps are left out between two columns, or in front of the first or behind the last."""
+        if before is not None and after is not None and before.run == after.run:
+            return self.flow.times.count(before.run, before.t, after.t)
+        count = self.flow.times.count
+        behind = count(before.run, before.t, None) if before is not None and before.t is not None else 0
+        ahead = count(after.run, None, after.t) if after is not None and after.t is not None else 0
+        return behind + ahead
 
     # ---- blocks ---------------------------------------------------------------------------------------------------
 
     def _gap(self, n: int) -> None:
         k = len(self.picture.slots)
-        self.picture.slots.append(Block(f"gap{k}", f"… {n} more\nstep{'s' * (n > 1)} …", is_gap=True))
+        self.picture.slots.append(Block(f"gap{k}", f"… {n:,} more\nstep{'s' * (n > 1)} …", is_gap=True))
 
-    def _column(self, i: int, is_first: bool) -> None:
-        column = self.unrolled.columns[i]
-        key = f"between{i}" if column.t is None else f"t{column.t + 1}"
-        if any(b.key == key for b in self.picture.slots[-1:]) or column.run > 0:
+    def _column(self, column: Column) -> None:
+        key = f"between{len(self.picture.slots)}" if column.t is None else f"t{column.t + 1}"
+        if column.run > 0:
             key += f"r{column.run}"
         block = Block(key, "" if column.t is None else f"t = {column.t + 1}")
         self.picture.slots.append(block)
-        groups = self.fold(column.ops, self.losses)
+        groups = self._groups(column.ops)
         for leaf in column.leaves:
-            self._leaf(block, leaf, column, groups, is_first)
+            self._leaf(block, leaf, column, groups)
         self._operations(block, column.ops, groups, column.t)
+
+    def _groups(self, ops: list[Node]) -> dict[Node, Group]:
+        return self.fold(ops, self.losses)
 
     def _outside(self, block: Block, nodes: list[Node]) -> None:
         if len(nodes) > MANY:
@@ -104,46 +133,63 @@ class Builder:
             self.crossing += [(p, item, None) for n in nodes for p in self.flow.parents(n)]
             return
         ops = [n for n in nodes if n.op is not None]
-        groups = self.fold(ops, self.losses)
+        groups = self._groups(ops)
         for node in nodes:
             if node.op is None:
-                self._leaf(block, node, None, groups, False)
+                self._leaf(block, node, None, groups)
         self._operations(block, ops, groups, None)
 
     def _add(self, block: Block, node: Node, label: str, kind: str, form: str, t: int | None, tail: str = "") -> Item:
         text = (label if t is None else subscript(label, t + 1)) + tail
-        item = Item(f"{block.key}.{len(block.items)}", text, kind, form, label + tail)
+        item = Item(f"{block.key}.{len(block.items)}", text, kind, form, label + tail, [node])
         block.items.append(item)
         self.items[node] = item
         self.block[item] = block
-        self.spots[item] = self.unrolled.spot.get(node, item)
         return item
+
+    def _number(self) -> None:
+        """When each block appears in a drawing that plays."""
+        for moment, block in enumerate((b for b in self.picture.slots if b.items), 1):
+            block.moment = moment
+        n = max((b.moment for b in self.picture.slots), default=0)
+        self.picture.above.moment = n + bool(self.picture.above.items)
 
     # ---- inputs ---------------------------------------------------------------------------------------------------
 
-    def _leaf(self, block: Block, node: Node, column: Column | None, groups: dict[Node, Group], is_first: bool) -> None:
+    def _leaf(self, block: Block, node: Node, column: Column | None, groups: dict[Node, Group]) -> None:
         t = None if column is None else column.t
         read = [(r, i) for r in set(self.flow.readers[node]) for i, a in enumerate(self.flow.args[r]) if a is node]
         streams = [s for s in (self.unrolled.stream(r, i) for r, i in read) if s is not None]
         if all(self.flow.op(r) == "where" and i == 0 for r, i in read):
             return  # the mask of shorter sequences
         if streams or node in self._initial_of_one:
-            cell = (
-                self.unrolled.states[streams[0]] == "cell"
-                if streams
-                else all(self.flow.op(r) == "mul" for r, _ in read)
-            )
-            place = self.picture.start if is_first else block
-            self._add(place, node, "c" if cell else "h", "initial", "circle", -1)
+            self._initial(block, node, column, streams, read)
         elif all(r in groups and groups[r].head in self.losses for r, _ in read):
-            self._add(block, node, "y", "output", "circle", t)
+            self._add(block, node, "y", "output", self.round, t)
         elif all(self.flow.op(r) == "mul" and self._other(r, node).op is not None for r, _ in read):
-            self._add(block, node, "m", "initial", "circle", t)  # dropout's
+            self._mask(block, node, t)
         else:
             used = sum(i.kind == "input" for i in block.items)
-            item = self._add(block, node, self.labels.input(node) + PRIME * used, "input", "circle", t)
+            item = self._add(block, node, self.labels.input(node) + PRIME * used, "input", self.round, t)
+            if t is not None and t < len(self.tokens) and not used:
+                item.label = item.plain = self.tokens[t]
+                item.shape = "pill"
             if node in self.flow.slices:
                 self.crossing += [(p, item, None) for p in self.flow.parents(node)]
+
+    def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Spot], read: list) -> None:
+        """An initial state stands in front of the first step, or behind the last where time runs backwards."""
+        multiplied = all(self.flow.op(r) == "mul" for r, _ in read)
+        letter = self.labels.state(streams[0]) if streams else "c" if multiplied else "h"
+        place = block
+        if streams and streams[0] in self.unrolled.back:
+            place = self.picture.finish if column is self.ends[-1] else block
+        elif column is self.ends[0]:
+            place = self.picture.start
+        self._add(place, node, letter, "initial", "circle", -1)
+
+    def _mask(self, block: Block, node: Node, t: int | None) -> None:
+        self._add(block, node, "m", "initial", self.round, t)  # dropout's
 
     def _other(self, reader: Node, node: Node) -> Node:
         return next((p for p in self.flow.parents(reader) if p is not node), node)
@@ -152,16 +198,23 @@ class Builder:
 
     def _operations(self, block: Block, ops: list[Node], groups: dict[Node, Group], t: int | None) -> None:
         path = self._memory_path(ops)
-        own = set(ops)
+        made: list[tuple[Item, Group]] = []
         for node in ops:
             group = groups.get(node) or Group(node, {node})
             if group.head is not node:
                 continue
             item = self._operation(block, node, group, node in path, t)
+            item.nodes = [*sorted(group.members - {node}, key=lambda n: n.index), node]
             self.items.update(dict.fromkeys(group.members, item))
-            for member in sorted(group.members, key=lambda n: n.index):
-                self._edges(block, item, member, group, own)
+            made.append((item, group))
+            for member in group.members:
+                if member in self.unrolled.spot:
+                    self.spots[self.unrolled.spot[member]][block] = item
+        for item, group in made:
+            for member in item.nodes:
+                self._edges(block, item, member, group)
         self._level(block, path)
+        self._rise(block)
 
     def _operation(self, block: Block, node: Node, group: Group, on_path: bool, t: int | None) -> Item:
         kind = self._kind(node, group, on_path)
@@ -170,16 +223,18 @@ class Builder:
         label, form = (self.labels.affine(group), "box") if group.terms else self.labels.operation(node)
         if self.flow.op(node) == "getitem" and label.endswith("[x]"):
             return self._add(block, node, label[:-1], "input", form, t, "]")
+        if kind == "gate":
+            label = self.labels.gate(node, label)
         return self._add(block, node, label, kind, form, None)
 
     def _loss(self, block: Block, node: Node, t: int | None) -> Item:
         if node is not self.flow.root:
-            return self._add(block, node, "L", "loss", "circle", t)
+            return self._add(block, node, "L", "loss", self.round, t)
         if not self.flow.terms:
-            return self._add(block, node, "L", "loss", "circle", None)
+            return self._add(block, node, "L", "loss", self.round, None)
         scale = "" if self.flow.scale == 1 else f" / {self.flow.scale:g}"
         each = "Lₜ" if all(n in self.losses for n in self.flow.terms) else "…"
-        return self._add(block, node, f"L = Σ {each}{scale}", "loss", "box", None)
+        return self._add(block, node, f"L = Σ {each}{scale}", "loss", "box" if self.round == "circle" else "pill", None)
 
     def _kind(self, node: Node, group: Group, on_path: bool) -> str:
         state = self.unrolled.state(node)
@@ -201,41 +256,44 @@ class Builder:
         streams = [self.unrolled.stream(node, i) for i in range(len(self.flow.args[node]))]
         return any(s is not None and self.unrolled.states[s] == "cell" for s in streams)
 
-    def _edges(self, block: Block, item: Item, node: Node, group: Group, own: set[Node]) -> None:
+    def _edges(self, block: Block, item: Item, node: Node, group: Group) -> None:
         for i, source in enumerate(self.flow.args[node]):
             if not isinstance(source, Node) or source in group.members:
                 continue
             stream = self.unrolled.stream(node, i)
             if self.fold.is_weight(source) or (source.op is None and source not in self.items):
                 if not (self.flow.op(node) == "where" and i == 0):
-                    if stream is not None and item in self.block and source not in self.taps:
-                        self._learned_start(source, stream)
-                    if source in self.items:
-                        self.crossing.append((source, item, stream))
-                    else:
-                        self.taps[source].append(item)
+                    self._tap(item, source, stream)
             elif self.block.get(self.items.get(source)) is block:  # type: ignore[arg-type]
-                self._edge(block, self.items[source], item)
+                self._edge(block, self.items[source], item, source)
             else:
                 self.crossing.append((source, item, stream))
+
+    def _tap(self, item: Item, source: Node, stream: Spot | None) -> None:
+        if stream is not None and item in self.block and source not in self.taps:
+            self._learned_start(source, stream)
+        if source in self.items:
+            self.crossing.append((source, item, stream))
+        else:
+            self.taps[source].append(item)
 
     def _learned_start(self, leaf: Node, stream: Spot) -> None:
         """An initial state that is learned, or that several steps read, stands where the initial states stand."""
         if leaf in self.items:
             return
+        place = self.picture.finish if stream in self.unrolled.back else self.picture.start
         if leaf in self.names:
-            self._add(self.picture.start, leaf, self.names[leaf], "parameter", "box", None)
+            self._add(place, leaf, self.names[leaf], "parameter", "box", None)
         else:
-            letter = "c" if self.unrolled.states[stream] == "cell" else "h"
-            self._add(self.picture.start, leaf, letter, "initial", "circle", -1)
+            self._add(place, leaf, self.labels.state(stream), "initial", "circle", -1)
 
-    def _edge(self, block: Block, tail: Item, head: Item) -> None:
+    def _edge(self, block: Block, tail: Item, head: Item, source: Node) -> None:
         kind = "flow"
         if tail.kind == "hidden":
             kind = "hidden"
         elif tail.kind == head.kind == "cell":
             kind = "cell"
-        if not any(a is tail and b is head for a, b, _ in block.edges):
+        if tail is not head and not any(a is tail and b is head for a, b, _ in block.edges):
             block.edges.append((tail, head, kind))
 
     # ---- the memory's path ----------------------------------------------------------------------------------------
@@ -275,6 +333,19 @@ class Builder:
                 gates[tails[item][0]].append(item)
         block.level = pairs + [row for row in gates.values() if len(row) > 1]
 
+    def _rise(self, block: Block) -> None:
+        """Of two directions the second stands above the first."""
+        runs: dict[int, list[Item]] = defaultdict(list)
+        for item in block.items:
+            run = self.flow.times.run.get(item.nodes[-1])
+            if run is not None and item.kind != "input":
+                runs[run].append(item)
+        for a, b in self.flow.times.beside:
+            ends = {t for t, h, _ in block.edges if t in runs[a] and h in runs[a]}
+            starts = {h for t, h, _ in block.edges if t in runs[b] and h in runs[b]}
+            block.leftward |= set(runs[b])
+            block.rising += [(i, k) for i in runs[a] if i not in ends for k in runs[b] if k not in starts]
+
     # ---- between blocks -------------------------------------------------------------------------------------------
 
     def _link(self) -> None:
@@ -283,17 +354,20 @@ class Builder:
             tail = self.items.get(source)
             if tail is not None:
                 if tail is not head:
-                    self._connect(tail, head, stream)
+                    self._connect(tail, head, stream, source)
             elif stream is not None:
                 hidden[self.block[head]].append(_Entry(stream, head))
         slots = self.picture.slots
         for k, gap in enumerate(slots):
             if gap.is_gap:
-                self._through(
-                    gap, slots[k - 1] if k else None, hidden.get(slots[k + 1], []) if k + 1 < len(slots) else []
-                )
+                sides = [slots[i] if 0 <= i < len(slots) else None for i in (k - 1, k + 1)]
+                for entries in (hidden.get(side, ()) for side in sides if side is not None):
+                    for back in (False, True):
+                        before, after = sides[::-1] if back else sides
+                        mine = [e for e in entries if (e.stream in self.unrolled.back) == back]
+                        self._through(gap, before, [e for e in mine if self.block[e.head] is after])
 
-    def _connect(self, tail: Item, head: Item, stream: Spot | None) -> None:
+    def _connect(self, tail: Item, head: Item, stream: Spot | None, source: Node) -> None:
         kind = "flow"
         if stream is not None:
             kind = self.unrolled.states[stream] + " over time"
@@ -303,24 +377,26 @@ class Builder:
             kind = "loss"
         elif tail.kind == "hidden":
             kind = "hidden"
-        if not any(link.tail is tail and link.head is head for link in self.picture.links[-8:]):
-            self.picture.links.append(Link(tail, head, kind))
+        self._put(Link(tail, head, kind), stream)
 
-    def _through(self, gap: Block, left: Block | None, entries: list[_Entry]) -> None:
+    def _put(self, link: Link, stream: Spot | None) -> None:
+        """Draw an edge between blocks, once."""
+        if not any(other.tail is link.tail and other.head is link.head for other in self.picture.links[-8:]):
+            self.picture.links.append(link)
+
+    def _through(self, gap: Block, before: Block | None, entries: list[_Entry]) -> None:
         """The states run into dots, and out of them."""
         dots: dict[Spot, Item] = {}
-        before = {self.spots[item]: item for item in (left.items if left else ())}
-        streams = dict.fromkeys(e.stream for e in entries)
-        for stream in streams:
+        for stream in dict.fromkeys(e.stream for e in entries):
             kind = self.unrolled.states[stream]
             item = dots[stream] = Item(f"{gap.key}.{len(gap.items)}", "· · ·", f"{kind} dots", "text", "· · ·")
             gap.items.append(item)
             self.block[item] = gap
-            if stream in before:
-                self.picture.links.append(Link(before[stream], item, kind + " over time"))
-        self.picture.links += [
-            Link(dots[e.stream], e.head, self.unrolled.states[e.stream] + " over time") for e in entries
-        ]
+            tail = self.spots[stream].get(before) if before is not None else None
+            if tail is not None:
+                self._put(Link(tail, item, kind + " over time"), stream)
+        for e in entries:
+            self._put(Link(dots[e.stream], e.head, self.unrolled.states[e.stream] + " over time"), e.stream)
 
     # ---- parameters -----------------------------------------------------------------------------------------------
 
@@ -333,7 +409,7 @@ class Builder:
             kind = "parameter" if leaves[0] in self.names else "input"
             label = "\n".join([self._describe(leaf) for leaf in leaves])
             readers = list(dict.fromkeys(self.taps[leaves[0]]))
-            self.picture.rails.append(Rail(Item(f"p{k}", label, kind, "box", label), readers))
+            self.picture.rails.append(Rail(Item(f"p{k}", label, kind, "box", label, leaves), readers))
 
     def _describe(self, leaf: Node) -> str:
         name = self.names.get(leaf) or self.labels.input(leaf)

@@ -44,6 +44,9 @@ SHAPES: dict[str, dict[str, object]] = {
     "box": {},
     "sign": {"shape": "circle", "width": 0.25, "height": 0.25, "fixedsize": "true", "margin": 0},
     "circle": {"shape": "circle", "margin": 0.02},
+    "module": {"width": 0.95, "height": 0.58, "fontsize": 14, "penwidth": 1.3},
+    "ball": {"shape": "circle", "width": 0.5, "height": 0.5, "fontsize": 14, "margin": 0},
+    "pill": {"fontsize": 13, "width": 0.5, "height": 0.36},
     "text": {"shape": "plaintext", "style": "", "fontcolor": LINE, "margin": 0},
     "port": {"shape": "point", "style": "invis", "width": 0.02, "height": 0.02, "label": ""},
 }

@@ -40,6 +40,7 @@ class Unrolled:
     states   for the spots whose value a later column reads: "hidden" or "cell"
     shown    the spots that are read outside of the columns
     carried  (spot, number of the argument): the spot of the state that is read there
+    back     the spots whose value an earlier column reads: states that run backwards in time
     """
 
     def __init__(self, flow: Flow):
@@ -51,18 +52,16 @@ class Unrolled:
 
     def _collect(self) -> None:
         flow = self.flow
-        group = _merged(flow)
         found: dict[tuple[int, int], Column] = {}
         for node in flow.nodes:
             place = flow.place.get(node)
             if place is None:
                 continue
-            key = group[place[0]], place[1]
-            column = found.setdefault(key, Column(place[1], key[0]))
+            column = found.setdefault(place, Column(place[1], place[0]))
             (column.leaves if node.op is None or node in flow.slices else column.ops).append(node)
         for c in found.values():
             c.leaves.sort(key=self._first_use)
-        columns = sorted(found.values(), key=lambda c: (c.run, min(n.index for n in (c.ops or c.leaves))))
+        columns = sorted(found.values(), key=lambda c: (c.run, c.t))
         self._place_outsiders(columns)
 
     def _first_use(self, node: Node) -> tuple[int, int]:
@@ -112,6 +111,7 @@ class Unrolled:
             self.spot.update({node: (kind, k) for k, node in enumerate(c.ops)})
         self.carried: dict[tuple[Spot, int], Spot] = {}
         self.shown: set[Spot] = set()
+        self.back: set[Spot] = set()
         readers: dict[Spot, set[str]] = defaultdict(set)
         for node in flow.nodes:
             for i, source in enumerate(flow.args[node]):
@@ -124,6 +124,8 @@ class Unrolled:
                     self.shown.add(spot)
                 else:
                     self.carried[self.spot[node], i] = spot
+                    if column[node] < column[source]:
+                        self.back.add(spot)
                     readers[spot].add(flow.op(node))
         self._compare_beginnings(kinds)
         self.states = {spot: "cell" if ops <= POINTWISE else "hidden" for spot, ops in readers.items()}
@@ -152,28 +154,3 @@ class Unrolled:
         """Must it be drawn because others than its own step read it?"""
         spot = self.spot.get(node)
         return node is self.flow.root or spot in self.states or spot in self.shown
-
-
-def _merged(flow: Flow) -> dict[int, int]:
-    """For each run over time the first of those that share its columns: layers, where step t reads step t below."""
-    same: dict[tuple[int, int], int] = defaultdict(int)
-    ahead: set[tuple[int, int]] = set()
-    length: dict[int, set[int]] = defaultdict(set)
-    for node in flow.nodes:
-        place = flow.place.get(node)
-        if place is None:
-            continue
-        length[place[0]].add(place[1])
-        for parent in flow.parents(node):
-            source = flow.place.get(parent)
-            if source is None or source[0] == place[0]:
-                continue
-            if source[1] == place[1]:
-                same[source[0], place[0]] += 1
-            elif source[1] > place[1]:
-                ahead.add((source[0], place[0]))
-    group: dict[int, int] = {}
-    for run in sorted(length):
-        below = [a for a in group if same[a, run] >= min(2, len(length[run])) and (a, run) not in ahead]
-        group[run] = group[below[0]] if below else run
-    return group

@@ -20,8 +20,7 @@ Rule = Callable[[Circuit, Value, list[Any]], "Value | None"]
 
 def simplify(c: Circuit) -> None:
     """Apply the rules to all values, what they are computed from first."""
-    users = c.users()
-    _use_quotients(c, users)
+    _use_quotients(c, c.users())
     users = c.users()
 
     def visit(v: Value, new: Callable) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -179,12 +179,13 @@ def _signature(c: Circuit) -> list[Any]:
 class Call:
     """One call of a layer: what went in, and the program whose buffers hold what its backward needs.
 
-    eager     the same step by step: a function of the tensors that went in. It must not refer to the call
+    eager     the same step by step: a function of the tensors that went in, and of the steps to run (None: all). It
+              must not refer to the call
     watcher   a function that is shown the gradients of what is watched, or None
     repeated  the nodes of the outputs and the new states of a repetition that is a part of the graph, or none
     """
 
-    eager: Callable[[Sequence[Tensor]], list[Tensor]]
+    eager: Callable[[Sequence[Tensor], Sequence[int] | None], list[Tensor]]
     watcher: Callable[[list[Any]], None] | None = None
 
     def __init__(self, layer: Layer, T: int, alive: np.ndarray | None, every: int | None):
@@ -267,12 +268,12 @@ class Call:
         dx, *watched = [None if g[0] is None else np.concatenate(g) for g in zip(*moving[::-1], strict=True)]
         return {"dx": [dx], "dwatched": watched, "dstate": list(dstate), "dcaptured": total}
 
-    def repeat(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The call step by step, recorded in the same scope, with the same random numbers."""
+    def repeat(self, tensors: Sequence[Tensor], steps: Sequence[int] | None = None) -> list[Tensor]:
+        """The call step by step, recorded in the same scope, with the same random numbers; only some steps, if so."""
         outer, mode.scope = mode.scope, self.scope
         try:
-            with replayed([d[t] for t in range(self.T) for d in self.draws]):
-                return self.eager(tensors)
+            with replayed([d[t] for t in steps or range(self.T) for d in self.draws]):
+                return self.eager(tensors, steps)
         finally:
             mode.scope = outer
 
@@ -305,10 +306,12 @@ def _nodes(tensors: Sequence[Tensor]) -> list[Node]:
     return [t.node or Constant(t.shape, t.dtype) for t in tensors]
 
 
-def _expanded(node: Node) -> list[Node]:
+def _expanded(node: Node, needed: Callable[[range], Collection[int]] | None) -> list[Node]:
     """The nodes of the outputs and the new states when the call is run step by step."""
     call = node.static["call"]
-    return call.repeated or _nodes(call.repeat([Tensor(*each) for each in zip(call.arrays, node.inputs, strict=True)]))
+    steps = None if needed is None else sorted(needed(range(call.T)))
+    tensors = [Tensor(*each) for each in zip(call.arrays, node.inputs, strict=True)]
+    return call.repeated or _nodes(call.repeat(tensors, steps))
 
 
 recurrent.op.expand = _expanded

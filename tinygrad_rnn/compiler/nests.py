@@ -30,7 +30,7 @@ class NestPlaces(Places):
                 self.place[u] = Place(Buffer(u.shape, u.dtype, time))
         free = dict.fromkeys(sorted(stored, key=self._column))
         for z in sorted(self._taken_apart_by(nest), key=lambda z: -self.s.bytes(z)):
-            self._put_where_its_parts_go(z, nest, free)
+            self._put_where_its_parts_go(z, free)
         for a in sorted(self._dying(nest), key=self._origin):
             for u in free:
                 if (a.shape, a.dtype) == (u.shape, u.dtype) and self._share(a, self.place[u], u):
@@ -56,7 +56,7 @@ class NestPlaces(Places):
             if len(parts) == len(self.s.users[z]) and readers <= inside and z not in inside and z not in self.place:
                 yield z
 
-    def _put_where_its_parts_go(self, z: Value, nest: Nest, free: dict[Value, None]) -> None:
+    def _put_where_its_parts_go(self, z: Value, free: dict[Value, None]) -> None:
         """Place z so that each part of it is where a result of the nest will be, if there are such places."""
         parts = sorted((p.static["lo"], p.static["hi"]) for p in self.s.users[z])
         if [lo for lo, _ in parts] != [0, *(hi for _, hi in parts[:-1])] or parts[-1][1] != z.shape[-1]:
@@ -92,7 +92,7 @@ class NestPlaces(Places):
         seen, stack, parts = {a}, [a], set()
         while stack:
             for b in stack.pop().values:
-                if b.op == "part" and b not in inside:
+                if b.op == "part":
                     parts.add(b.static["lo"])
                 elif b in inside and b not in seen:
                     seen.add(b)

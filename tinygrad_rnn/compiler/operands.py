@@ -53,7 +53,6 @@ class Operands:
         self.code = Code(module, name, 4, dtype)
         self.address, self.n0, self.n1, self.who = self.code.arguments
         self.cached: dict[int, Any] = {}
-        self.carried = {v for _, v, _ in self.c.delays}
         self.products: dict[Value, None] = {}
         self.t: Any = None
 

@@ -10,7 +10,7 @@ import re
 import sys
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -542,8 +542,3 @@ def _contract(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     left = a.transpose(*axes, a.ndim - 2, 0, a.ndim - 1).reshape(*a.shape[1:-1], -1)
     right = b.transpose(*axes, 0, b.ndim - 2, b.ndim - 1).reshape(*b.shape[1:-2], -1, b.shape[-1])
     np.matmul(left, right, out=out)
-
-
-def steps_of(arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Contiguous arrays, as the views of a program expect them."""
-    return [np.ascontiguousarray(a) for a in arrays]

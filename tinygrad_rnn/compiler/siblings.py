@@ -65,7 +65,7 @@ class Siblings:
     """The groups of a circuit. A value is in one group at most."""
 
     def __init__(self, c: Circuit):
-        self.c, self.level, self.users = c, levels(c), c.users()
+        self.c, self.level = c, levels(c)
         self.column: dict[Value, Column] = {}
         for v in self.level:
             if v.op == "part" and v.static["axis"] == -1 and v.moves:

@@ -31,7 +31,7 @@ class Job(NamedTuple):
     """How a Recurrent runs its cell over a sequence.
 
     step        step(x, state[, alive]) -> (y, new state)
-    eager       eager(xs, state, alive) -> (ys, the states after each step): the same step by step
+    eager       eager(xs, state, alive[, steps]) -> (ys, the states after each step): the same step by step
     engine      the compiled engine, and those that take over where it cannot
     every       keep the state of every so many steps, or None
     all_states  is the state after each step wanted?
@@ -39,7 +39,7 @@ class Job(NamedTuple):
     """
 
     step: Callable[..., tuple[Tensor, Any]]
-    eager: Callable[[Tensor, Any, Any], tuple[Tensor, list[Any]]]
+    eager: Callable[..., tuple[Tensor, list[Any]]]
     engine: Any
     every: int | None
     all_states: bool
@@ -252,16 +252,17 @@ def _bound(source: Any, given: list[Tensor], tensors: list[Tensor]) -> Tensor:
 
 
 def _again(
-    cell: Module, recording: Recording, job: Job, state: Any, alive: Any, tensors: Sequence[Tensor]
-) -> list[Tensor]:
-    """The call once more, step by step, from the same tensors."""
+    cell: Module, recording: Recording, job: Job, state: Any, alive: Any, tensors: Sequence[Tensor],
+    steps: Sequence[int] | None = None,
+) -> list[Tensor]:  # fmt: skip
+    """The call once more, step by step, from the same tensors; of all steps, or of some."""
     given, constant = nest.leaves(state), recording.layer.constant
     n = 1 + len(given) - len(constant)
     moving, held = iter(tensors[1:n]), Inventory(cell).tensors
     leaves = iter([s if i in constant else next(moving) for i, s in enumerate(given)])
     captured = recording.captured(given, held)
     with _as_it_was(cell, recording.training, captured, tensors[n:]):
-        ys, states = job.eager(tensors[0], nest.map_leaves(lambda _: next(leaves), state), alive)
+        ys, states = job.eager(tensors[0], nest.map_leaves(lambda _: next(leaves), state), alive, steps)
     every = [stack(each) for each in zip(*map(nest.leaves, states), strict=True)] if job.all_states else []
     return [ys, *every, *(s for i, s in enumerate(nest.leaves(states[-1])) if i not in constant)]
 

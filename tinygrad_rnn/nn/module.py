@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from tinygrad_rnn import backend
-from tinygrad_rnn.graph import state
+from tinygrad_rnn.graph import ModuleName, state
+from tinygrad_rnn.nn.variables import Reader
 from tinygrad_rnn.tensor import Parameter, Tensor, tensor
 
 
@@ -20,16 +21,20 @@ class Module:
     """
 
     training: bool = True
-    _name: str = ""
+    _name: ModuleName | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes."""
         raise NotImplementedError(f"{type(self).__name__}: must define forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        outer = state.scope
-        state.scope = (*outer, self._name or type(self).__name__)
+        outer, name = state.scope, self._name
+        if name is None:
+            name = self.__dict__["_name"] = ModuleName(type(self).__name__, type(self).__name__)
+        state.scope = (*outer, name)
         try:
+            if name.variables is None and state.recording and state.trace is None:
+                return Reader(type(self).forward)(self, args, kwargs)
             return self.forward(*args, **kwargs)
         finally:
             state.scope = outer
@@ -37,7 +42,7 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         for path, part in _parts(name, value):
             if isinstance(part, Module):
-                part.__dict__["_name"] = path
+                part.__dict__["_name"] = ModuleName(path, type(part).__name__)
             elif isinstance(part, Parameter) and not part.name:
                 part.name = path
             elif isinstance(part, Tensor) and name not in self.__dict__ and _is_plain_leaf(part):

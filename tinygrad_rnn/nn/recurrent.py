@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -138,14 +138,23 @@ class Recurrent(Module):
             return f"for {len(xs)} steps recording would cost more than it saves"
         return ""
 
-    def _eager(self, xs: Tensor, state: Any, alive: np.ndarray | None) -> tuple[Tensor, list[Any]]:
-        """Step by step: ys, and the state after each step."""
+    def _eager(
+        self, xs: Tensor, state: Any, alive: np.ndarray | None, steps: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[Any]]:
+        """Step by step: ys, and the state after each step. steps: those to run, for a drawing that leaves others out"""
         on_device: Any = None
         if alive is not None:
             on_device = backend.move(alive, xs.device)
             xs = where(on_device[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
-        ys, states, watch = [], [], Watch(self._hooks) if self._hooks and mode.recording else None
+        ys: list[Tensor] = []
+        states: list[Any] = []
+        watch = Watch(self._hooks) if self._hooks and mode.recording else None
+        wanted = None if steps is None else {0, *steps}
         for t, x in enumerate(unbind(xs)):
+            if wanted is not None and t not in wanted:
+                ys.append(ys[-1])
+                states.append(state)
+                continue
             with scope(t):
                 y, new = self._step(x, state)
                 if watch is not None:

@@ -1,0 +1,201 @@
+"""Time in the graph: runs over it, their steps, and which of these are kept for a drawing.
+
+A long sequence is cut before anything else looks at it, so that a drawing costs what it shows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from operator import attrgetter
+
+from tinygrad_rnn.graph import Node
+
+Place = tuple[int, int]  # a run over time (they are numbered) and its time step
+Choose = Callable[[Sequence[int]], Iterable[int]]  # the steps of a run, in order -> those that are drawn
+
+SUMS = {"add", "sub", "div", "sum", "stack", "cast", "reshape", "transfer"}
+
+
+class Times:
+    """The steps of a graph.
+
+    order    the nodes that are kept, oldest first: those of the steps that are drawn and of their neighbours, those
+             outside of time, and the sums that lead to the root
+    place    the run and the step of each node that was computed inside one
+    steps    for each run all its steps, in the order of computing
+    beside   pairs of runs that read the same sequence: the two directions
+    run      the run that a node belongs to, also where runs share columns and `place` has one number for them
+    """
+
+    def __init__(self, root: Node, choose: Choose | None = None):
+        nodes = _reached(root)
+        self.place, self.steps = _places(nodes)
+        self.wanted = {run: needed(steps, choose) for run, steps in self.steps.items()}
+        self.order = nodes
+        if any(len(self.wanted[run]) < len(steps) for run, steps in self.steps.items()):
+            place, wanted, sums = self.place, self.wanted, _sums(root)
+            self.order = [n for n in nodes if (at := place.get(n)) is None or at[1] in wanted[at[0]] or n in sums]
+
+    def is_left_out(self, node: Node) -> bool:
+        """Does it stand in a step that is not kept?"""
+        at = self.place.get(node)
+        return at is not None and at[1] not in self.wanted[at[0]]
+
+    def count(self, run: int, after: int | None, before: int | None) -> int:
+        """How many steps of a run come after one and before another; None: after none, before none."""
+        steps = sorted(self.steps[run])
+        apart = {b - a for a, b in pairwise(steps)}
+        unit = apart.pop() if len(apart) == 1 else 1  # else some were never recorded, for they are left out
+        first = steps[0] - unit if after is None else after
+        last = steps[-1] + unit if before is None else before
+        return max((last - first) // unit - 1, 0)
+
+    # ---- runs side by side ----------------------------------------------------------------------------------------
+
+    def align(self, nodes: list[Node], parents: Callable[[Node], list[Node]], reads: Mapping[Node, tuple]) -> None:
+        """Number the steps of runs that go backwards from the end, and give runs that share columns one number.
+
+        reads: (sequence, index) for the nodes that are parts of one
+        """
+        place = self.place
+        slices: dict[int, dict[int, tuple]] = defaultdict(dict)  # by run and step: what it reads first
+        for node in nodes:
+            at = place.get(node)
+            for parent in parents(node) if at is not None else ():
+                if parent in reads and at is not None:
+                    slices[at[0]].setdefault(at[1], reads[parent])
+        back = {run for run, found in slices.items() if self._goes_back(run, found)}
+        for run in back:
+            n = len(self.steps[run])
+            slices[run] = {mirrored(t, n): read for t, read in slices[run].items()}
+            self.steps[run] = [mirrored(t, n) for t in self.steps[run]]
+            self.wanted[run] = {mirrored(t, n) for t in self.wanted[run]}
+        self.run = {node: place[node][0] for node in nodes if node in place}
+        group, self.beside = _merged(nodes, parents, self._turned(nodes, back), slices)
+        for node in nodes:
+            if node in place:
+                run, t = place[node]
+                place[node] = group[run], mirrored(t, len(self.steps[run])) if run in back else t
+        for run, first in group.items():
+            self.steps[first] = max(self.steps[first], self.steps[run], key=len)
+            self.wanted[first] = self.wanted[first] | self.wanted[run]
+
+    def _goes_back(self, run: int, read: Mapping[int, tuple]) -> bool:
+        """Does every step t read the part of its sequence that is t from the end?"""
+        n = len(self.steps[run])
+        return n > 1 and all(index == mirrored(t, n) for t, (_, index) in read.items())
+
+    def _turned(self, nodes: list[Node], back: set[int]) -> dict[Node, Place]:
+        place = {node: self.place[node] for node in nodes if node in self.place}
+        if back:
+            place = {n: (r, mirrored(t, len(self.steps[r])) if r in back else t) for n, (r, t) in place.items()}
+        return place
+
+
+def mirrored(t: int, n: int) -> int:
+    """The number of a step when they are counted from the end."""
+    return n - 1 - t
+
+
+def needed(steps: Sequence[int], choose: Choose | None) -> set[int]:
+    """The steps that are drawn, and their neighbours: these tell what goes from step to step."""
+    if choose is None:
+        return set(steps)
+    number = {t: i for i, t in enumerate(steps)}
+    chosen = {number[t] for t in choose(steps)}
+    chosen |= {mirrored(i, len(steps)) for i in chosen}  # should the run turn out to go backwards
+    near = {k for i in (0, *chosen) for k in (i - 1, i, i + 1)}
+    return {t for t, i in number.items() if i in near}
+
+
+def _reached(root: Node) -> list[Node]:
+    """The nodes that the root depends on, oldest first."""
+    seen = {root}
+    order = [root]
+    for node in order:  # it grows
+        for parent in node.inputs:
+            if isinstance(parent, Node) and parent not in seen:
+                seen.add(parent)
+                order.append(parent)
+    order.sort(key=attrgetter("index"))
+    return order
+
+
+def _sums(root: Node) -> set[Node]:
+    """The root, and the sums of scalars that lead to it."""
+    found, stack = {root}, [root]
+    while stack:
+        node = stack.pop()
+        if node.op is None or node.op.name not in SUMS or len(node.shape) > 1:
+            continue
+        for parent in node.inputs:
+            if isinstance(parent, Node) and parent not in found and parent.op is not None and parent.op.name in SUMS:
+                found.add(parent)
+                stack.append(parent)
+    return found
+
+
+def _places(order: Sequence[Node]) -> tuple[dict[Node, Place], dict[int, list[int]]]:
+    """The run and the step of each node that was computed inside one, and the steps of each run.
+
+    A run ends where a step comes a second time.
+    """
+    places: dict[Node, Place] = {}
+    steps: dict[int, list[int]] = {}
+    current: dict[tuple, tuple[int, int]] = {}  # modules outside the loop: run, step
+    seen: set[Place] = set()
+    last: tuple | None = None
+    at: int | None = None
+    for node in order:
+        if node.op is None:
+            continue
+        scope = node.scope
+        if scope is not last:
+            last, at = scope, next((i for i, name in enumerate(scope) if isinstance(name, int)), None)
+        if at is None:
+            continue
+        outside, t = scope[:at], scope[at]
+        here = current.get(outside)
+        if here is None or here[1] != t:
+            run = len(steps) if here is None or (here[0], t) in seen else here[0]
+            steps.setdefault(run, []).append(int(t))
+            here = current[outside] = run, int(t)
+            seen.add(here)
+        places[node] = here
+    return places, steps
+
+
+def _merged(
+    nodes: list[Node], parents: Callable[[Node], list[Node]], place: Mapping[Node, Place], slices: Mapping[int, dict]
+) -> tuple[dict[int, int], list[tuple[int, int]]]:
+    """For each run the first of those that share its columns: layers, where step t reads step t below, and the two
+    directions over one sequence; these are listed.
+    """
+    same: dict[tuple[int, int], int] = defaultdict(int)
+    apart: set[tuple[int, int]] = set()
+    steps: dict[int, set[int]] = defaultdict(set)
+    for node in nodes:
+        at = place.get(node)
+        if at is None:
+            continue
+        run, t = at
+        steps[run].add(t)
+        for parent in parents(node):
+            source = place.get(parent)
+            if source is not None and source[0] != run:
+                if source[1] == t:
+                    same[source[0], run] += 1
+                elif source[1] > t:
+                    apart.add((source[0], run))
+    group: dict[int, int] = {}
+    pairs: list[tuple[int, int]] = []
+    for run in sorted(steps):
+        few = min(2, len(steps[run]))
+        joined = [a for a in group if same[a, run] >= few and (a, run) not in apart]
+        beside = [a for a in group if steps[a] == steps[run] and (a, run) not in apart
+                  and sum(slices[a].get(t) == read for t, read in slices[run].items()) >= few]  # fmt: skip
+        pairs += [(a, run) for a in beside]
+        group[run] = group[(joined + beside)[0]] if joined or beside else run
+    return group, pairs
