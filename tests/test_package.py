@@ -40,4 +40,5 @@ def test_importing_brings_no_heavy_library():
 def test_functions_stay_readable(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno < 45, f"{node.name} does not fit on a screen"
+            doc = node.body[0].end_lineno - node.body[0].lineno + 1 if ast.get_docstring(node) else 0
+            assert node.end_lineno - node.lineno - doc < 45, f"{node.name} does not fit on a screen"

@@ -304,7 +304,7 @@ def test_the_suffix_says_the_format(tmp_path, suffix, magic):
 
 def test_an_unknown_suffix_is_refused_before_anything_is_drawn(tmp_path):
     with pytest.raises(
-        ValueError, match=r"^viz\.draw: the file name must end in \.svg, \.png, \.pdf, \.dot, got 'p\.gif'$"
+        ValueError, match=r"^viz\.draw: the file name must end in \.svg, \.png, \.pdf, \.dot, \.html, got 'p\.gif'$"
     ):
         viz.draw(summed_losses(nn.RNNCell(I, H)), tmp_path / "p.gif")
 

@@ -88,15 +88,26 @@ class Node:
 
 
 class Leaf(Node):
-    """A value that somebody wants the gradient of: it keeps it in `grad`. Parameters have a `name`."""
+    """A value that somebody wants the gradient of: it keeps it in `grad`. Parameters have a `name`.
 
-    __slots__ = ("grad", "name")
+    owner  a weak reference to its tensor, for drawings that tell values; or None
+    """
+
+    __slots__ = ("grad", "name", "owner")
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, name: str = ""):
         super().__init__(None, (), None, (), (), shape, dtype)
         self.index = -1  # before everything computed from it, also when it comes out of a pickle
         self.name = name
         self.grad: Any = None
+        self.owner: Any = None
+
+    def __getstate__(self) -> Any:
+        return None, {key: value for key, value in object.__getstate__(self)[1].items() if key != "owner"}  # type: ignore[index]
+
+    def __setstate__(self, parts: Any) -> None:
+        for key, value in (parts[1] | {"owner": None}).items():
+            setattr(self, key, value)
 
 
 class Constant(Node):

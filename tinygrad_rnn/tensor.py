@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -103,6 +105,7 @@ class Tensor:
             raise ValueError(f"requires_grad_: only floating-point tensors have gradients, got dtype {self.dtype}")
         else:
             self.node = Leaf(self.shape, self.dtype, getattr(self.node, "name", ""))
+            self.node.owner = weakref.ref(self)
         return self
 
     @property

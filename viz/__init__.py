@@ -1,120 +1,127 @@
-"""viz: draws the recorded graph, unrolled over time.
+"""viz: draws recurrent networks from their recorded graphs.
 
     import viz
-    viz.draw(loss, "lstm.svg")
+    viz.draw(loss, "lstm.svg")                          # each operation, unrolled over time
+    viz.draw(loss, "cells.svg", view="cells")           # one box for each cell at each step
+    viz.draw(loss, "circuit.svg", view="circuit")       # the recurrent graph, with delays
+    viz.draw(loss, "gradient.svg", gradient=True)       # coloured by the norm of the gradient
+    viz.draw(loss, "play.html")                         # with a slider over time
 
-One column for each time step, in the order of computing; the steps are found from the scopes that `nn.Recurrent` or a
-`with tg.scope(t):` leaves in the graph; a compiled layer is drawn as its steps. Parameters stand at the left, once.
-Hidden states run from step to step in green, memories (states that meet no weights) in purple; losses gather above.
-Outside of time the graph goes upwards.
+Time runs to the right; the steps are found from the scopes that `nn.Recurrent` or a `with tg.scope(t):` leaves in the
+graph; a compiled layer is drawn as its steps. Parameters stand at the left, once. Hidden states run from step to step
+in green, memories (states that meet no weights) in purple; losses gather above. Outside of time the graph goes upwards.
 
 An affine map such as x·U + h·W + b is one node, because it is one thing in every textbook; the nonlinearities, gates
-and sums that tell cells apart are nodes of their own.
+and sums that tell cells apart are nodes of their own, and have the names that the cell's code gives them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from tinygrad_rnn.files import write_atomically
+import numpy as np
+
 from tinygrad_rnn.graph import Node
 from tinygrad_rnn.tensor import Tensor
-from viz import plain, render, write
+from viz.charts import Chart, alignment, gradient_norms
+from viz.compose import Look, attend, compose
+from viz.drawing import Drawing, checked_suffix
 from viz.expand import expanded
-from viz.layout import Composer, Layout
-from viz.model import Picture
+from viz.gradient import norms, over_time
 from viz.picture import Builder
-from viz.rails import Rails
-from viz.steps import chooser
 
-__all__ = ["Drawing", "draw"]
+__all__ = ["Chart", "Drawing", "alignment", "attention", "draw", "gradient_flow", "gradient_norms"]
 
-FORMATS = (".svg", ".png", ".pdf", ".dot")
-DPI = 110
-
-
-class Drawing:
-    """A drawing of a graph. In a notebook it shows itself."""
-
-    def __init__(self, picture: Picture, title: str = ""):
-        self.picture, self.title = picture, title
-
-    @cached_property
-    def layout(self) -> Layout:
-        """Where everything is."""
-        composer = Composer(self.picture)
-        layout = composer.compose()
-        Rails(composer).add()
-        return layout
-
-    @property
-    def dot(self) -> str:
-        """The source, in Graphviz' language. All positions are in it, unless nothing here can find them."""
-        return write.dot(self.layout, self.title) if render.available() else plain.dot(self.picture, self.title)
-
-    def svg(self) -> str:
-        """The picture as SVG, on a transparent page. RuntimeError if nothing here draws graphs."""
-        return render.render(self.dot, "svg").decode()
-
-    def save(self, path: str | Path) -> None:
-        """Write it as the suffix says: .svg, .png, .pdf or .dot; the file is there whole or not at all.
-
-        RuntimeError if nothing here draws graphs: then the source stands beside, as .dot.
-        """
-        path = Path(path)
-        suffix = _suffix(path)
-        if suffix != ".dot" and not render.available():
-            source = path.with_suffix(".dot")
-            write_atomically(source, self.dot)
-            raise RuntimeError(f"viz.draw: nothing here draws graphs, wrote {source}; {render.WAYS_OUT}")
-        write_atomically(path, self._file(suffix))
-
-    def _file(self, suffix: str) -> bytes:
-        if suffix == ".dot":
-            return self.dot.encode()
-        if suffix == ".svg":
-            return self.svg().encode()
-        resolution = {"dpi": DPI} if suffix == ".png" else {}
-        return render.render(write.dot(self.layout, self.title, on_paper=True, **resolution), suffix[1:])
-
-    def _repr_svg_(self) -> str:
-        return self.svg()
+VIEWS = ("ops", "cells", "circuit", "attention")
 
 
 def draw(
-    what: Tensor,
+    what: Any,
     path: str | Path | None = None,
     *,
+    view: str = "ops",
     steps: str | Iterable[int] | None = None,
+    depth: int | None = None,
+    unfold: bool = False,
+    gradient: bool | tuple[float, float] = False,
+    shapes: bool = False,
+    values: bool = False,
+    parameters: bool = True,
+    colors: bool = True,
+    tokens: Sequence[str] = (),
+    targets: Sequence[str] = (),
     title: str | None = None,
 ) -> Drawing:
-    """Draw the graph that a tensor was computed by; save it if there is a path (.svg, .png, .pdf, .dot).
+    """Draw the graph that a tensor was computed by; save it if there is a path (.svg, .png, .pdf, .dot, .html).
 
     what: a loss, or an output
+    view: "ops": each operation; "cells": a box for each module; "circuit": one step, with a black square on each edge
+        that leads to the next; "attention": an encoder and a decoder, with the weights between them
     steps: the time steps to draw, counted from 1: "all", "1-3,998-1000", or numbers; by default the first four and
         the last four of a long sequence, with a count of the others
+    depth: modules within modules that have boxes of their own: 1 for the outermost; by default none but in "cells"
+    unfold: for "circuit": beside it the unrolled graph
+    gradient: colour by log10 of the norm of the loss's gradient with respect to each value; (lowest, highest) of the
+        scale, to compare drawings. It is computed here, and leaves every `grad` as it is.
+    shapes, values: note them under the names: 2×16 f4, and the norm of the value
+    parameters: draw them
+    colors: or draw in grey
+    tokens, targets: names of the inputs, and of the outputs in "attention", step by step
     title: stands above
+
+    ValueError for options that do not exist, for a tensor without a graph, and for gradients or values of a graph that
+    backward has freed.
     """
-    node = what.node if isinstance(what, Tensor) else None
-    if not isinstance(node, Node) or node.op is None:
-        raise ValueError(f"viz.draw: what must be a tensor with a recorded graph, such as a loss, got {_short(what)}")
+    if view not in VIEWS:
+        raise ValueError(f"viz.draw: view must be one of {', '.join(map(repr, VIEWS))}, got {view!r}")
     if path is not None:
-        _suffix(Path(path))
-    choose = chooser(steps)
-    drawing = Drawing(Builder(expanded(node, choose), choose).build(), title or "")
+        checked_suffix(Path(path))
+    names = [str(token) for token in tokens], [str(token) for token in targets]
+    look = Look(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names)
+    drawing = compose(_root(what), look, title or "")
     if path is not None:
         drawing.save(path)
     return drawing
 
 
-def _short(value: object) -> str:
-    return "one without" if isinstance(value, Tensor) else type(value).__name__
+def attention(
+    weights: Any,
+    source: Sequence[str] = (),
+    target: Sequence[str] = (),
+    path: str | Path | None = None,
+    *,
+    step: int | None = None,
+    title: str | None = None,
+) -> Drawing:
+    """Draw attention weights as lines between the states of an encoder and the contexts of a decoder.
+
+    weights: (target, source), numbers from 0 to 1, one row for each decoder step
+    source, target: tokens
+    step: show the weights of this decoder step only, counted from 1
+
+    ValueError if weights and tokens do not fit together.
+    """
+    drawing = attend(weights, source, target, step, title or "")
+    if path is not None:
+        drawing.save(path)
+    return drawing
 
 
-def _suffix(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise ValueError(f"viz.draw: the file name must end in {', '.join(FORMATS)}, got {path.name!r}")
-    return suffix
+def gradient_flow(loss: Tensor) -> dict[str, np.ndarray]:
+    """‖∂L/∂s_t‖ of each state s over the time steps, (T,): {"h": …, "c": …}; NaN where no gradient comes.
+
+    States are called as the cell's code calls them; where two layers use one name, h1, h2, lowest first. Draw them
+    with `gradient_norms`. ValueError if backward has freed the graph.
+    """
+    root = expanded(_root(loss), copy=True)
+    return over_time(Builder(root), norms(root))
+
+
+def _root(what: Any) -> Node:
+    node = what.node if isinstance(what, Tensor) else None
+    if not isinstance(node, Node) or node.op is None:
+        kind = "one without" if isinstance(what, Tensor) else type(what).__name__
+        raise ValueError(f"viz.draw: what must be a tensor with a recorded graph, such as a loss, got {kind}")
+    return node

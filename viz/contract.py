@@ -67,7 +67,7 @@ class Flow:
 
     def _index(self) -> None:
         """What the root still depends on, and who reads what."""
-        self.nodes = ancestors([self.root], self.parents)
+        self.nodes = ancestors({self.root, *(self.same[node] for node in self.times.cut)}, self.parents)
         self.readers: dict[Node, list[Node]] = defaultdict(list)
         for node in self.nodes:
             for parent in self._parents[node]:
@@ -83,12 +83,22 @@ class Flow:
         for node, read in reads.items():
             at = {place.get(reader) for reader in self.readers[node]}
             if len(at) == 1:
-                first = one.setdefault((at.pop(), read), node)
-                if first is not node:
-                    for reader in self.readers[node]:
-                        self.args[reader] = [first if a is node else a for a in self.args[reader]]
-                        self._parents.pop(reader, None)
+                self._replace(node, one.setdefault((at.pop(), read), node))
+        for node in self.nodes:
+            if self.op(node) == "flip" and self._is_of_the_past(*self.parents(node)):
+                self._replace(node, *self.parents(node))
         self._index()
+
+    def _replace(self, node: Node, other: Node) -> None:
+        """Let what reads a node read another one."""
+        if node is not other:
+            for reader in self.readers[node]:
+                self.args[reader] = [other if a is node else a for a in self.args[reader]]
+                self._parents.pop(reader, None)
+
+    def _is_of_the_past(self, node: Node) -> bool:
+        """Is it the outputs of a run that goes backwards? Turned round they are in the order of time."""
+        return self.op(node) == "stack" and all(self.times.run.get(p) in self.times.back for p in self.parents(node))
 
     @staticmethod
     def _read(node: Node) -> tuple[Node, int]:

@@ -7,12 +7,16 @@ from tinygrad_rnn.primitive import PICK
 from viz.times import Choose, needed
 
 
-def expanded(root: Node, choose: Choose | None = None) -> Node:
+def expanded(root: Node, choose: Choose | None = None, *, copy: bool = False) -> Node:
     """The root of the same graph in full: a copy where something in it stands for more, and the graph stays as it is.
 
-    The copy's nodes are made in the order of computing. choose: as in Times, to leave out time steps
+    The copy's nodes are made in the order of computing. Leaves are not copied.
+    choose: as in Times, to leave out time steps  copy: make one in any case
     """
     order = ancestors([root], drawn)
+    if copy:
+        root = _copied(order, choose)[root]
+        order = ancestors([root], drawn)
     while any(_stands_for_many(node) for node in order):  # again, for what stands for many in what was found
         root = _copied(order, None if choose is None else lambda steps: needed(steps, choose))[root]
         order = ancestors([root], drawn)

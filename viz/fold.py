@@ -21,11 +21,16 @@ _PAIRWISE = {"add", "sub", "mul"}
 
 @dataclass(eq=False)
 class Group:
-    """Operations drawn as the last of them. terms: (letter of an operand or None, operand, weight) and (bias,)"""
+    """Operations drawn as the last of them.
+
+    terms  of an affine map: (letter of an operand or None, operand, weight) and (bias,)
+    name   of a module
+    """
 
     head: Node
     members: set[Node]
     terms: list[tuple] = field(default_factory=list)
+    name: str = ""
 
 
 class Folder:
@@ -59,6 +64,10 @@ class Folder:
                     members.add(parent)
                     stack.append(parent)
         return Group(head, members)
+
+    def is_of_loss(self, node: Node, losses: set[Node]) -> bool:
+        """Is it a loss, or an operation that may be one with it?"""
+        return node in losses or (self._is_loss(node) and not self.pinned(node))
 
     def _is_loss(self, node: Node) -> bool:
         op, args = self.flow.op(node), self.flow.args[node]

@@ -97,7 +97,7 @@ def lay_out(block: Block, labels: list[str], title: str, needs: Needs, ranksep: 
     most = _busiest(frame, needs)
     if most > 2:
         frame = _frame(_statements(block, labels, needs, order), block, ranksep + 0.07 * (most - 2))
-    return _framed(frame, title, needs)
+    return _framed(frame, title if block.framed else "", needs)
 
 
 def _busiest(frame: Frame, needs: Needs) -> int:

@@ -39,6 +39,23 @@ class Layout:
     edges: list[Edge] = field(default_factory=list)
     frames: list[tuple[Block, float, float, float, float, Point | None]] = field(default_factory=list)
 
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top of all that is drawn."""
+        boxes = [
+            (b.x - b.width / 2, b.y - b.height / 2, b.x + b.width / 2, b.y + b.height / 2) for b in self.boxes.values()
+        ]
+        boxes += [(x, y, x + w, y + h) for _, x, y, w, h, _ in self.frames]
+        boxes += [(x, y, x, y) for e in self.edges for x, y in e.curve[0]]
+        lefts, bottoms, rights, tops = zip(*boxes, strict=True)
+        return min(lefts), min(bottoms), max(rights), max(tops)
+
+    def add(self, other: Layout, dx: float, dy: float) -> None:
+        """Put another drawing beside this one, moved."""
+        self.boxes |= {item: box.moved(dx, dy) for item, box in other.boxes.items()}
+        self.edges += [replace(e, curve=moved(e.curve, dx, dy)) for e in other.edges]
+        for block, x, y, width, height, title in other.frames:
+            self.frames.append((block, x + dx, y + dy, width, height, title and (title[0] + dx, title[1] + dy)))
+
 
 class Composer:
     """Lays out a picture."""
@@ -204,7 +221,7 @@ class Composer:
 
     def _lane(self, link: Link) -> Item:
         """Far links share a lane where they come from one item, or go to one between two loops."""
-        return link.head if self.block[link.head].moment == 0 or not self.block[link.head].title else link.tail
+        return link.head if not self.block[link.head].framed else link.tail
 
     def _reserve(self) -> None:
         """Rails take the tracks next to their row."""

@@ -15,6 +15,7 @@ class Item:
     plain    its label without the number of the step, the same in all steps
     nodes    what it stands for, the value that it shows last
     look     attributes of Graphviz that differ from those of its kind
+    moment   when it appears in a drawing that plays, from 1; 0 for what is always there
     """
 
     key: str
@@ -24,6 +25,7 @@ class Item:
     plain: str = ""
     nodes: list[Node] = field(default_factory=list)
     look: dict[str, object] = field(default_factory=dict)
+    moment: int = 0
 
 
 @dataclass(eq=False)
@@ -60,13 +62,30 @@ class Block:
 
 @dataclass(eq=False)
 class Link:
-    """An edge between two blocks. lane: of several side by side, how far above the middle  label: at its tail"""
+    """An edge between two blocks.
+
+    lane   of several side by side: how far above the middle
+    name   of the state that it carries
+    label  drawn at its tail
+    """
 
     tail: Item
     head: Item
     kind: str
     lane: float = 0.0
+    name: str = ""
     label: str = ""
+
+
+@dataclass(eq=False)
+class Loop:
+    """A state that comes back at the next step: an edge with a delay on it."""
+
+    tail: Item
+    heads: list[Item]
+    kind: str
+    name: str
+    delay: Item
 
 
 @dataclass(eq=False)
@@ -90,8 +109,18 @@ class Picture:
     below: Block = field(default_factory=lambda: Block("below", ""))
     links: list[Link] = field(default_factory=list)
     rails: list[Rail] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
     gap: float = 28.0
     ranksep: float = 0.25
+
+    def items(self) -> list[Item]:
+        """All nodes, parameters included."""
+        return [item for block in self.blocks() for item in block.items] + [rail.item for rail in self.rails]
+
+    def moments(self) -> list[str]:
+        """What appears one after the other when the drawing plays."""
+        moving = sorted((b for b in self.blocks() if b.moment), key=lambda b: b.moment)
+        return [" ".join(b.title.split()) for b in moving]
 
     def blocks(self) -> list[Block]:
         """All of them."""

@@ -21,7 +21,7 @@ MANY = 600  # operations outside of time, beyond which they are drawn as one
 
 
 @dataclass(eq=False)
-class _Entry:
+class Entry:
     """A state that comes from a column that is not drawn."""
 
     stream: Spot
@@ -116,12 +116,16 @@ class Builder:
         key = f"between{len(self.picture.slots)}" if column.t is None else f"t{column.t + 1}"
         if column.run > 0:
             key += f"r{column.run}"
-        block = Block(key, "" if column.t is None else f"t = {column.t + 1}")
+        block = Block(key, "" if column.t is None else f"t = {column.t + 1}", framed=column.t is not None)
         self.picture.slots.append(block)
+        self._fill(block, column, column.t)
+
+    def _fill(self, block: Block, column: Column, t: int | None) -> None:
+        """Put a column's nodes into a block. t: their number, if they have one"""
         groups = self._groups(column.ops)
         for leaf in column.leaves:
-            self._leaf(block, leaf, column, groups)
-        self._operations(block, column.ops, groups, column.t)
+            self._leaf(block, leaf, column, groups, t)
+        self._operations(block, column.ops, groups, t)
 
     def _groups(self, ops: list[Node]) -> dict[Node, Group]:
         return self.fold(ops, self.losses)
@@ -136,7 +140,7 @@ class Builder:
         groups = self._groups(ops)
         for node in nodes:
             if node.op is None:
-                self._leaf(block, node, None, groups)
+                self._leaf(block, node, None, groups, None)
         self._operations(block, ops, groups, None)
 
     def _add(self, block: Block, node: Node, label: str, kind: str, form: str, t: int | None, tail: str = "") -> Item:
@@ -149,15 +153,16 @@ class Builder:
 
     def _number(self) -> None:
         """When each block appears in a drawing that plays."""
-        for moment, block in enumerate((b for b in self.picture.slots if b.items), 1):
+        above = [self.picture.above] if self.picture.above.items and self.picture.slots else []
+        for moment, block in enumerate([b for b in self.picture.slots if b.items] + above, 1):
             block.moment = moment
-        n = max((b.moment for b in self.picture.slots), default=0)
-        self.picture.above.moment = n + bool(self.picture.above.items)
+            block.title = block.title or ("the total" if block in above else "a step in between")
+            for item in block.items:
+                item.moment = moment
 
     # ---- inputs ---------------------------------------------------------------------------------------------------
 
-    def _leaf(self, block: Block, node: Node, column: Column | None, groups: dict[Node, Group]) -> None:
-        t = None if column is None else column.t
+    def _leaf(self, block: Block, node: Node, column: Column | None, groups: dict[Node, Group], t: int | None) -> None:
         read = [(r, i) for r in set(self.flow.readers[node]) for i, a in enumerate(self.flow.args[r]) if a is node]
         streams = [s for s in (self.unrolled.stream(r, i) for r, i in read) if s is not None]
         if all(self.flow.op(r) == "where" and i == 0 for r, i in read):
@@ -349,14 +354,22 @@ class Builder:
     # ---- between blocks -------------------------------------------------------------------------------------------
 
     def _link(self) -> None:
-        hidden: dict[Block, list[_Entry]] = defaultdict(list)
+        hidden: dict[Block, list[Entry]] = defaultdict(list)
         for source, head, stream in self.crossing:
-            tail = self.items.get(source)
+            tail = self.items.get(source) if stream is not None else self._drawn_for(source)
             if tail is not None:
                 if tail is not head:
                     self._connect(tail, head, stream, source)
             elif stream is not None:
-                hidden[self.block[head]].append(_Entry(stream, head))
+                hidden[self.block[head]].append(Entry(stream, head))
+        self._fill_gaps(hidden)
+
+    def _drawn_for(self, source: Node) -> Item | None:
+        """What stands for a value, if it is drawn."""
+        return self.items.get(source)
+
+    def _fill_gaps(self, hidden: dict[Block, list[Entry]]) -> None:
+        """Lead the states through the gaps. hidden: what each block reads of columns that are not drawn"""
         slots = self.picture.slots
         for k, gap in enumerate(slots):
             if gap.is_gap:
@@ -384,19 +397,24 @@ class Builder:
         if not any(other.tail is link.tail and other.head is link.head for other in self.picture.links[-8:]):
             self.picture.links.append(link)
 
-    def _through(self, gap: Block, before: Block | None, entries: list[_Entry]) -> None:
+    def _through(self, gap: Block, before: Block | None, entries: list[Entry]) -> None:
         """The states run into dots, and out of them."""
-        dots: dict[Spot, Item] = {}
-        for stream in dict.fromkeys(e.stream for e in entries):
-            kind = self.unrolled.states[stream]
-            item = dots[stream] = Item(f"{gap.key}.{len(gap.items)}", "· · ·", f"{kind} dots", "text", "· · ·")
-            gap.items.append(item)
-            self.block[item] = gap
-            tail = self.spots[stream].get(before) if before is not None else None
+        dots: dict[Item | Spot, Item] = {}
+        for entry in entries:
+            name, kind = self._dots(entry), self.unrolled.states[entry.stream]
+            item = dots.get(name)
+            if item is None:
+                item = dots[name] = Item(f"{gap.key}.{len(gap.items)}", "· · ·", f"{kind} dots", "text", "· · ·")
+                gap.items.append(item)
+                self.block[item] = gap
+            tail = self.spots[entry.stream].get(before) if before is not None else None
             if tail is not None:
-                self._put(Link(tail, item, kind + " over time"), stream)
-        for e in entries:
-            self._put(Link(dots[e.stream], e.head, self.unrolled.states[e.stream] + " over time"), e.stream)
+                self._put(Link(tail, item, kind + " over time"), entry.stream)
+            self._put(Link(item, entry.head, kind + " over time"), entry.stream)
+
+    def _dots(self, entry: Entry) -> Item | Spot:
+        """The states that share their dots are those for which this is the same."""
+        return entry.stream
 
     # ---- parameters -----------------------------------------------------------------------------------------------
 

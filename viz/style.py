@@ -6,6 +6,8 @@ understand a list of them.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 FONT = "Helvetica"
 INK = "#1f2937"  # text on a fill
 LINE = "#6b7280"  # text and lines on the page
@@ -23,6 +25,7 @@ COLOURS: dict[str, tuple[str, str]] = {
     "loss": ("#fad7d3", "#c0392b"),
     "output": ("#e3e7ec", "#475569"),
     "initial": ("#ffffff", "#9ca3af"),
+    "delay": ("#111827", "#9ca3af"),
 }
 
 GRAPH = {"fontname": FONT, "fontsize": 12, "fontcolor": LINE, "pad": 0.2}
@@ -47,6 +50,8 @@ SHAPES: dict[str, dict[str, object]] = {
     "module": {"width": 0.95, "height": 0.58, "fontsize": 14, "penwidth": 1.3},
     "ball": {"shape": "circle", "width": 0.5, "height": 0.5, "fontsize": 14, "margin": 0},
     "pill": {"fontsize": 13, "width": 0.5, "height": 0.36},
+    "swatch": {"shape": "box", "style": "filled", "penwidth": 0, "label": ""},
+    "delay": {"shape": "square", "width": 1 / 6, "height": 1 / 6, "fixedsize": "true", "style": "filled", "label": ""},
     "text": {"shape": "plaintext", "style": "", "fontcolor": LINE, "margin": 0},
     "port": {"shape": "point", "style": "invis", "width": 0.02, "height": 0.02, "label": ""},
 }
@@ -60,10 +65,35 @@ EDGES: dict[str, dict[str, object]] = {
     "cell over time": {"color": COLOURS["cell"][1], "penwidth": 1.8},
     "parameter": {"color": COLOURS["parameter"][1], "style": "dashed", "penwidth": 0.8, "arrowsize": 0.45},
     "loss": {"color": COLOURS["loss"][1]},
+    "weight": {},
+    "unfold": {"penwidth": 3, "arrowsize": 0.9},
 }
 
 SIGNS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "matmul": "@"}
 NAMES = {"sigmoid": "σ", "neg": "−( )", "sqrt": "√", "abs": "| |", "sum": "Σ"}
+
+# From nothing to much: of gradients (log10 of the norm) and of attention (0 to 1). (share, colour)
+RAMP = [(0.0, "#f1f5f9"), (0.25, "#fde6c8"), (0.5, "#fbb46b"), (0.75, "#e36b2c"), (1.0, "#9b1c1c")]
+
+
+def ramp(share: float) -> str:
+    """The colour of a share from 0 to 1."""
+    share = min(max(share, 0.0), 1.0)
+    (a, low), (b, high) = next(pair for pair in pairwise(RAMP) if share <= pair[1][0])
+    part = (share - a) / (b - a)
+    mixed = [round(int(low[i : i + 2], 16) * (1 - part) + int(high[i : i + 2], 16) * part) for i in (1, 3, 5)]
+    return "#" + "".join(f"{c:02x}" for c in mixed)
+
+
+def glow(share: float) -> str:
+    """The colour of a line: a weak one is nearly transparent, on white paper and on a dark page."""
+    return ramp(max(share, 0.5)) + f"{round(255 * (0.2 + 0.8 * min(max(share, 0.0), 1.0))):02x}"
+
+
+def ink(share: float) -> str:
+    """The colour of text on that colour."""
+    return "#ffffff" if share > 0.62 else INK
+
 
 PRIME = "\N{PRIME}"
 SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"

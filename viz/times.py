@@ -23,9 +23,11 @@ class Times:
 
     order    the nodes that are kept, oldest first: those of the steps that are drawn and of their neighbours, those
              outside of time, and the sums that lead to the root
+    cut      those of the steps in front of a step that is not kept: the root depends on them by ways that are cut
     place    the run and the step of each node that was computed inside one
     steps    for each run all its steps, in the order of computing
     beside   pairs of runs that read the same sequence: the two directions
+    back     the runs that read their sequence from its end
     run      the run that a node belongs to, also where runs share columns and `place` has one number for them
     """
 
@@ -34,9 +36,13 @@ class Times:
         self.place, self.steps = _places(nodes)
         self.wanted = {run: needed(steps, choose) for run, steps in self.steps.items()}
         self.order = nodes
+        self.cut: list[Node] = []
         if any(len(self.wanted[run]) < len(steps) for run, steps in self.steps.items()):
             place, wanted, sums = self.place, self.wanted, _sums(root)
             self.order = [n for n in nodes if (at := place.get(n)) is None or at[1] in wanted[at[0]] or n in sums]
+            ends = {(run, t) for run, steps in self.steps.items() for t, after in pairwise(steps)
+                    if t in wanted[run] and after not in wanted[run]}  # fmt: skip
+            self.cut = [n for n in self.order if place.get(n) in ends and n not in sums]
 
     def is_left_out(self, node: Node) -> bool:
         """Does it stand in a step that is not kept?"""
@@ -66,32 +72,29 @@ class Times:
             for parent in parents(node) if at is not None else ():
                 if parent in reads and at is not None:
                     slices[at[0]].setdefault(at[1], reads[parent])
-        back = {run for run, found in slices.items() if self._goes_back(run, found)}
-        for run in back:
-            n = len(self.steps[run])
-            slices[run] = {mirrored(t, n): read for t, read in slices[run].items()}
-            self.steps[run] = [mirrored(t, n) for t in self.steps[run]]
-            self.wanted[run] = {mirrored(t, n) for t in self.wanted[run]}
-        self.run = {node: place[node][0] for node in nodes if node in place}
-        group, self.beside = _merged(nodes, parents, self._turned(nodes, back), slices)
+        last = {run: n for run, found in slices.items() if (n := _last(found)) is not None}
+        self.back = set(last)
+        for run, n in last.items():
+            slices[run] = {n - t: read for t, read in slices[run].items()}
+            self.steps[run] = [n - t for t in self.steps[run]]
+            self.wanted[run] = {n - t for t in self.wanted[run]}
         for node in nodes:
-            if node in place:
+            if node in place and place[node][0] in last:
                 run, t = place[node]
-                place[node] = group[run], mirrored(t, len(self.steps[run])) if run in back else t
+                place[node] = run, last[run] - t
+        self.run = {node: place[node][0] for node in nodes if node in place}
+        group, self.beside = _merged(nodes, parents, place, slices)
+        for node in self.run:
+            place[node] = group[place[node][0]], place[node][1]
         for run, first in group.items():
             self.steps[first] = max(self.steps[first], self.steps[run], key=len)
             self.wanted[first] = self.wanted[first] | self.wanted[run]
 
-    def _goes_back(self, run: int, read: Mapping[int, tuple]) -> bool:
-        """Does every step t read the part of its sequence that is t from the end?"""
-        n = len(self.steps[run])
-        return n > 1 and all(index == mirrored(t, n) for t, (_, index) in read.items())
 
-    def _turned(self, nodes: list[Node], back: set[int]) -> dict[Node, Place]:
-        place = {node: self.place[node] for node in nodes if node in self.place}
-        if back:
-            place = {n: (r, mirrored(t, len(self.steps[r])) if r in back else t) for n, (r, t) in place.items()}
-        return place
+def _last(read: Mapping[int, tuple]) -> int | None:
+    """The number of the last step of a run whose steps read their sequence from its end; None for others."""
+    sums = {t + index for t, (_, index) in read.items()}
+    return sums.pop() if len(read) > 1 and len(sums) == 1 else None
 
 
 def mirrored(t: int, n: int) -> int:
@@ -106,7 +109,7 @@ def needed(steps: Sequence[int], choose: Choose | None) -> set[int]:
     number = {t: i for i, t in enumerate(steps)}
     chosen = {number[t] for t in choose(steps)}
     chosen |= {mirrored(i, len(steps)) for i in chosen}  # should the run turn out to go backwards
-    near = {k for i in (0, *chosen) for k in (i - 1, i, i + 1)}
+    near = {k for i in (0, len(steps) - 1, *chosen) for k in (i - 1, i, i + 1)}
     return {t for t, i in number.items() if i in near}
 
 

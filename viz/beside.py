@@ -1,0 +1,28 @@
+"""Two drawings side by side, with an arrow from one to the other: a circuit, and what it unfolds to."""
+
+from __future__ import annotations
+
+from viz.frame import Box
+from viz.layout import Edge, Layout
+from viz.model import Item
+from viz.route import line
+
+ROOM = 110.0  # between the two, in points
+
+
+def beside(left: Layout, right: Layout, label: str) -> Layout:
+    """One drawing of two; their steps stand on one line as it is."""
+    (_, y0, x1, y1), (u0, _, _, _) = left.extent(), right.extent()
+    dx, dy = x1 + ROOM - u0, 0.0
+    for item in right.boxes:
+        item.key = f"unfolded.{item.key}"
+    for frame in right.frames:
+        frame[0].key = f"unfolded.{frame[0].key}"
+    left.add(right, dx, dy)
+    middle = (y0 + y1) / 2
+    ends = [Item(f"unfold{i}", "", "", "port") for i in range(2)]
+    for end, x in zip(ends, (x1 + 22, x1 + ROOM - 22), strict=True):
+        left.boxes[end] = Box(x, middle, 2, 2)
+    arrow = line([(x1 + 22, middle), (x1 + ROOM - 22, middle)], "unfold")
+    left.edges.append(Edge(ends[0], ends[1], "unfold", arrow, True, label))
+    return left

@@ -1,0 +1,149 @@
+"""The unrolled graph with one box for each module at each step: cells over time, layers upwards."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import groupby
+from typing import ClassVar
+
+from tinygrad_rnn.graph import ModuleName, Node
+from viz.contract import Flow
+from viz.fold import Folder, Group
+from viz.model import Block, Item, Link
+from viz.picture import Builder, Entry
+from viz.unroll import Spot
+
+LANES = 22.0  # from the uppermost to the lowest line between two boxes, in points
+Path = tuple[str | int, ...]
+
+
+class CellBuilder(Builder):
+    """Makes a picture of a graph, module by module. depth: how far into modules within modules"""
+
+    round: ClassVar[str] = "ball"
+    forms: ClassVar[dict[str, str]] = {"box": "pill", "circle": "ball"}
+    depth = 1
+
+    def _groups(self, ops: list[Node]) -> dict[Node, Group]:
+        groups = Modules(self.flow, self.fold, self.depth)(ops, self.losses)
+        for group in groups.values():
+            if group.name and self._is_read_out(group):
+                group.name = "ŷ"
+        return groups
+
+    def _is_read_out(self, group: Group) -> bool:
+        """Is it what losses are computed from, and no state?"""
+        members = group.members
+        outside = {r for m in members for r in self.flow.readers[m] if r not in members}
+        if any(m in self.unrolled.spot and self.unrolled.spot[m] in self.unrolled.states for m in members):
+            return False
+        return bool(outside) and all(self.fold.is_of_loss(r, self.losses) for r in outside)
+
+    def _operation(self, block: Block, node: Node, group: Group, on_path: bool, t: int | None) -> Item:
+        if not group.name:
+            return super()._operation(block, node, group, False, t)
+        if group.name == "ŷ":
+            return self._add(block, node, "ŷ", "output", "ball", t)
+        moves = any(self.unrolled.state(m) for m in group.members)
+        return self._add(block, node, group.name, "hidden" if moves else "op", "module", None)
+
+    def _add(self, block: Block, node: Node, label: str, kind: str, form: str, t: int | None, tail: str = "") -> Item:
+        form = "pill" if kind == "initial" else self.forms.get(form, form)
+        return super()._add(block, node, label, kind, form, t, tail)
+
+    def _mask(self, block: Block, node: Node, t: int | None) -> None:
+        """Dropout's is inside its box."""
+
+    def _memory_path(self, ops: list[Node]) -> set[Node]:
+        return set()
+
+    def _level(self, block: Block, path: set[Node]) -> None:
+        """Boxes stand above each other."""
+
+    def _dots(self, entry: Entry) -> Item | Spot:
+        return entry.head  # one for all states of a cell
+
+    def _put(self, link: Link, stream: Spot | None) -> None:
+        """One line for each state."""
+        same = [k for k in self.picture.links[-8:] if k.tail is link.tail and k.head is link.head]
+        if link.kind.endswith("over time") and stream is not None:
+            link.name = self.labels.state(stream)
+            if all(k.name != link.name for k in same):
+                self.picture.links.append(link)
+        elif not same:
+            self.picture.links.append(link)
+
+    def _rails(self) -> None:
+        """Parameters are inside the boxes. Here: what is left to do when all links are known."""
+        self.picture.gap, self.picture.ranksep = 52.0, 0.42
+        for block in self.picture.blocks():
+            block.framed = False
+        for place in (self.picture.start, self.picture.finish):
+            self._join(place)
+        self._spread()
+
+    def _join(self, place: Block) -> None:
+        """The initial states of a cell share a box."""
+        head = {k.tail: k.head for k in self.picture.links if k.tail in place.items}
+        together: dict[Item | None, list[Item]] = defaultdict(list)
+        for item in place.items:
+            together[head.get(item)].append(item)
+        one = {item: items[0] for items in together.values() for item in items}
+        for items in together.values():
+            items[0].label = items[0].plain = ", ".join(dict.fromkeys(i.label for i in items))
+        place.items[:] = [items[0] for items in together.values()]
+        for link in self.picture.links:
+            link.tail = one.get(link.tail, link.tail)
+
+    def _spread(self) -> None:
+        """Lines between the same two boxes run side by side, memories above; the first ones have names."""
+        between: dict[tuple[Item, Item], list[Link]] = defaultdict(list)
+        for link in self.picture.links:
+            between[link.tail, link.head].append(link)
+        for links in between.values():
+            links.sort(key=lambda k: (not k.kind.startswith("cell"), k.name))
+            n = len(links)
+            for i, link in enumerate(links):
+                link.lane = LANES * (0.5 - i / (n - 1)) if n > 1 else 0.0
+                if n > 1 and self.block[link.tail] in (self.picture.start, self.picture.finish):
+                    link.label = link.name
+
+
+class Modules:
+    """Groups the operations of modules: the outermost modules that compute something themselves, or deeper ones."""
+
+    def __init__(self, flow: Flow, fold: Folder, depth: int = 1):
+        self.flow, self.fold, self.depth = flow, fold, depth
+
+    def __call__(self, ops: list[Node], losses: set[Node]) -> dict[Node, Group]:
+        paths = {node: _path(node) for node in ops if self.flow.op(node) not in ("stack", "concat")}
+        owners = {path for path in paths.values() if path}
+        run = self.flow.times.run
+        box = {node: (run.get(node), self._box(path, owners)) for node, path in paths.items()}
+        found: dict[Node, Group] = {}
+        for (_, path), nodes in groupby(sorted(paths, key=lambda n: n.index), key=box.__getitem__):
+            members = set(nodes) - losses
+            if path and members and not self._is_lookup(members):
+                head = max(members, key=lambda n: n.index)
+                found.update(dict.fromkeys(members, Group(head, members, name=title(path[-1]))))
+        rest = [node for node in ops if node not in found]
+        return self.fold(rest, losses) | found
+
+    def _box(self, path: Path, owners: set[Path]) -> Path:
+        n = next((k for k in range(1, len(path) + 1) if path[:k] in owners), 0)
+        return path[: min(n + self.depth - 1, len(path))] if n else ()
+
+    def _is_lookup(self, members: set[Node]) -> bool:
+        return len(members) == 1 and all(self.flow.op(m) == "getitem" for m in members)
+
+
+def _path(node: Node) -> Path:
+    """The modules that a node was made in, within its time step."""
+    at = next((i + 1 for i, name in enumerate(node.scope) if isinstance(name, int)), 0)
+    return node.scope[at:]
+
+
+def title(name: str | int) -> str:
+    """What a module's box says: its class, LSTM for LSTMCell."""
+    kind = name.kind if isinstance(name, ModuleName) else str(name)
+    return kind.removesuffix("Cell") or kind

@@ -1,0 +1,131 @@
+"""From a graph and what is asked of a drawing to the drawing: which builder, which notes, which colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tinygrad_rnn.graph import Node
+from viz import gradient
+from viz.attention import Rows, checked, weights
+from viz.beside import beside
+from viz.cells import CellBuilder
+from viz.contract import Flow
+from viz.drawing import Drawing
+from viz.expand import expanded
+from viz.folded import Folded, FoldedCells, middle
+from viz.gradient import Scale
+from viz.layout import Composer, Layout
+from viz.loops import Loops
+from viz.model import Block, Item, Picture
+from viz.notes import note_norms, note_shapes
+from viz.picture import Builder
+from viz.rails import Rails
+from viz.steps import chooser
+from viz.values import values
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is asked of a drawing, as in viz.draw."""
+
+    view: str = "ops"
+    steps: str | Iterable[int] | None = None
+    depth: int | None = None
+    unfold: bool = False
+    gradient: bool | tuple[float, float] = False
+    shapes: bool = False
+    values: bool = False
+    parameters: bool = True
+    colors: bool = True
+    tokens: Sequence[str] = ()
+    targets: Sequence[str] = ()
+
+    @property
+    def in_boxes(self) -> bool:
+        """Are modules drawn as boxes?"""
+        return self.view == "cells" or self.depth is not None
+
+
+def compose(root: Node, look: Look, title: str = "") -> Drawing:
+    """The drawing of a graph."""
+    if look.view == "attention":
+        root = expanded(root, copy=True)
+        return attend(weights(Flow(root), values(root)), look.tokens, look.targets, _only(look.steps), title)
+    sketch = _Sketch(root, look)
+    if look.view == "circuit" and look.unfold:
+        other = _Sketch(root, replace(look, view="cells" if look.in_boxes else "ops"))
+        other.picture.ranksep = sketch.picture.ranksep  # so that their rows are level
+        layout = lambda: beside(sketch.layout(), other.layout(), "unfold")
+        return Drawing(other.picture, layout, title, "a recurrent network, unfolded")
+    return Drawing(sketch.picture, sketch.layout, title, "a recurrent network, step by step")
+
+
+def attend(alpha: Any, source: Sequence[str], target: Sequence[str], at: int | None = None, title: str = "") -> Drawing:
+    """The drawing of attention weights. alpha: (target, source)  at: the only target step that is shown, from 1"""
+    rows = Rows(*checked(alpha, source, target), at)
+    picture = Picture(slots=[Block(name, name, moment=k) for k, name in enumerate(rows.titles, 1)])
+    return Drawing(picture, rows.layout, title, "attention, step by step")
+
+
+def _only(steps: str | Iterable[int] | None) -> int | None:
+    """The one step that is asked for."""
+    if steps is None or steps == "all":
+        return None
+    given = [int(s) for s in str(steps).split("-")] if isinstance(steps, str) else [int(s) for s in steps]
+    if len(given) != 1:
+        raise ValueError(f'viz.draw: with view="attention", steps must be one decoder step, got {steps!r}')
+    return given[0]
+
+
+class _Sketch:
+    """One picture on its way to a layout."""
+
+    def __init__(self, root: Node, look: Look):
+        self.look = look
+        choose = middle() if look.view == "circuit" else chooser(look.steps)
+        whole = look.gradient or look.values  # then all steps are needed, whatever is drawn
+        root = expanded(root, None if whole else choose, copy=bool(whole))
+        self.norms: Mapping[Node, float] = gradient.norms(root) if look.gradient else {}
+        builder = self._builder()(root, choose, look.tokens)
+        if isinstance(builder, CellBuilder):
+            builder.depth = look.depth or 1
+        self.picture: Picture = builder.build()
+        self.known: dict[Item, float] = {}
+        self._mark(root)
+
+    def _builder(self) -> type[Builder]:
+        if self.look.view == "circuit":
+            return FoldedCells if self.look.in_boxes else Folded
+        return CellBuilder if self.look.in_boxes else Builder
+
+    def _mark(self, root: Node) -> None:
+        """Notes and colours."""
+        look, picture = self.look, self.picture
+        if not look.parameters:
+            picture.rails.clear()
+        if look.shapes:
+            note_shapes(picture)
+        if look.values:
+            note_norms(picture, values(root))
+        if look.gradient:
+            scale = Scale(*look.gradient) if isinstance(look.gradient, tuple) else Scale.of(self.norms)
+            self.scale, self.known = scale, gradient.tint(picture, self.norms, scale)
+        elif not look.colors:
+            for item in picture.items():
+                item.look |= {"fillcolor": "#ffffff", "color": "#6b7280"}
+
+    def layout(self) -> Layout:
+        """Everything in its place."""
+        composer = Composer(self.picture)
+        layout = composer.compose()
+        Rails(composer).add()
+        Loops(composer).add()
+        if self.look.gradient:
+            gradient.tint_edges(layout, self.known, self.scale)
+            gradient.legend(layout, self.scale)
+        elif not self.look.colors:
+            for e in layout.edges:
+                e.look |= {"color": "#6b7280"}
+        return layout

@@ -1,0 +1,91 @@
+"""A drawing: what viz.draw returns. It shows itself, and saves itself in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from tinygrad_rnn.files import write_atomically
+from viz import plain, play, render, write
+from viz.layout import Layout
+from viz.model import Picture
+
+FORMATS = (".svg", ".png", ".pdf", ".dot", ".html")
+DPI = 110
+
+
+class Drawing:
+    """A drawing of a graph. In a notebook it shows itself.
+
+    picture  what is drawn
+    compose  gives everything its place
+    """
+
+    def __init__(self, picture: Picture, compose: Callable[[], Layout], title: str = "", description: str = ""):
+        self.picture, self._compose = picture, compose
+        self.title, self.description = title, description
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where everything is."""
+        return self._compose()
+
+    @property
+    def dot(self) -> str:
+        """The source, in Graphviz' language. All positions are in it, unless nothing here can find them."""
+        return write.dot(self.layout, self.title) if render.available() else plain.dot(self.picture, self.title)
+
+    def svg(self) -> str:
+        """The picture as SVG, on a transparent page. RuntimeError if nothing here draws graphs."""
+        return render.render(self.dot, "svg").decode()
+
+    def film(self) -> str:
+        """The same as an SVG that plays by itself: forward through time, then backward."""
+        return play.film(self._untitled(), self.moments)
+
+    def html(self) -> str:
+        """One page with the drawing, a slider for the time step and a play button; it needs nothing else."""
+        return play.page(self._untitled(), self.moments, title=self.title or self.description)
+
+    def _untitled(self) -> str:
+        return render.render(write.dot(self.layout), "svg").decode()
+
+    @property
+    def moments(self) -> list[str]:
+        """What appears one after the other when the drawing plays: the titles of the steps."""
+        return self.picture.moments() or [self.title or "the graph"]
+
+    def save(self, path: str | Path, *, play: bool = False) -> None:
+        """Write it as the suffix says: .svg, .png, .pdf, .dot or .html; the file is there whole or not at all.
+
+        play: an SVG that plays by itself
+
+        RuntimeError if nothing here draws graphs: then the source stands beside, as .dot.
+        """
+        path = Path(path)
+        suffix = checked_suffix(path)
+        if suffix != ".dot" and not render.available():
+            source = path.with_suffix(".dot")
+            write_atomically(source, self.dot)
+            raise RuntimeError(f"viz.draw: nothing here draws graphs, wrote {source}; {render.WAYS_OUT}")
+        write_atomically(path, self.film() if play and suffix == ".svg" else self._file(suffix))
+
+    def _file(self, suffix: str) -> bytes | str:
+        if suffix == ".dot":
+            return self.dot
+        if suffix in (".svg", ".html"):
+            return self.svg() if suffix == ".svg" else self.html()
+        resolution = {"dpi": DPI} if suffix == ".png" else {}
+        return render.render(write.dot(self.layout, self.title, on_paper=True, **resolution), suffix[1:])
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+
+def checked_suffix(path: Path) -> str:
+    """The suffix, if there is such a format."""
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"viz.draw: the file name must end in {', '.join(FORMATS)}, got {path.name!r}")
+    return suffix

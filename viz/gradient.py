@@ -1,0 +1,155 @@
+"""How the gradient flows: the norm of ∂L/∂v for every value of a graph, as colours, and over time."""
+
+from __future__ import annotations
+
+import math
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygrad_rnn.backend import is_array, to_numpy, xp
+from tinygrad_rnn.backward import sweep
+from tinygrad_rnn.graph import Node, ancestors, drawn
+from viz.frame import Box
+from viz.layout import Layout
+from viz.model import Item, Picture
+from viz.picture import Builder
+from viz.style import LINE, glow, ink, ramp
+
+DECADES = 8  # at most, on a scale that is found
+SWATCHES = 24
+WIDTH = 7.0  # of a swatch, in points
+
+
+def norms(root: Node) -> dict[Node, float]:
+    """‖∂L/∂v‖ for every value that a gradient flows to, in a graph that may be swept. ValueError if L is no scalar."""
+    if root.shape not in ((), (1,)):
+        raise ValueError(f"viz.draw: gradients are those of a loss, a single number, got shape {root.shape}")
+    nodes = {n for n in ancestors([root], drawn) if n.tracked}
+    if any(n.kept is None for n in nodes):
+        raise ValueError(
+            "viz.draw: gradients are not computed: backward has freed the graph; draw before it, or let it keep the "
+            "graph with backward(retain_graph=True)"
+        )
+    array = next((k for n in nodes for k in n.kept or () if is_array(k)), None)
+    found = sweep({root: xp(array).ones(root.shape, root.dtype)}, nodes, retain=True)
+    return {node: _norm(g) for node, g in found.items() if not isinstance(g, tuple)}
+
+
+def _norm(g: object) -> float:
+    return float(np.linalg.norm(np.asarray(to_numpy(g), np.float64)))
+
+
+def over_time(builder: Builder, found: Mapping[Node, float]) -> dict[str, np.ndarray]:
+    """For each state its ‖∂L/∂s_t‖ over the steps, NaN where no gradient comes; numbered where a name comes twice."""
+    unrolled, place = builder.unrolled, builder.flow.place
+    states: dict[tuple, dict[int, float]] = {}
+    for node, spot in unrolled.spot.items():
+        if spot in unrolled.states and node in place:
+            run, t = builder.flow.times.run.get(node, 0), place[node][1]
+            states.setdefault((builder.labels.state(spot), run, spot[1]), {})[t] = found.get(node, math.nan)
+    names = [name for name, *_ in states]
+    result: dict[str, np.ndarray] = {}
+    for (name, *_), values in states.items():
+        number = 1 + sum(k.rstrip("0123456789") == name for k in result)
+        steps = range(max(values) + 1)
+        label = f"{name}{number}" if names.count(name) > 1 else name
+        result[label] = np.array([values.get(t, math.nan) for t in steps])
+    return result
+
+
+@dataclass
+class Scale:
+    """Colours for norms from low to high, by their logarithms."""
+
+    low: float
+    high: float
+
+    @staticmethod
+    def of(found: Mapping[Node, float]) -> Scale:
+        """Whole decades that hold the norms."""
+        positive = [v for v in found.values() if 0 < v < math.inf]
+        if not positive:
+            return Scale(1e-1, 1.0)
+        top = math.ceil(math.log10(max(positive)) - 1e-9)
+        bottom = max(math.floor(math.log10(min(positive)) + 1e-9), top - DECADES)
+        return Scale(10.0 ** min(bottom, top - 1), 10.0**top)
+
+    def share(self, value: float) -> float:
+        """Where on the scale a norm is, from 0 to 1."""
+        if value <= 0:
+            return 0.0
+        width = math.log10(self.high) - math.log10(self.low)
+        return min(max((math.log10(value) - math.log10(self.low)) / width, 0.0), 1.0)
+
+
+def tint(picture: Picture, found: Mapping[Node, float], scale: Scale) -> dict[Item, float]:
+    """Colour the nodes of a drawing; what no gradient comes to stays white. Returns the norms of the coloured ones."""
+    known: dict[Item, float] = {}
+    for item in picture.items():
+        value = _of_item(item, found)
+        if value is None or math.isnan(value):
+            if item.nodes:
+                item.look |= {"fillcolor": "#ffffff", "color": "#9ca3af", "style": "rounded,filled,dashed",
+                              "tooltip": "no gradient"}  # fmt: skip
+            continue
+        known[item] = value
+        share = scale.share(value)
+        tip = f"‖∂L/∂·‖ = {value:.3g}"
+        item.look |= {"fillcolor": ramp(share), "fontcolor": ink(share), "color": "#6b7280", "tooltip": tip}
+        if item.shape == "module":
+            item.label += "\n" + short(value)
+            item.plain += "\n0e-00"
+    for loop in picture.loops:
+        if loop.tail in known:
+            known[loop.delay] = known[loop.tail]
+    return known
+
+
+def _of_item(item: Item, found: Mapping[Node, float]) -> float | None:
+    """The norm of the value that an item shows; of several parameters in one box, of all together."""
+    if item.kind == "parameter":
+        return math.hypot(*[found[n] for n in item.nodes if n in found]) if set(item.nodes) & found.keys() else None
+    return next((found[n] for n in reversed(item.nodes) if n in found), None)
+
+
+def tint_edges(layout: Layout, known: Mapping[Item, float], scale: Scale) -> None:
+    """Lines are as dark and as thick as the gradient of what they carry."""
+    for e in layout.edges:
+        if e.tail in known and e.head in known and e.kind != "parameter":
+            share = scale.share(known[e.tail])
+            e.look |= {"color": glow(share), "penwidth": round(0.8 + 3.0 * share, 2)}
+        elif e.kind != "parameter":
+            e.look |= {"color": LINE, "penwidth": 1.0}
+
+
+def short(value: float) -> str:
+    """2e-3"""
+    if value == 0 or 0.1 <= value < 100:
+        return f"{value:.2g}"
+    digits, exponent = f"{value:.0e}".split("e")
+    return f"{digits}e{int(exponent)}"
+
+
+def legend(layout: Layout, scale: Scale) -> None:
+    """A strip of the colours under the drawing, with its decades."""
+    left, bottom, _, _ = layout.extent()
+    y = bottom - 44
+    for i in range(SWATCHES):
+        look: dict[str, object] = {"fillcolor": ramp(i / (SWATCHES - 1)), "color": ramp(i / (SWATCHES - 1))}
+        layout.boxes[Item(f"scale{i}", "", "", "swatch", look=look)] = Box(left + WIDTH * (i + 0.5), y, WIDTH, 12)
+    width = WIDTH * SWATCHES
+    low, high = round(math.log10(scale.low), 6), round(math.log10(scale.high), 6)
+    step = max(1, math.ceil((high - low) / 5))
+    for k, decade in enumerate(range(math.ceil(high), math.floor(low) - 1, -step)):
+        if low <= decade <= high:
+            x = left + width * (decade - low) / (high - low)
+            layout.boxes[Item(f"tick{k}", _power(decade), "", "text", look={"fontsize": 10})] = Box(x, y - 14, 24, 12)
+    title = Item("scale", "‖∂L/∂·‖", "", "text", look={"fontsize": 12})
+    layout.boxes[title] = Box(left + width / 2, y + 18, width, 14)
+
+
+def _power(decade: int) -> str:
+    return f"{10.0**decade:g}" if -1 <= decade <= 2 else f"1e{decade}"
