@@ -112,11 +112,15 @@ def second_order():
 
 
 def read(drawing):
-    """What Graphviz reads in a drawing's source: nodes and edges by name, and clusters."""
+    """What Graphviz reads in a drawing's source: nodes and edges by name, and the frames of steps as clusters."""
     found = json.loads(render.render(drawing.dot, "json0"))
     names = {o["_gvid"]: o["name"] for o in found["objects"]}
-    clusters = [o for o in found["objects"] if o["name"].startswith("cluster_")]
     nodes = {o["name"]: o for o in found["objects"] if "pos" in o}
+    frames = [name for name in nodes if name.startswith("frame ")]
+    clusters = []
+    for name in frames:
+        frame, title = nodes.pop(name), nodes.pop(name.replace("frame", "title", 1))
+        clusters.append(frame | {"label": title["label"], "bb": ",".join(map(str, corners(frame)))})
     edges = [(names[e["tail"]], names[e["head"]], e) for e in found.get("edges", ())]
     return nodes, edges, clusters
 

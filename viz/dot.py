@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from viz.style import COLOURS, EDGE, EDGES, GRAPH, NODE, SHAPES
 
+# Graphviz reads HTML entities in ordinary strings too: a label `&lt;` must stay these four characters.
+ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\r": "", "\n": "\\n", "\0": "", "&": "&amp;"})
+
 Point = tuple[float, float]
 
 
@@ -15,9 +18,7 @@ def quote(value: object) -> str:
     >>> print(quote('<s> says "\\N"'))
     "<s> says \"\\N\""
     """
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n").replace("\0", "")
-    # Graphviz reads HTML entities in ordinary strings too: a label `&lt;` must stay these four characters.
-    return f'"{text.replace("&", "&amp;")}"'
+    return f'"{str(value).translate(ESCAPES)}"'
 
 
 def attributes(values: Mapping[str, object]) -> str:

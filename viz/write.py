@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from viz.dot import cluster, digraph, edge, node, spline
+from viz.dot import digraph, edge, node, spline
+from viz.frame import Box
 from viz.layout import Edge, Layout
-from viz.model import Block, Item
+from viz.model import Item
 from viz.style import BORDER, COLOURS, EDGES, LINE, PAPER
 
 PLACED = {"layout": "nop2", "splines": "true"}  # whichever program reads it keeps the positions
@@ -12,50 +13,42 @@ PLACED = {"layout": "nop2", "splines": "true"}  # whichever program reads it kee
 
 def dot(layout: Layout, title: str = "", *, on_paper: bool = False, **graph: object) -> str:
     """on_paper: a white page; else nothing is painted behind, so that it reads on a dark page too"""
-    statements: list[str] = []
-    inside = {item for block, *_ in layout.frames for item in block.items}
-    for block, x, y, width, height, lp in layout.frames:
-        statements += _block(layout, block, (x, y, x + width, y + height), lp, on_paper)
-    statements += [_item(layout, item) for item in layout.boxes if item not in inside]
+    statements = [s for frame in layout.frames for s in _frame(frame, on_paper)]
+    statements += [_item(layout, item) for item in layout.boxes]
     statements += [_edge(e) for e in layout.edges]
     if title:
         statements.append(_title(layout, title))
     return digraph(statements, **PLACED, bgcolor="white" if on_paper else "transparent", **graph)
 
 
-def _block(layout: Layout, block: Block, bb: tuple, lp: tuple[float, float] | None, on_paper: bool) -> list[str]:
-    items = [_item(layout, item) for item in block.items]
-    if block.is_gap:
-        x, y = lp or (0, 0)
-        return [*items, node(block.key, block.title, "", "text", pos=f"{x:.2f},{y:.2f}", fontsize=12)]
-    if not block.title or not block.framed:
-        return items
-    frame = {
-        "label": block.title,
-        "style": "rounded,filled",
-        "fillcolor": PAPER if on_paper else "transparent",
-        "color": BORDER if on_paper else LINE,
-        "bb": ",".join(f"{v:.2f}" for v in bb),
-        **_at(block.moment),
-    }
-    if lp is not None:
-        frame["lp"] = f"{lp[0]:.2f},{lp[1]:.2f}"
-    return cluster(block.key, items, **frame)
+def _frame(frame: tuple, on_paper: bool) -> list[str]:
+    """The frame of a block and its title: nodes, for Graphviz takes seconds to draw a thousand clusters."""
+    block, x, y, width, height, title = frame
+    made: list[str] = []
+    if block.framed and block.title and not block.is_gap:
+        look = {
+            "fillcolor": PAPER if on_paper else "transparent", "color": BORDER if on_paper else LINE, "penwidth": 1,
+            **_place(Box(x + width / 2, y + height / 2, width, height)), **_at(block.moment, "cluster"),
+        }  # fmt: skip
+        made.append(node(f"frame {block.key}", "", "", "box", **look))
+    if block.title and title is not None and (block.framed or block.is_gap):
+        at = {"pos": f"{title[0]:.2f},{title[1]:.2f}", "fontsize": 12, **_at(block.moment, "cluster")}
+        made.append(node(f"title {block.key}", block.title, "", "text", **at))
+    return made
 
 
 def _item(layout: Layout, item: Item) -> str:
     box = layout.boxes[item]
-    more: dict[str, object] = {
-        "pos": f"{box.x:.2f},{box.y:.2f}",
-        "width": f"{box.width / 72:.4f}",
-        "height": f"{box.height / 72:.4f}",
-        "fixedsize": "true",
-        **_at(item.moment),
-    }
+    more: dict[str, object] = {**_place(box), **_at(item.moment)}
     kind = item.kind
     if kind.endswith("dots"):
         more |= {"fontcolor": COLOURS[kind.removesuffix(" dots")][1], "fontsize": 14}
     return node(item.key, item.label, kind, item.shape, **{**more, **item.look})
+
+
+def _place(box: Box) -> dict[str, object]:
+    size = {"width": f"{box.width / 72:.4f}", "height": f"{box.height / 72:.4f}", "fixedsize": "true"}
+    return {"pos": f"{box.x:.2f},{box.y:.2f}", **size}
 
 
 def _edge(e: Edge) -> str:
