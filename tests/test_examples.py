@@ -1,6 +1,8 @@
 """Every example runs, and a cell of one's own trains from the command line."""
 
 import importlib.util
+import re
+import sys
 
 from pathlib import Path
 
@@ -14,9 +16,13 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def load(path):
+    sys.path.insert(0, str(path.parent))  # as when it is run
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 
@@ -33,6 +39,24 @@ def test_the_custom_cell_learns_to_add_and_is_drawn(tmp_path, capsys):
     svg = (tmp_path / "mgu.svg").read_text()
     assert "t = 4" in svg
     assert "mean squared error" in capsys.readouterr().out
+
+
+def test_the_gallery_shows_every_view_of_every_network(tmp_path):
+    pytest.importorskip("matplotlib")
+    load(ROOT / "examples/gallery.py").main(tmp_path, steps=2)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'src="([^"]+)"', page))
+    assert shown == {path.name for path in tmp_path.iterdir()} - {"index.html"}
+    for name in shown:
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert ("<svg" in text) and len(text) > 3000, name
+
+
+def test_attention_learns_to_write_backwards(tmp_path, capsys):
+    weights = load(ROOT / "examples/attention.py").main(steps=90, folder=tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert float(lines[1].split()[2]) < 1.5  # nats a letter; 3.26 for guessing
+    assert weights.shape == (7, 7) and np.allclose(weights.sum(1), 1, atol=1e-5)
 
 
 def test_the_custom_cell_is_under_twenty_lines():

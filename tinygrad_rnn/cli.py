@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend, lm, nn, random
+from tinygrad_rnn import backend, lm, random, sketches
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.files import replace_atomically
-from tinygrad_rnn.graph import scope
-from tinygrad_rnn.tensor import Tensor, tensor
+from tinygrad_rnn.tensor import Tensor
 from tinygrad_rnn.train import RunFolder, Trainer
 
 KEEP = {"epochs"}  # what a resumed run may change
@@ -133,34 +132,42 @@ def score(args: argparse.Namespace) -> None:
 
 
 def draw(args: argparse.Namespace) -> None:
-    """The unrolled graph of a cell with a read-out and a loss at each step."""
+    """A network in any view: a small one round a cell, or a trained one that reads a text."""
     for name in "steps", "layers", "hidden":
         if getattr(args, name) < 1:
             raise ValueError(f"--{name}: must be at least 1, got {getattr(args, name)}")
     random.manual_seed(0)
-    _draw(_cell_loss(args.cell, args.layers, args.hidden, args.steps), [Path(args.out)])
+    options: dict[str, Any] = {"view": args.view, "steps": "all" if args.all_steps else args.show, "title": args.title}
+    options |= {name: getattr(args, name) for name in ("depth", "unfold", "gradient", "shapes", "values")}
+    options |= {"parameters": not args.no_parameters, "colors": not args.no_colors}
+    if args.folder is None:
+        loss = _sketch(args)
+    else:
+        model, vocabulary = lm.load(RunFolder(Path(args.folder)))
+        ids = vocabulary.encode(args.text, "--text")
+        if len(ids) < 2:
+            raise ValueError(f"--text: must have at least 2 tokens, the last one only to be predicted, got {args.text!r}")
+        loss, options["tokens"] = lm.unrolled(model, ids), [vocabulary.decode([i]) for i in ids[:-1]]
+    _draw(loss, [Path(args.out)], play=args.play, **options)
 
 
-def _cell_loss(name: str, layers: int, hidden: int, steps: int) -> Tensor:
-    """L = Σ Lₜ of a small network around a cell, recorded over `steps` steps."""
-    cells = [lm.make_cell(name, hidden if i else 3, hidden) for i in range(layers)]
-    cell, output = cells[0] if layers == 1 else nn.Stack(cells), nn.Linear(hidden, 2)
-    state, losses = cell.initial_state(1), []
-    for t in range(steps):
-        with scope(t):
-            x = tensor(np.zeros((1, 3), np.float32))
-            y, state = cell(x, state)
-            losses.append(nn.cross_entropy(output(y), tensor(np.zeros(1, np.int64)), reduction="sum"))
-    return sum(losses[1:], losses[0])
+def _sketch(args: argparse.Namespace) -> Tensor:
+    make = lambda inputs, units: lm.make_cell(args.cell, inputs, units)
+    if args.view == "attention":
+        return sketches.attention(make, args.hidden, args.steps, args.steps)
+    network = sketches.bidirectional if args.bidirectional else sketches.predictor
+    if args.gradient and not args.bidirectional:
+        network = sketches.classifier
+    return network(make, args.hidden, args.steps, args.layers)
 
 
-def _draw(loss: Tensor, paths: list[Path]) -> None:
+def _draw(loss: Tensor, paths: list[Path], *, play: bool = False, **options: Any) -> None:
     import viz  # noqa: PLC0415 (only for those who draw)
 
     try:
-        drawing = viz.draw(loss)
+        drawing = viz.draw(loss, **options)
         for path in paths:
-            drawing.save(path)
+            drawing.save(path, play=play)
             report(f"wrote {path}")
     except RuntimeError as error:
         if len(paths) == 1:  # somebody asked for this one file
@@ -251,14 +258,32 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("folder", metavar="DIR", help="a run's folder")
     p.add_argument("sentence", help="in quotes, if it has blanks")
 
-    p = commands.add_parser("draw", help="draw the unrolled graph of a cell", parents=[common])
+    _draw_options(commands.add_parser("draw", help="draw a network, unrolled or folded", parents=[common]))
+    return parser
+
+
+def _draw_options(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=draw)
+    p.add_argument("folder", metavar="DIR", nargs="?", help="a run's folder: draw its model; without it a small network")
+    p.add_argument("--out", required=True, metavar="FILE", help="a .svg, .png, .pdf, .dot or .html file")
+    p.add_argument("--view", default="ops", choices=("ops", "cells", "circuit", "attention"), help="default: ops")
+    p.add_argument("--text", default="hello", help="what the model of a run reads (default: %(default)s)")
     p.add_argument("--cell", default="lstm", help=_CELL)
     p.add_argument("--layers", type=int, default=1, help="default: %(default)s")
+    p.add_argument("--bidirectional", action="store_true", help="layers in both directions")
     p.add_argument("--hidden", type=int, default=4, help="units of each layer (default: %(default)s)")
     p.add_argument("--steps", type=int, default=4, help="time steps (default: %(default)s)")
-    p.add_argument("--out", required=True, metavar="FILE", help="a .svg, .png, .pdf or .dot file")
-    return parser
+    p.add_argument("--show", metavar="STEPS", help="the steps to draw, as 1-3,998-1000 (default: the first and the last)")
+    p.add_argument("--all-steps", action="store_true", help="draw every step")
+    p.add_argument("--depth", type=int, help="modules in modules with boxes of their own (default: 1 in cells, else none)")
+    p.add_argument("--unfold", action="store_true", help="beside a circuit: the unrolled graph")
+    p.add_argument("--gradient", action="store_true", help="colour by the gradient of the loss of the last step")
+    p.add_argument("--shapes", action="store_true", help="note shapes and dtypes")
+    p.add_argument("--values", action="store_true", help="note the norms of values")
+    p.add_argument("--no-parameters", action="store_true", help="leave out parameters")
+    p.add_argument("--no-colors", action="store_true", help="draw in grey")
+    p.add_argument("--title", help="stands above")
+    p.add_argument("--play", action="store_true", help="an SVG that plays by itself")
 
 
 _CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"

@@ -23,14 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.graph import Node
 from tinygrad_rnn.tensor import Tensor
-from viz.charts import Chart, alignment, gradient_norms
+from viz.chart import Chart
 from viz.compose import Look, attend, compose
 from viz.drawing import Drawing, checked_suffix
 from viz.expand import expanded
 from viz.gradient import norms, over_time
+from viz.heatmap import alignment
+from viz.normplot import gradient_norms
 from viz.picture import Builder
+from viz.subject import root_of
 
 __all__ = ["Chart", "Drawing", "alignment", "attention", "draw", "gradient_flow", "gradient_norms"]
 
@@ -56,7 +58,7 @@ def draw(
 ) -> Drawing:
     """Draw the graph that a tensor was computed by; save it if there is a path (.svg, .png, .pdf, .dot, .html).
 
-    what: a loss, or an output
+    what: a loss, or an output; a cell or an nn.Recurrent, drawn for a few steps; a circuit, as tg.circuit records it
     view: "ops": each operation; "cells": a box for each module; "circuit": one step, with a black square on each edge
         that leads to the next; "attention": an encoder and a decoder, with the weights between them
     steps: the time steps to draw, counted from 1: "all", "1-3,998-1000", or numbers; by default the first four and
@@ -80,7 +82,7 @@ def draw(
         checked_suffix(Path(path))
     names = [str(token) for token in tokens], [str(token) for token in targets]
     look = Look(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names)
-    drawing = compose(_root(what), look, title or "")
+    drawing = compose(root_of(what), look, title or "")
     if path is not None:
         drawing.save(path)
     return drawing
@@ -115,13 +117,5 @@ def gradient_flow(loss: Tensor) -> dict[str, np.ndarray]:
     States are called as the cell's code calls them; where two layers use one name, h1, h2, lowest first. Draw them
     with `gradient_norms`. ValueError if backward has freed the graph.
     """
-    root = expanded(_root(loss), copy=True)
+    root = expanded(root_of(loss), copy=True)
     return over_time(Builder(root), norms(root))
-
-
-def _root(what: Any) -> Node:
-    node = what.node if isinstance(what, Tensor) else None
-    if not isinstance(node, Node) or node.op is None:
-        kind = "one without" if isinstance(what, Tensor) else type(what).__name__
-        raise ValueError(f"viz.draw: what must be a tensor with a recorded graph, such as a loss, got {kind}")
-    return node

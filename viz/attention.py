@@ -99,7 +99,8 @@ class Rows:
         self.contexts = self._row(middle, "c", _numbered("c", self.T), at_target, "gate", first)
         self.decoded = self._row(self.decoder, "s", _numbered("s", self.T), at_target, "cell", first)
         self.outputs = self._row(self.decoder, "out", target, at_target, "output", first)
-        self.titles = [f"x{_plain(j)}" for j in range(self.S)] + [f"y{_plain(t)}" for t in range(self.T)]
+        self.titles = [_title("x", j, token) for j, token in enumerate(source)]
+        self.titles += [_title("y", t, token) for t, token in enumerate(target)]
 
     def layout(self) -> Layout:
         """Nodes, frames, lines; the strongest weights are drawn last."""
@@ -196,8 +197,9 @@ def _numbered(letter: str, n: int) -> list[str]:
     return [subscript(letter, k + 1) for k in range(n)]
 
 
-def _plain(k: int) -> str:
-    return subscript("", k + 1)
+def _title(letter: str, k: int, token: str) -> str:
+    name = subscript(letter, k + 1)
+    return name if token == name else f"{name} = {token}"
 
 
 def _length(text: str) -> float:

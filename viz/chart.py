@@ -162,7 +162,7 @@ def printable(text: str) -> str:
     return re.sub("[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
-def width(text: str, size: float) -> float:
+def text_width(text: str, size: float) -> float:
     """How wide a text is; at least a square for each character of East Asia, for which a font may be missing here."""
     from matplotlib.text import Text  # noqa: PLC0415
 
@@ -178,12 +178,12 @@ def _ruler() -> Figure:
     return FigureCanvasAgg(Sheet(1, 1).figure).figure
 
 
-def lower(size: float) -> float:
+def below_middle(size: float) -> float:
     """How far below the middle a line of text stands that looks centred."""
     return 0.36 * size
 
 
-def tall(title: str) -> float:
+def title_height(title: str) -> float:
     """What a title needs."""
     return 1.25 * TITLE * len(title.split("\n")) + 8 if title else 0.0
 

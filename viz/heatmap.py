@@ -1,7 +1,9 @@
-"""Attention weights as a heat map. Needs matplotlib.
+"""Attention weights as a heat map.
 
     import viz
     viz.alignment(weights, source, target, "attention.svg")
+
+Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -9,14 +11,27 @@ from __future__ import annotations
 import math
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygrad_rnn.tensor import Tensor
-from viz.chart import PAD, TEXT, TITLE, Chart, Sheet, chart_of, lower, printable, real_numbers, tall, visible, width
+from viz.chart import (
+    PAD,
+    TEXT,
+    TITLE,
+    Chart,
+    Sheet,
+    below_middle,
+    chart_of,
+    printable,
+    real_numbers,
+    text_width,
+    title_height,
+    visible,
+)
 from viz.style import ink, ramp, subscript
 
 if TYPE_CHECKING:
@@ -58,13 +73,7 @@ def alignment(
     _, steps, length = heads.shape
     top = _tokens("source", source, "x", length, f"weights {np.shape(weights)}")
     side = _tokens("target", target, "y", steps, f"weights {np.shape(weights)}")
-    if path is not None:
-        _format(Path(path), who)
-    with _matplotlib(who):
-        chart = Chart(HeatMap(heads, top, side, printable(title or ""), values).figure(), who)
-    if path is not None:
-        chart.save(path)
-    return chart
+    return chart_of(lambda: HeatMap(heads, top, side, printable(title or ""), values).figure(), path, who)
 
 
 def _heads(weights: Any) -> np.ndarray:
@@ -102,7 +111,7 @@ class HeatMap:
         self.height = self.width = min(least, PAGE / (most * max(self.columns, self.rows)))
         self.size = min(TEXT, max(5.0, 0.75 * self.height))
         self.every = math.ceil(1.15 * self.size / self.height)  # which tokens are written
-        self.widths = [width(token, self.size) for _, token in self._written(self.top)]
+        self.widths = [text_width(token, self.size) for _, token in self._written(self.top)]
         self.angle = self._turn()
 
     def _turn(self) -> int:
@@ -121,7 +130,7 @@ class HeatMap:
     @cached_property
     def left(self) -> float:
         """What the tokens at the left side need."""
-        return max(width(token, self.size) for _, token in self._written(self.side)) + 8
+        return max(text_width(token, self.size) for _, token in self._written(self.side)) + 8
 
     @cached_property
     def above(self) -> float:
@@ -140,7 +149,7 @@ class HeatMap:
         """Draw it: in the first row the tokens along the top, in the first column those at the side."""
         n, steps, length = self.heads.shape
         wide, high, heading, between = length * self.width, steps * self.height, 20.0 if n > 1 else 0.0, 14.0
-        tall, half = tall(self.title), width(self.title, TITLE) / 2
+        tall, half = title_height(self.title), text_width(self.title, TITLE) / 2
         x0, y0 = PAD + self.left, PAD + tall + self.above + heading
         middle = x0 + (self.columns * (wide + between) - between) / 2
         middle = max(middle, PAD + half)
@@ -162,12 +171,11 @@ class HeatMap:
         return sheet.figure
 
     def _cells(self, axes: Axes, weights: np.ndarray) -> None:
-        colours = _rgb(weights)
         if self.values:
             self._numbers(axes, weights)
         if self.heads.size > MANY:
             steps, length = weights.shape
-            axes.imshow(colours, extent=(0, length, steps, 0), interpolation="none", aspect="auto")
+            _image(axes, weights, (0, length, steps, 0))
             return
         from matplotlib.collections import PolyCollection  # noqa: PLC0415
 
@@ -175,17 +183,18 @@ class HeatMap:
         gap = 0.02 * self.height
         dx, dy = gap / self.width, gap / self.height
         corners = np.stack([s + np.array([dx, 1 - dx, 1 - dx, dx]), t + np.array([dy, dy, 1 - dy, 1 - dy])], -1)
-        axes.add_collection(PolyCollection(list(corners), facecolors=colours.reshape(-1, 3) / 255.0, linewidths=0))
+        colours = [ramp(weight) for weight in weights.ravel()]
+        axes.add_collection(PolyCollection(list(corners), facecolors=colours, linewidths=0))
 
-    def real_numbers(self, axes: Axes, weights: np.ndarray) -> None:
+    def _numbers(self, axes: Axes, weights: np.ndarray) -> None:
         size = min(9.5, 0.28 * self.height)
         for (t, s), value in np.ndenumerate(weights):
-            text, colour = f"{value:.2f}" if value else "0", ink(shade(value))
-            y = t + 0.5 + lower(size) / self.height
+            text, colour = f"{value:.2f}" if value else "0", ink(value)
+            y = t + 0.5 + below_middle(size) / self.height
             axes.text(s + 0.5, y, text, size=size, color=colour, ha="center", va="baseline")
 
     def _tokens(self, axes: Axes, above: bool, beside: bool) -> None:
-        lower, turn = lower(self.size), math.radians(self.angle)
+        lower, turn = below_middle(self.size), math.radians(self.angle)
         for s, token in self._written(self.top) if above else ():
             x, y = s + 0.5 + lower * math.sin(turn) / self.width, -(6 - lower / 4 * math.sin(turn)) / self.height
             anchor = "left" if self.angle else "center"
@@ -199,6 +208,18 @@ class HeatMap:
 
 def _colour_bar(sheet: Sheet, x: float, y: float, height: float) -> None:
     axes = sheet.axes(x, y, 8, height, xlim=(0, 1), ylim=(0, 1))
-    axes.imshow(_rgb(np.linspace(1, 0, 256)[:, None]), extent=(0, 1, 0, 1), interpolation="none", aspect="auto")
+    _image(axes, np.linspace(1, 0, 256)[:, None], (0, 1, 0, 1))
     for value in (0, 0.5, 1):
         sheet.text(x + 12, y + (1 - value) * (height - 7) + 6.5, f"{value:g}", size=9, ha="left")
+
+
+def _image(axes: Axes, weights: np.ndarray, extent: tuple[float, float, float, float]) -> None:
+    """Weights as pixels."""
+    colours = _thousand_colours()[np.rint(1000 * weights).astype(int)]
+    axes.imshow(colours, extent=extent, interpolation="none", aspect="auto")
+
+
+@cache
+def _thousand_colours() -> np.ndarray:
+    """The ramp in steps of 1/1000. returns: (1001, 3) uint8"""
+    return np.array([list(bytes.fromhex(ramp(i / 1000)[1:])) for i in range(1001)], np.uint8)

@@ -82,14 +82,13 @@ class Loops:
         space.used += 1
         start = self._way_out(loop.tail)
         goals = [self._way_in(head, space) for head in loop.heads]
-        down = min(g[0][1] for g in goals) < start[-1][1] - 1
+        height = start[-1][1]
+        down = min(g[0][1] for g in goals) < height - 1
         sign = -1 if down else 1
-        y = start[-1][1] + sign * 20
-        if down:  # the first branch leaves below the square
-            y = max(y, max((g[0][1] for g in goals if g[0][1] < start[-1][1]), default=y) + SIDE)
-            y = min(y, start[-1][1] - SIDE)
+        near = min([abs(g[0][1] - height) for g in goals if (g[0][1] - height) * sign > 1], default=40.0)
+        y = height + sign * min(20.0, near / 2)
         self._square(loop, x, y)
-        corners = [*start, (x, start[-1][1]), (x, y - sign * SIDE / 2)]
+        corners = [*start, (x, height), (x, y - sign * SIDE / 2)]
         self._line(loop.tail, loop.delay, loop, corners, False)
         for head, goal in zip(loop.heads, goals, strict=True):
             end = y + sign * SIDE / 2

@@ -1,7 +1,9 @@
-"""The norms of gradients over time, as lines on a log scale. Needs matplotlib.
+"""The norms of gradients over time, as lines on a log scale.
 
     import viz
     viz.gradient_norms({"RNN": rnn, "LSTM": lstm}, "vanishing.svg")
+
+Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -16,7 +18,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_rnn.tensor import Tensor
-from viz.chart import PAD, TEXT, TITLE, Chart, Sheet, chart_of, lower, printable, real_numbers, tall, visible, width
+from viz.chart import (
+    PAD,
+    TEXT,
+    TITLE,
+    Chart,
+    Sheet,
+    below_middle,
+    chart_of,
+    printable,
+    real_numbers,
+    text_width,
+    title_height,
+    visible,
+)
 from viz.style import COLOURS, LINE
 
 if TYPE_CHECKING:
@@ -46,15 +61,8 @@ def gradient_norms(
 
     ValueError if there are no numbers, or negative ones. RuntimeError without matplotlib.
     """
-    who = "viz.gradient_norms"
     series = _series(norms)
-    if path is not None:
-        _format(Path(path), who)
-    with _matplotlib(who):
-        chart = Chart(NormPlot(series, printable(title or "")).figure(), who)
-    if path is not None:
-        chart.save(path)
-    return chart
+    return chart_of(lambda: NormPlot(series, printable(title or "")).figure(), path, "viz.gradient_norms")
 
 
 def _series(norms: Any) -> list[tuple[str, np.ndarray]]:
@@ -102,11 +110,11 @@ class NormPlot:
 
     def figure(self) -> Figure:
         """Draw it."""
-        above, below = PAD + tall(self.title) + 24, 38.0
-        names = max(width(name, TEXT) for name in self.names) + 10
+        above, below = PAD + title_height(self.title) + 24, 38.0
+        names = max(text_width(name, TEXT) for name in self.names) + 10
         left, right = PAD + (40 if self.last else names), PAD + (names if self.last else 40)
         wide = left + WIDTH + right
-        sheet = Sheet(max(wide, width(self.title, TITLE) + 2 * PAD), above + self.height + below)
+        sheet = Sheet(max(wide, text_width(self.title, TITLE) + 2 * PAD), above + self.height + below)
         sheet.title(PAD, self.title, "left")
         place, side = (PAD, "left") if self.last else (wide - PAD, "right")
         sheet.text(place, above - 14, "‖∂L/∂hₜ‖", size=TEXT, ha=side)
@@ -182,7 +190,9 @@ class NormPlot:
             if abs(x - edge) > 0.03 * WIDTH or abs(place - y) > 2:
                 way = (x, edge, edge + 8 * out), (y, y, place)
                 axes.plot(*way, color=colour, linewidth=0.8, linestyle=":", clip_on=False)
-            axes.text(edge + 10 * out, place - lower(TEXT), name, size=TEXT, color=colour, ha=anchor, va="baseline")
+            axes.text(
+                edge + 10 * out, place - below_middle(TEXT), name, size=TEXT, color=colour, ha=anchor, va="baseline"
+            )
 
 
 def _looks() -> Iterator[tuple[Any, str]]:

@@ -176,11 +176,17 @@ class Builder:
         else:
             used = sum(i.kind == "input" for i in block.items)
             item = self._add(block, node, self.labels.input(node) + PRIME * used, "input", self.round, t)
-            if t is not None and t < len(self.tokens) and not used:
-                item.label = item.plain = self.tokens[t]
-                item.shape = "pill"
+            if not used:
+                self._name(item, t)
             if node in self.flow.slices:
                 self.crossing += [(p, item, None) for p in self.flow.parents(node)]
+
+    def _name(self, item: Item, t: int | None) -> Item:
+        """Give an input the name of its token."""
+        if t is not None and t < len(self.tokens):
+            item.label = item.plain = self.tokens[t]
+            item.shape = "pill"
+        return item
 
     def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Spot], read: list) -> None:
         """An initial state stands in front of the first step, or behind the last where time runs backwards."""
@@ -227,7 +233,7 @@ class Builder:
             return self._loss(block, node, t)
         label, form = (self.labels.affine(group), "box") if group.terms else self.labels.operation(node)
         if self.flow.op(node) == "getitem" and label.endswith("[x]"):
-            return self._add(block, node, label[:-1], "input", form, t, "]")
+            return self._name(self._add(block, node, label[:-1], "input", form, t, "]"), t)
         if kind == "gate":
             label = self.labels.gate(node, label)
         return self._add(block, node, label, kind, form, None)
