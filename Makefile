@@ -1,5 +1,6 @@
 # make demo   set up a virtual environment, train a language model on real text, sample from it, draw it
 # make test   set it up with the test tools, and run the tests
+# make gallery draw every view of six networks: docs/gallery/index.html
 # make slow   more random cells than there is time for each day
 # make lint   style, types, and the direction of the imports
 # make bench  the engines beside their peers (installs them: about 1 GB)
@@ -16,6 +17,10 @@ demo: $(VENV)/installed-demo
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q
 
+gallery: $(VENV)/installed-demo
+	$(BIN)/tinygrad-rnn draw --layers 2 --steps 4 --out docs/lstm.svg
+	$(BIN)/python examples/gallery.py docs/gallery
+
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -m slow
 
@@ -31,6 +36,7 @@ lint: $(VENV)/installed-test
 bench: $(VENV)/installed-peers
 	$(BIN)/python benchmarks/eager.py
 	$(BIN)/python benchmarks/recurrent.py
+	$(BIN)/python benchmarks/drawing.py
 
 $(VENV)/installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,4 +55,4 @@ $(VENV)/installed-peers: $(VENV)/installed-oracle
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
 	touch $@
 
-.PHONY: demo test slow oracle lint bench
+.PHONY: demo test gallery slow oracle lint bench

@@ -45,7 +45,8 @@ def drawings():
         yield name, "cells", f"{key}-cells.svg", viz.draw(loss, view="cells")
         yield name, "circuit", f"{key}-circuit.svg", viz.draw(loss, view="circuit")
         yield name, "circuit, unfolded", f"{key}-unfold.svg", viz.draw(loss, view="circuit", depth=1, unfold=True)
-        yield name, "in action", f"{key}.html", viz.draw(loss, view="cells", title=name)
+        yield name, "in action", f"{key}-film.svg", viz.draw(loss, view="cells")
+        yield name, "in action, by hand", f"{key}.html", viz.draw(loss, view="cells", title=name)
     section, flow = "How the gradient flows from one loss at the end, in an RNN and in an LSTM", {}
     for name, cell in (("RNN", nn.RNNCell), ("LSTM", OPEN)):
         loss = sketches.classifier(cell, hidden=4, steps=12)
@@ -65,7 +66,7 @@ def main(folder="runs/gallery", steps=400):
     learned = [("Attention, learned", "writing backwards", name, None) for name in ATTENTION]
     for section, caption, name, drawing in [*drawings(), *learned]:
         if drawing is not None:
-            drawing.save(folder / name)
+            drawing.save(folder / name, **({"play": True} if name.endswith("-film.svg") else {}))
         shown = f'<iframe src="{name}"></iframe>' if name.endswith("html") else f'<img src="{name}" alt="{caption}">'
         sections.setdefault(section, []).append(f"<figure><figcaption>{caption}</figcaption>{shown}</figure>")
     body = "".join(f"<h2>{html.escape(title)}</h2>{''.join(figures)}" for title, figures in sections.items())

@@ -146,7 +146,7 @@ def draw(args: argparse.Namespace) -> None:
         model, vocabulary = lm.load(RunFolder(Path(args.folder)))
         ids = vocabulary.encode(args.text, "--text")
         if len(ids) < 2:
-            raise ValueError(f"--text: must have at least 2 tokens, the last one only to be predicted, got {args.text!r}")
+            raise ValueError(f"--text: must have at least 2 tokens, of which the last is predicted, got {args.text!r}")
         loss, options["tokens"] = lm.unrolled(model, ids), [vocabulary.decode([i]) for i in ids[:-1]]
     _draw(loss, [Path(args.out)], play=args.play, **options)
 
@@ -264,7 +264,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _draw_options(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=draw)
-    p.add_argument("folder", metavar="DIR", nargs="?", help="a run's folder: draw its model; without it a small network")
+    p.add_argument("folder", metavar="DIR", nargs="?", help="a run's folder: draw its model (default: a small network)")
     p.add_argument("--out", required=True, metavar="FILE", help="a .svg, .png, .pdf, .dot or .html file")
     p.add_argument("--view", default="ops", choices=("ops", "cells", "circuit", "attention"), help="default: ops")
     p.add_argument("--text", default="hello", help="what the model of a run reads (default: %(default)s)")
@@ -273,9 +273,9 @@ def _draw_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--bidirectional", action="store_true", help="layers in both directions")
     p.add_argument("--hidden", type=int, default=4, help="units of each layer (default: %(default)s)")
     p.add_argument("--steps", type=int, default=4, help="time steps (default: %(default)s)")
-    p.add_argument("--show", metavar="STEPS", help="the steps to draw, as 1-3,998-1000 (default: the first and the last)")
+    p.add_argument("--show", metavar="STEPS", help="draw these steps: 1-3,998-1000 (default: the first and the last)")
     p.add_argument("--all-steps", action="store_true", help="draw every step")
-    p.add_argument("--depth", type=int, help="modules in modules with boxes of their own (default: 1 in cells, else none)")
+    p.add_argument("--depth", type=int, help="levels of modules that are drawn as boxes (default: 1 in cells, else 0)")
     p.add_argument("--unfold", action="store_true", help="beside a circuit: the unrolled graph")
     p.add_argument("--gradient", action="store_true", help="colour by the gradient of the loss of the last step")
     p.add_argument("--shapes", action="store_true", help="note shapes and dtypes")

@@ -46,7 +46,7 @@ def bidirectional(make: MakeCell, hidden: int, steps: int, layers: int = 1) -> T
 
 
 def attention(make: MakeCell, hidden: int, source: int, target: int) -> Tensor:
-    """An encoder and a decoder that looks back at its states: α_t = softmax(hᵀ s), c_t = Σ α_t h, over `target` steps."""
+    """An encoder, and a decoder that looks back at its states: α_t = softmax(hᵀ s), c_t = Σ α_t h."""
     hs, _ = nn.Recurrent(make(SIZE, hidden))(tensor(np.stack([x.array for x in _inputs(source)])))
     decoder, output = make(hidden, hidden), nn.Linear(hidden, CLASSES)
     state, y, losses = decoder.initial_state(1), hs[-1], []

@@ -13,6 +13,7 @@ import math
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -205,9 +206,9 @@ def _apart(places: list[float], gap: float, height: float) -> list[float]:
     pools: list[list[float]] = []
     for rank, i in enumerate(order):
         pools.append([places[i] - rank * gap])
-        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+        while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
             pools[-2:] = [pools[-2] + pools[-1]]
-    moved = [float(np.mean(pool)) for pool in pools for _ in pool]
+    moved = [fmean(pool) for pool in pools for _ in pool]
     moved = [min(max(place, 0.0), height - (len(places) - 1) * gap) + rank * gap for rank, place in enumerate(moved)]
     return [place for _, place in sorted(zip(order, moved, strict=True))]
 
