@@ -186,6 +186,27 @@ def _along(pos):
         yield from a * (1 - u) ** 3 + 3 * b * u * (1 - u) ** 2 + 3 * c * u**2 * (1 - u) + d * u**3
 
 
+@pytest.mark.parametrize("name", ["lstm losses", "stack losses", "lengths", "layers", "sequence to sequence", "elided"])
+def test_time_can_run_down(name):
+    nodes, edges, frames = read(viz.draw(GRAPHS[name], direction="down"))
+    across = read(viz.draw(GRAPHS[name]))
+    assert sorted(n["label"] for n in nodes.values()) == sorted(n["label"] for n in across[0].values())
+    assert [(t, h) for t, h, _ in edges] == [(t, h) for t, h, _ in across[1]]
+    tops = [float(f["bb"].split(",")[3]) for f in frames]
+    assert len(tops) == len(across[2]) and tops == sorted(tops, reverse=True)
+    for a, b in itertools.combinations(nodes.values(), 2):
+        (left, low, right, high), (x0, y0, x1, y1) = corners(a), corners(b)
+        assert left >= x1 or x0 >= right or low >= y1 or y0 >= high, (a["name"], b["name"])
+    for tail, head, edge in edges:
+        points = [tuple(map(float, p.removeprefix("e,").split(","))) for p in edge["pos"].split()]
+        assert _touches(corners(nodes[head]), points[0] if edge["pos"].startswith("e,") else points[-1]), (tail, head)
+
+
+def test_the_direction_is_one_of_two():
+    with pytest.raises(ValueError, match=r"^viz\.draw: direction must be \"right\" or \"down\", got 'up'$"):
+        viz.draw(GRAPHS["lengths"], direction="up")
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_there_is_one_column_for_each_time_step_from_left_to_right(name):
     _, _, clusters = read(viz.draw(summed_losses(CELLS[name]())))

@@ -138,7 +138,7 @@ def draw(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name}: must be at least 1, got {getattr(args, name)}")
     random.manual_seed(0)
     options: dict[str, Any] = {"view": args.view, "steps": "all" if args.all_steps else args.show, "title": args.title}
-    options |= {name: getattr(args, name) for name in ("depth", "unfold", "gradient", "shapes", "values")}
+    options |= {name: getattr(args, name) for name in ("depth", "unfold", "gradient", "shapes", "values", "direction")}
     options |= {"parameters": not args.no_parameters, "colors": not args.no_colors}
     if args.folder is None:
         loss = _sketch(args)
@@ -282,6 +282,7 @@ def _draw_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--values", action="store_true", help="note the norms of values")
     p.add_argument("--no-parameters", action="store_true", help="leave out parameters")
     p.add_argument("--no-colors", action="store_true", help="draw in grey")
+    p.add_argument("--direction", default="right", choices=("right", "down"), help="of time (default: right)")
     p.add_argument("--title", help="stands above")
     p.add_argument("--play", action="store_true", help="an SVG that plays by itself")
 

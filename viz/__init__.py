@@ -54,6 +54,7 @@ def draw(
     colors: bool = True,
     tokens: Sequence[str] = (),
     targets: Sequence[str] = (),
+    direction: str = "right",
     title: str | None = None,
 ) -> Drawing:
     """Draw the graph that a tensor was computed by; save it if there is a path (.svg, .png, .pdf, .dot, .html).
@@ -71,6 +72,7 @@ def draw(
     parameters: draw them
     colors: or draw in grey
     tokens, targets: names of the inputs, and of the outputs in "attention", step by step
+    direction: of time, "right" or "down"
     title: stands above
 
     ValueError for options that do not exist, for a tensor without a graph, and for gradients or values of a graph that
@@ -78,10 +80,12 @@ def draw(
     """
     if view not in VIEWS:
         raise ValueError(f"viz.draw: view must be one of {', '.join(map(repr, VIEWS))}, got {view!r}")
+    if direction not in ("right", "down"):
+        raise ValueError(f'viz.draw: direction must be "right" or "down", got {direction!r}')
     if path is not None:
         checked_suffix(Path(path))
     names = [str(token) for token in tokens], [str(token) for token in targets]
-    look = Look(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names)
+    look = Look(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction)
     drawing = compose(root_of(what), look, title or "")
     if path is not None:
         drawing.save(path)

@@ -10,10 +10,10 @@ from viz.route import line
 ROOM = 110.0  # between the two, in points
 
 
-def beside(left: Layout, right: Layout, label: str) -> Layout:
-    """One drawing of two; their steps stand on one line as it is."""
-    (_, y0, x1, y1), (u0, _, _, _) = left.extent(), right.extent()
-    dx, dy = x1 + ROOM - u0, 0.0
+def beside(left: Layout, right: Layout, label: str, *, centred: bool = False) -> Layout:
+    """One drawing of two; their steps stand on one line as it is. centred: their middles do instead"""
+    (_, y0, x1, y1), (u0, v0, _, v1) = left.extent(), right.extent()
+    dx, dy = x1 + ROOM - u0, (y0 + y1 - v0 - v1) / 2 if centred else 0.0
     for item in right.boxes:
         item.key = f"unfolded.{item.key}"
     for frame in right.frames:

@@ -41,6 +41,7 @@ class Look:
     colors: bool = True
     tokens: Sequence[str] = ()
     targets: Sequence[str] = ()
+    direction: str = "right"
 
     @property
     def in_boxes(self) -> bool:
@@ -57,7 +58,7 @@ def compose(root: Node, look: Look, title: str = "") -> Drawing:
     if look.view == "circuit" and look.unfold:
         other = _Sketch(root, replace(look, view="cells" if look.in_boxes else "ops"))
         other.picture.ranksep = sketch.picture.ranksep  # so that their rows are level
-        layout = lambda: beside(sketch.layout(), other.layout(), "unfold")
+        layout = lambda: beside(sketch.layout(), other.layout(), "unfold", centred=look.direction == "down")
         return Drawing(other.picture, layout, title, "a recurrent network, unfolded")
     return Drawing(sketch.picture, sketch.layout, title, "a recurrent network, step by step")
 
@@ -118,10 +119,12 @@ class _Sketch:
 
     def layout(self) -> Layout:
         """Everything in its place."""
-        composer = Composer(self.picture)
+        down = self.look.direction == "down"
+        composer = Composer(self.picture, turned=down)
         layout = composer.compose()
         Rails(composer).add()
         Loops(composer).add()
+        layout = layout.turned() if down else layout
         if self.look.gradient:
             gradient.tint_edges(layout, self.known, self.scale)
             gradient.legend(layout, self.scale)

@@ -27,6 +27,10 @@ class Box:
     width: float
     height: float
 
+    def turned(self) -> Box:
+        """The same where to the right means down, and up means to the right."""
+        return Box(self.y, -self.x, self.height, self.width)
+
     def moved(self, dx: float, dy: float) -> Box:
         """The same elsewhere."""
         return Box(self.x + dx, self.y + dy, self.width, self.height)
@@ -85,19 +89,24 @@ class Frame:
         return bottom - 9 - 5 * names.index(name)
 
 
-def lay_out(block: Block, labels: list[str], title: str, needs: Needs, ranksep: float = 0.25) -> Frame:
-    """Lay out a block. labels, title: the widest of all blocks that this template is for.
+def lay_out(
+    block: Block, labels: list[str], title: str, needs: Needs, ranksep: float = 0.25, sizes: list[Box] | None = None
+) -> Frame:
+    """Lay out a block.
+
+    labels, title: the widest of all blocks that this template is for
+    sizes: of the items, for a drawing that will be turned; else they follow from the labels
 
     In two passes: the first tells which items stand in one row, the second puts what is read from the left leftmost
     in its row and what is read on the right rightmost, so that lines between steps meet nothing on their way.
     """
-    first = _frame(_statements(block, labels, needs, []), block, ranksep)
+    first = _frame(_statements(block, labels, needs, [], sizes), block, ranksep)
     order = list(_sides(first, needs))
-    frame = _frame(_statements(block, labels, needs, order), block, ranksep) if order else first
+    frame = _frame(_statements(block, labels, needs, order, sizes), block, ranksep) if order else first
     most = _busiest(frame, needs)
     if most > 2:
-        frame = _frame(_statements(block, labels, needs, order), block, ranksep + 0.07 * (most - 2))
-    return _framed(frame, title if block.framed else "", needs)
+        frame = _frame(_statements(block, labels, needs, order, sizes), block, ranksep + 0.07 * (most - 2))
+    return _framed(frame, title if block.framed else "", needs, turned=sizes is not None)
 
 
 def _busiest(frame: Frame, needs: Needs) -> int:
@@ -110,7 +119,7 @@ def _busiest(frame: Frame, needs: Needs) -> int:
     return max(rows.values(), default=0)
 
 
-def _framed(frame: Frame, title: str, needs: Needs) -> Frame:
+def _framed(frame: Frame, title: str, needs: Needs, turned: bool) -> Frame:
     """Set a margin around it, and the title at its foot."""
     boxes = frame.boxes
     points = [p for curves in (frame.curves, frame.up, frame.down) for points, _ in curves.values() for p in points]
@@ -120,11 +129,14 @@ def _framed(frame: Frame, title: str, needs: Needs) -> Frame:
     lowest = [n for i, n in needs.taps.items() if boxes[i].y - boxes[i].height / 2 < bottom + 5]
     bottom -= 5.0 * max(lowest, default=0)  # room for the rails
     top = max(b.y + b.height / 2 for b in boxes)
-    needed = 7.0 * len(title)  # no font is wider at this size
-    side = MARGIN + max(0.0, needed - (right - left)) / 2
-    frame = _moved(frame, side - left, MARGIN + (TITLE if title else 0) - bottom)
-    frame.width, frame.height = right - left + 2 * side, top - bottom + 2 * MARGIN + (TITLE if title else 0)
-    frame.title = (frame.width / 2, TITLE - 3) if title else None
+    along, across = 7.0 * len(title), TITLE if title else 0.0  # no font is wider at this size
+    if turned:
+        along, across = across, along
+    side = MARGIN + max(0.0, along - (right - left)) / 2
+    frame = _moved(frame, side - left, MARGIN + across - bottom)
+    frame.width, frame.height = right - left + 2 * side, top - bottom + 2 * MARGIN + across
+    if title:
+        frame.title = (frame.width / 2, MARGIN / 2 + across / 2 if turned else TITLE - 3)
     _trim(frame)
     return frame
 
@@ -157,11 +169,13 @@ def _trim(frame: Frame) -> None:
             frame.down[i] = [(x, 0), (x, y / 3), (x, y * 2 / 3), (x, y)], tip
 
 
-def _statements(block: Block, labels: list[str], needs: Needs, order: list[str]) -> list[str]:
+def _statements(block: Block, labels: list[str], needs: Needs, order: list[str], sizes: list[Box] | None) -> list[str]:
     number = {item: i for i, item in enumerate(block.items)}
-    made = [
-        node(str(i), labels[i], item.kind, item.shape, **_size(item, labels[i])) for i, item in enumerate(block.items)
-    ]
+    looks = [_size(item, label) if sizes is None else _fixed(sizes[i])
+             for i, (item, label) in enumerate(zip(block.items, labels, strict=True))]  # fmt: skip
+    labels = labels if sizes is None else [""] * len(labels)
+    made = [node(str(i), labels[i], item.kind, item.shape, **looks[i])
+            for i, item in enumerate(block.items)]  # fmt: skip
     for tail, head, kind in block.edges:
         back = kind == "cell" and {tail, head} <= block.leftward
         ends = [str(number[i]) for i in ((head, tail) if back else (tail, head))]
@@ -182,6 +196,10 @@ def _size(item: Item, label: str) -> dict[str, object]:
     text = sum(4.6 if c in SUBSCRIPTS else 11.0 if ord(c) > 0x2E80 else 6.8 for c in label)
     size = f"{max(24.0, text + 10) / 72:.4f}"
     return {"width": size, "height": size, "fixedsize": "true"}
+
+
+def _fixed(box: Box) -> dict[str, object]:
+    return {"width": f"{box.width / 72:.4f}", "height": f"{box.height / 72:.4f}", "fixedsize": "true"}
 
 
 def _weight(kind: str, tail: str) -> int:

@@ -7,7 +7,7 @@ edge to every step would take it minutes at fifty steps.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 
 from viz.dot import Point
@@ -49,6 +49,16 @@ class Layout:
         lefts, bottoms, rights, tops = zip(*boxes, strict=True)
         return min(lefts), min(bottoms), max(rights), max(tops)
 
+    def turned(self) -> Layout:
+        """The same with time running down: what was on the right is below, what was above on the right."""
+        turn = lambda point: point and (point[1], -point[0])
+        boxes = {item: box.turned() for item, box in self.boxes.items()}
+        edges = [replace(e, curve=([turn(p) for p in e.curve[0]], turn(e.curve[1]))) for e in self.edges]
+        frames = [
+            (block, y, -x - width, height, width, turn(title)) for block, x, y, width, height, title in self.frames
+        ]
+        return Layout(boxes, edges, frames)
+
     def add(self, other: Layout, dx: float, dy: float) -> None:
         """Put another drawing beside this one, moved."""
         self.boxes |= {item: box.moved(dx, dy) for item, box in other.boxes.items()}
@@ -58,10 +68,10 @@ class Layout:
 
 
 class Composer:
-    """Lays out a picture."""
+    """Lays out a picture. turned: for one that will be turned, so that time runs down; the nodes are not turned"""
 
-    def __init__(self, picture: Picture):
-        self.picture, self.result = picture, Layout()
+    def __init__(self, picture: Picture, *, turned: bool = False):
+        self.picture, self.result, self.turned = picture, Layout(), turned
         ends = picture.start, picture.finish
         self.slots = [b for b in (ends[0], *picture.slots, ends[1]) if b.items or b not in ends]
         self.slot = {item: k for k, block in enumerate(self.slots) for item in block.items}
@@ -125,7 +135,11 @@ class Composer:
                 together.add(needs[block])
             labels = [max(same, key=len) for same in zip(*[[i.label for i in b.items] for b in blocks], strict=True)]
             title = max((b.title for b in blocks), key=len)
-            frame = lay_out(blocks[0], labels, title, together, self.picture.ranksep)
+            sizes = None
+            if self.turned:
+                known = self._sizes(zip(labels, blocks[0].items, strict=True))
+                sizes = [known[label, item.shape] for label, item in zip(labels, blocks[0].items, strict=True)]
+            frame = lay_out(blocks[0], labels, title, together, self.picture.ranksep, sizes)
             self.frame.update(dict.fromkeys(blocks, frame))
 
     def _loose(self) -> None:
@@ -134,22 +148,28 @@ class Composer:
         items = [i for b in loose for i in b.items] + [r.item for r in self.picture.rails]
         titles = {b: Item(b.key, b.title, "", "text") for b in loose if b.title}
         every = [*items, *titles.values()]
-        sizes: dict[tuple[str, str], Box] = {}
-        unlike = list({(i.label, i.shape): i for i in every}.values())
-        if unlike:
-            frame = lay_out(Block("loose", "", unlike), [i.label for i in unlike], "", Needs())
-            sizes = {(i.label, i.shape): box for i, box in zip(unlike, frame.boxes, strict=True)}
+        sizes = self._sizes((i.label, i) for i in every)
         self.size = {i: sizes[i.label, i.shape] for i in every}
         for block in loose:
             for item in block.items:
                 if item.shape == "text":  # dots are set in larger type than they were measured in
-                    self.size[item] = replace(self.size[item], width=self.size[item].width * 14 / 11 + 8)
+                    box = self.size[item]
+                    self.size[item] = replace(box, width=box.width * 14 / 11 + 8, height=box.height * 14 / 11)
             boxes = [self.size[i] for i in block.items] + ([self.size[titles[block]]] if block in titles else [])
             width = max(b.width for b in boxes)
             heights = self._heights(block)
             frame = Frame([replace(self.size[i], x=width / 2, y=y) for i, y in zip(block.items, heights, strict=True)],
                           {}, {}, {}, width, 0, None)  # fmt: skip
             self.frame[block] = frame
+
+    def _sizes(self, labelled: Iterable[tuple[str, Item]]) -> dict[tuple[str, str], Box]:
+        """The size of an item of a shape with a label: as Graphviz says, or turned."""
+        unlike = {(label, item.shape): item for label, item in labelled}
+        if not unlike:
+            return {}
+        frame = lay_out(Block("loose", "", list(unlike.values())), [label for label, _ in unlike], "", Needs())
+        boxes = [box.turned() for box in frame.boxes] if self.turned else frame.boxes
+        return dict(zip(unlike, boxes, strict=True))
 
     def _heights(self, block: Block) -> list[float]:
         """Initial states and dots stand level with what reads them."""

@@ -56,9 +56,10 @@ def _edge(e: Edge) -> str:
     role = "state" if e.kind.endswith("over time") else "weight" if e.kind == "weight" else ""
     more |= _at(max(e.tail.moment, e.head.moment), role)
     if e.label:
-        (x, y), (to, _) = e.curve[0][0], e.curve[0][-1]
+        (x, y), (to, up) = e.curve[0][0], e.curve[0][-1]
         colour = EDGES[e.kind].get("color", LINE)
-        more |= {"label": e.label, "lp": f"{(x + to) / 2:.2f},{y + 9:.2f}", "fontsize": 13, "fontcolor": colour}
+        lp = f"{(x + to) / 2:.2f},{y + 9:.2f}" if abs(to - x) > 1 else f"{x + 9:.2f},{(y + up) / 2:.2f}"
+        more |= {"label": e.label, "lp": lp, "fontsize": 13, "fontcolor": colour}
     return edge(e.tail.key, e.head.key, e.kind, pos=spline(*e.curve), **{**more, **e.look})
 
 
