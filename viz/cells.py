@@ -35,17 +35,25 @@ class CellBuilder(Builder):
         """Is it what losses are computed from, and no state?"""
         members = group.members
         outside = {r for m in members for r in self.flow.readers[m] if r not in members}
-        if any(m in self.unrolled.spot and self.unrolled.spot[m] in self.unrolled.states for m in members):
-            return False
-        return bool(outside) and all(self.fold.is_of_loss(r, self.losses) for r in outside)
+        return (
+            bool(outside)
+            and not self._is_recurrent(group)
+            and all(self.fold.is_of_loss(r, self.losses) for r in outside)
+        )
+
+    def _is_recurrent(self, group: Group) -> bool:
+        """Does it hold a state, or read one?"""
+        unrolled = self.unrolled
+        reads = (unrolled.stream(m, i) for m in group.members for i in range(len(self.flow.args[m])))
+        return any(unrolled.state(m) for m in group.members) or any(stream is not None for stream in reads)
 
     def _operation(self, block: Block, node: Node, group: Group, on_path: bool, t: int | None) -> Item:
         if not group.name:
             return super()._operation(block, node, group, False, t)
         if group.name == "ŷ":
             return self._add(block, node, "ŷ", "output", "ball", t)
-        moves = any(self.unrolled.state(m) for m in group.members)
-        return self._add(block, node, group.name, "hidden" if moves else "op", "module", None)
+        kind = "hidden" if self._is_recurrent(group) else "op"
+        return self._add(block, node, group.name, kind, "module", None)
 
     def _add(self, block: Block, node: Node, label: str, kind: str, form: str, t: int | None, tail: str = "") -> Item:
         form = "pill" if kind == "initial" else self.forms.get(form, form)
@@ -78,20 +86,21 @@ class CellBuilder(Builder):
         self.picture.gap, self.picture.ranksep = 52.0, 0.42
         for block in self.picture.blocks():
             block.framed = False
-        for place in (self.picture.start, self.picture.finish):
-            self._join(place)
+            self._join(block)
         self._spread()
 
-    def _join(self, place: Block) -> None:
+    def _join(self, block: Block) -> None:
         """The initial states of a cell share a box."""
-        head = {k.tail: k.head for k in self.picture.links if k.tail in place.items}
+        head = {k.tail: k.head for k in self.picture.links} | {a: b for a, b, _ in block.edges}
         together: dict[Item | None, list[Item]] = defaultdict(list)
-        for item in place.items:
-            together[head.get(item)].append(item)
+        for item in block.items:
+            if item.kind in ("initial", "parameter"):
+                together[head.get(item)].append(item)
         one = {item: items[0] for items in together.values() for item in items}
         for items in together.values():
             items[0].label = items[0].plain = ", ".join(dict.fromkeys(i.label for i in items))
-        place.items[:] = [items[0] for items in together.values()]
+        block.items[:] = [item for item in block.items if one.get(item, item) is item]
+        block.edges[:] = dict.fromkeys((one.get(a, a), b, kind) for a, b, kind in block.edges)
         for link in self.picture.links:
             link.tail = one.get(link.tail, link.tail)
 
@@ -116,7 +125,7 @@ class Modules:
         self.flow, self.fold, self.depth = flow, fold, depth
 
     def __call__(self, ops: list[Node], losses: set[Node]) -> dict[Node, Group]:
-        paths = {node: _path(node) for node in ops if self.flow.op(node) not in ("stack", "concat")}
+        paths = {node: _path(node) for node in ops if not self._is_plumbing(node)}
         owners = {path for path in paths.values() if path}
         run = self.flow.times.run
         box = {node: (run.get(node), self._box(path, owners)) for node, path in paths.items()}
@@ -126,8 +135,22 @@ class Modules:
             if path and members and not self._is_lookup(members):
                 head = max(members, key=lambda n: n.index)
                 found.update(dict.fromkeys(members, Group(head, members, name=title(path[-1]))))
+        self._mask(ops, found)
         rest = [node for node in ops if node not in found]
         return self.fold(rest, losses) | found
+
+    def _is_plumbing(self, node: Node) -> bool:
+        """Is it how sequences are put together?"""
+        return node in self.flow.joins or (self.flow.op(node) in ("stack", "concat") and node not in self.flow.place)
+
+    def _mask(self, ops: list[Node], found: dict[Node, Group]) -> None:
+        """What keeps the state of sequences that have ended belongs to the cell."""
+        for node in ops:
+            if self.flow.is_mask(node) and node not in found:
+                group = next((found[p] for p in self.flow.parents(node) if p in found), None)
+                if group is not None:
+                    group.members.add(node)
+                    found[node] = group
 
     def _box(self, path: Path, owners: set[Path]) -> Path:
         n = next((k for k in range(1, len(path) + 1) if path[:k] in owners), 0)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tinygrad_rnn.graph import Leaf, Node, ancestors
+from tinygrad_rnn.graph import Constant, Leaf, Node, ancestors
 from viz.times import Choose, Place, Times, mirrored
 
 VIEWS = {"reshape", "permute", "broadcast_to", "cast", "transfer", "split", "unbind"}
@@ -189,6 +189,10 @@ class Flow:
             nodes = self.parents(nodes[0])
             return nodes if all(n.shape == () for n in nodes) else None
         return None
+
+    def is_mask(self, node: Node) -> bool:
+        """Does it choose by a constant, as for sequences that have ended?"""
+        return self.op(node) == "where" and isinstance(self.args[node][0], Constant)
 
     def op(self, node: Any) -> str:
         """The name of the operation that made a node; "" for a leaf, a constant or a number."""

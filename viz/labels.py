@@ -102,6 +102,8 @@ class Labels:
             return "[ ; ]", "box"
         if op == "einsum":
             return node.static["spec"], "box"
+        if self.flow.is_mask(node):
+            return "mask", "box"
         if op == "stack":
             return self.sequence(node), "box"
         return NAMES.get(op, op.replace("_", " ")), "box"

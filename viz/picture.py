@@ -65,7 +65,7 @@ class Builder:
     def _losses(self) -> set[Node]:
         flow = self.flow
         if flow.terms:
-            return {n for n in flow.terms if n in self.unrolled.column and n.op is not None}
+            return {n for n in flow.terms if n.op is not None and n.shape == ()}
         return {flow.root} if flow.root.shape == () and flow.root.op is not None else set()
 
     def build(self) -> Picture:
@@ -240,11 +240,13 @@ class Builder:
 
     def _loss(self, block: Block, node: Node, t: int | None) -> Item:
         if node is not self.flow.root:
-            return self._add(block, node, "L", "loss", self.round, t)
+            others = 0 if t is not None else sum(i.kind == "loss" for i in block.items)
+            return self._add(block, node, "L" + PRIME * others, "loss", self.round, t)
         if not self.flow.terms:
             return self._add(block, node, "L", "loss", self.round, None)
         scale = "" if self.flow.scale == 1 else f" / {self.flow.scale:g}"
-        each = "Lₜ" if all(n in self.losses for n in self.flow.terms) else "…"
+        inside = all(n in self.losses and n in self.unrolled.column for n in self.flow.terms)
+        each = "Lₜ" if inside else "Lᵢ" if all(n in self.losses for n in self.flow.terms) else "…"
         return self._add(block, node, f"L = Σ {each}{scale}", "loss", "box" if self.round == "circle" else "pill", None)
 
     def _kind(self, node: Node, group: Group, on_path: bool) -> str:
