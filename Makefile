@@ -15,7 +15,7 @@ demo: $(VENV)/installed-demo
 	$(BIN)/tinygrad-rnn score runs/demo "The function returns a value."
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 gallery: $(VENV)/installed-demo
 	$(BIN)/tinygrad-rnn draw --layers 2 --steps 4 --out docs/lstm.svg

@@ -87,6 +87,25 @@ def test_every_cell_is_drawn_in_every_format(tmp_path, monkeypatch, cell, suffix
     assert path.read_bytes().startswith(start)
 
 
+VIEWS = [
+    ["--view", "cells", "--layers", "2", "--show", "1-2,5"],
+    ["--view", "cells", "--bidirectional", "--layers", "2", "--direction", "down"],
+    ["--view", "cells", "--gradient", "--all-steps"],
+    ["--view", "circuit", "--unfold", "--depth", "1"],
+    ["--view", "attention", "--title", "<b>"],
+    ["--shapes", "--values", "--no-parameters", "--no-colors"],
+]
+
+
+@pytest.mark.parametrize("options", VIEWS, ids=" ".join)
+def test_every_view_is_drawn_by_the_command_line(tmp_path, options):
+    for name, more in (("plain.svg", []), ("film.svg", ["--play"]), ("page.html", [])):
+        assert main(["draw", "--cell", "gru", "--steps", "5", *options, *more, "--out", str(tmp_path / name)]) == 0
+    plain, film, page = [(tmp_path / name).read_text() for name in ("plain.svg", "film.svg", "page.html")]
+    assert "@keyframes" in film and "@keyframes" not in plain
+    assert "<input" in page and page.startswith("<!doctype html>")
+
+
 def test_a_picture_of_no_known_format_is_refused(tmp_path, capsys):
     assert main(["draw", "--out", str(tmp_path / "picture.bmp")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -458,3 +458,15 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         replace_atomically(path, fails)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("view", ["ops", "cells", "circuit"])
+def test_a_trained_run_is_drawn_reading_a_text(trained, tmp_path, view):
+    pytest.importorskip("graphviz")
+    path = tmp_path / "run.svg"
+    assert main(["draw", str(trained), "--view", view, "--text", "the dog", "--out", str(path)]) == 0
+    svg = path.read_text()
+    shown = [c for c in "te␣do" if f">{c}</text>" in svg]
+    assert shown == ([] if view == "circuit" else list("te␣do"))
+    assert "L = Σ Lₜ" in svg
+    assert main(["draw", str(trained), "--text", "t", "--out", str(path)]) == 2

@@ -203,8 +203,16 @@ def test_time_can_run_down(name):
 
 
 def test_the_direction_is_one_of_two():
-    with pytest.raises(ValueError, match=r"^viz\.draw: direction must be \"right\" or \"down\", got 'up'$"):
+    with pytest.raises(ValueError, match=r"^viz\.draw: direction must be 'right' or 'down', got 'up'$"):
         viz.draw(GRAPHS["lengths"], direction="up")
+
+
+@pytest.mark.parametrize(
+    "options", [{"view": "cell"}, {"depth": -1}, {"unfold": True}, {"view": "attention", "gradient": True}], ids=str
+)
+def test_what_does_not_go_together_is_refused_in_one_line(options):
+    with pytest.raises(ValueError, match=r"^viz\.draw: [^\n]*$"):
+        viz.draw(GRAPHS["lengths"], **options)
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -346,6 +354,24 @@ def test_without_a_renderer_the_source_is_kept_and_the_error_says_both_ways_out(
     with pytest.raises(RuntimeError, match=r"^viz\.draw: .*`dot` is on PATH.*pip install \"tinygrad-rnn\[dot\]\".*$"):
         drawing.save(tmp_path / "x.svg")
     assert (tmp_path / "x.dot").read_text(encoding="utf-8") == drawing.dot
+
+
+def test_without_a_renderer_circuits_and_attention_are_written_too(monkeypatch):
+    drawings = [
+        viz.draw(summed_losses(nn.Stack([nn.LSTMCell(I, H), nn.LSTMCell(H, H)])), view="circuit"),
+        viz.draw(summed_losses(nn.GRUCell(I, H)), view="circuit", depth=1),
+        viz.draw(summed_losses(nn.GRUCell(I, H)), view="cells"),
+        viz.attention([[0.25, 0.75], [0.5, 0.5]]),
+    ]
+    with monkeypatch.context() as without:
+        without.setattr(render, "_program", lambda name: None)
+        without.setattr(render, "_pygraphviz", lambda: None)
+        dots = [drawing.dot for drawing in drawings]
+    read = [json.loads(render.render(dot, "json0", engine="dot")) for dot in dots]
+    squares = [sum(o.get("shape") == "square" for o in found["objects"]) for found in read]
+    assert squares == [4, 1, 0, 0]
+    labels = [[o.get("label") for o in found["objects"]] for found in read]
+    assert labels[2].count("GRU") == T and {"h₁", "h₂", "c₁", "c₂", "s₁", "s₂"} <= set(labels[3])
 
 
 def test_without_a_renderer_the_graph_itself_is_still_written(tmp_path, monkeypatch):

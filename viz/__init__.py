@@ -33,10 +33,9 @@ from viz.heatmap import alignment
 from viz.normplot import gradient_norms
 from viz.picture import Builder
 from viz.subject import root_of
+from viz.texts import visible
 
 __all__ = ["Chart", "Drawing", "alignment", "attention", "draw", "gradient_flow", "gradient_norms"]
-
-VIEWS = ("ops", "cells", "circuit", "attention")
 
 
 def draw(
@@ -64,7 +63,8 @@ def draw(
         that leads to the next; "attention": an encoder and a decoder, with the weights between them
     steps: the time steps to draw, counted from 1: "all", "1-3,998-1000", or numbers; by default the first four and
         the last four of a long sequence, with a count of the others
-    depth: modules within modules that have boxes of their own: 1 for the outermost; by default none but in "cells"
+    depth: how many levels of modules are drawn as boxes; by default 1 in "cells", where it is the outermost that
+        compute something, else 0
     unfold: for "circuit": beside it the unrolled graph
     gradient: colour by log10 of the norm of the loss's gradient with respect to each value; (lowest, highest) of the
         scale, to compare drawings. It is computed here, and leaves every `grad` as it is.
@@ -78,13 +78,9 @@ def draw(
     ValueError for options that do not exist, for a tensor without a graph, and for gradients or values of a graph that
     backward has freed.
     """
-    if view not in VIEWS:
-        raise ValueError(f"viz.draw: view must be one of {', '.join(map(repr, VIEWS))}, got {view!r}")
-    if direction not in ("right", "down"):
-        raise ValueError(f'viz.draw: direction must be "right" or "down", got {direction!r}')
     if path is not None:
         checked_suffix(Path(path))
-    names = [str(token) for token in tokens], [str(token) for token in targets]
+    names = [visible(token) for token in tokens], [visible(token) for token in targets]
     look = Look(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction)
     drawing = compose(root_of(what), look, title or "")
     if path is not None:

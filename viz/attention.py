@@ -19,6 +19,7 @@ from viz.layout import Edge, Layout
 from viz.model import Block, Item
 from viz.route import line
 from viz.style import glow, ramp, subscript
+from viz.texts import visible
 
 COLUMN = 84.0  # least distance of two positions, in points
 ROWS = {"token": 0.0, "h": 62.0, "c": 204.0, "s": 274.0, "out": 336.0}
@@ -220,5 +221,5 @@ def checked(alpha: Any, source: Sequence[str], target: Sequence[str]) -> tuple[n
             raise ValueError(
                 f"viz.attention: {name} must have {n} tokens, one for each of the weights', got {len(given)}"
             )
-        words.append([str(token) for token in given] or _numbered(letter, n))
+        words.append([visible(token) for token in given] or _numbered(letter, n))
     return np.minimum(rows, 1.0), words[1], words[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import re
 import unicodedata
 import warnings
 
@@ -34,7 +33,6 @@ DPI = 200
 PAD = 8.0  # round a figure
 TITLE = 13.0
 TEXT = 11.0
-LONGEST = 40  # characters of a token
 
 # Text stays text in SVG and PDF: it can be searched and copied, and a browser finds fonts for letters that matplotlib
 # finds none for. What another font would break, the place of a text, is kept by SVG's text-anchor; and DejaVu Sans, by
@@ -147,19 +145,6 @@ class Sheet:
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------
-
-_SIGNS = {code: chr(0x2400 + code) for code in range(32)} | {0x0A: "⏎", 0x09: "⇥", 0x7F: "␡"}
-
-
-def visible(token: object) -> str:
-    """A token with all of it visible; a long one is cut."""
-    text = re.sub("^ +| +$|  +", lambda blanks: "␣" * len(blanks[0]), str(token).translate(_SIGNS))
-    return printable(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
-
-
-def printable(text: str) -> str:
-    """Without what XML cannot hold: control characters, halves of surrogate pairs, non-characters."""
-    return re.sub("[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
 def text_width(text: str, size: float) -> float:

@@ -25,6 +25,8 @@ from viz.rails import Rails
 from viz.steps import chooser
 from viz.values import values
 
+VIEWS = ("ops", "cells", "circuit", "attention")
+
 
 @dataclass(frozen=True)
 class Look:
@@ -46,11 +48,24 @@ class Look:
     @property
     def in_boxes(self) -> bool:
         """Are modules drawn as boxes?"""
-        return self.view == "cells" or self.depth is not None
+        return self.view == "cells" if self.depth is None else self.depth > 0
+
+    def check(self) -> None:
+        """ValueError for what does not exist, or does not go together."""
+        for name, value, known in (("view", self.view, VIEWS), ("direction", self.direction, ("right", "down"))):
+            if value not in known:
+                raise ValueError(f"viz.draw: {name} must be {' or '.join(map(repr, known))}, got {value!r}")
+        if self.depth is not None and self.depth < 0:
+            raise ValueError(f"viz.draw: depth must be at least 0, got {self.depth}")
+        if self.unfold and self.view != "circuit":
+            raise ValueError(f'viz.draw: only view="circuit" can be unfolded, got view={self.view!r}')
+        if self.view == "attention" and (self.gradient or self.values or self.shapes):
+            raise ValueError('viz.draw: gradient, values and shapes are for other views than "attention"')
 
 
 def compose(root: Node, look: Look, title: str = "") -> Drawing:
-    """The drawing of a graph."""
+    """The drawing of a graph. ValueError for a look that cannot be."""
+    look.check()
     if look.view == "attention":
         root = expanded(root, copy=True)
         return attend(weights(Flow(root), values(root)), look.tokens, look.targets, _only(look.steps), title)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from viz.style import COLOURS, EDGE, EDGES, GRAPH, NODE, SHAPES
+from viz.texts import printable
 
 # Graphviz reads HTML entities in ordinary strings too: a label `&lt;` must stay these four characters.
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\r": "", "\n": "\\n", "\0": "", "&": "&amp;"})
@@ -18,7 +19,8 @@ def quote(value: object) -> str:
     >>> print(quote('<s> says "\\N"'))
     "<s> says \"\\N\""
     """
-    return f'"{str(value).translate(ESCAPES)}"'
+    text = str(value).translate(ESCAPES)
+    return f'"{text if text.isprintable() else printable(text)}"'
 
 
 def attributes(values: Mapping[str, object]) -> str:

@@ -34,7 +34,9 @@ class Drawing:
     @property
     def dot(self) -> str:
         """The source, in Graphviz' language. All positions are in it, unless nothing here can find them."""
-        return write.dot(self.layout, self.title) if render.available() else plain.dot(self.picture, self.title)
+        if render.available() or not self.picture.items():  # attention is laid out without Graphviz
+            return write.dot(self.layout, self.title)
+        return plain.dot(self.picture, self.title)
 
     def svg(self) -> str:
         """The picture as SVG, on a transparent page. RuntimeError if nothing here draws graphs."""

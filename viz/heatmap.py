@@ -26,13 +26,12 @@ from viz.chart import (
     Sheet,
     below_middle,
     chart_of,
-    printable,
     real_numbers,
     text_width,
     title_height,
-    visible,
 )
 from viz.style import ink, ramp, subscript
+from viz.texts import printable, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

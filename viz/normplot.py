@@ -27,13 +27,12 @@ from viz.chart import (
     Sheet,
     below_middle,
     chart_of,
-    printable,
     real_numbers,
     text_width,
     title_height,
-    visible,
 )
 from viz.style import COLOURS, LINE
+from viz.texts import printable, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

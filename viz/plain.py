@@ -19,6 +19,10 @@ def dot(picture: Picture, title: str = "") -> str:
     for rail in picture.rails:
         statements.append(node(rail.item.key, rail.item.label, rail.item.kind, rail.item.shape))
         statements += [edge(rail.item.key, r.key, "parameter", constraint="false") for r in rail.readers]
+    for loop in picture.loops:
+        statements.append(node(loop.delay.key, "", "delay", "delay", xlabel=loop.name))
+        statements.append(edge(loop.tail.key, loop.delay.key, loop.kind, constraint="false", arrowhead="none"))
+        statements += [edge(loop.delay.key, head.key, loop.kind, constraint="false") for head in loop.heads]
     outside = {item for block in (picture.above, picture.below) for item in block.items}
     for link in picture.links:
         loose = {} if {link.tail, link.head} & outside else {"constraint": "false"}
