@@ -41,10 +41,7 @@ def weights(flow: Flow, known: Mapping[Node, Any]) -> np.ndarray:
             continue
         value = known.get(node)
         if value is None:
-            raise ValueError(
-                "viz.draw: the attention weights are not known: backward has freed the graph; draw before it, or let "
-                "it keep the graph with backward(retain_graph=True)"
-            )
+            raise ValueError("viz.draw: the attention weights of this graph are not known")
         found.setdefault(place[0], []).append((place[1], _row(node, np.asarray(to_numpy(value), np.float64))))
     if not found:
         raise ValueError(
@@ -86,6 +83,8 @@ class Rows:
     def __init__(self, alpha: np.ndarray, source: Sequence[str], target: Sequence[str], at: int | None = None):
         self.alpha, self.at, self.result = alpha, at, Layout()
         self.T, self.S = alpha.shape
+        if at is not None and not 1 <= at <= self.T:
+            raise ValueError(f"viz.draw: the step whose weights are drawn must be from 1 to {self.T}, got {at}")
         names = [*source, *target]
         self.column = max(COLUMN, 8.2 * max(map(_length, names), default=0) + 34)
         self.encoder, self.decoder = Block("encoder", "encoder"), Block("decoder", "decoder")

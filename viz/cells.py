@@ -126,12 +126,14 @@ class Modules:
 
     def __call__(self, ops: list[Node], losses: set[Node]) -> dict[Node, Group]:
         paths = {node: _path(node) for node in ops if not self._is_plumbing(node)}
-        owners = {path for path in paths.values() if path}
+        owners = {_which(path) for path in paths.values() if path}
         run = self.flow.times.run
-        box = {node: (run.get(node), self._box(path, owners)) for node, path in paths.items()}
+        box = {node: self._box(path, owners) for node, path in paths.items()}
         found: dict[Node, Group] = {}
-        for (_, path), nodes in groupby(sorted(paths, key=lambda n: n.index), key=box.__getitem__):
-            members = set(nodes) - losses
+        apart = lambda node: (run.get(node), _which(box[node]))
+        for _, nodes in groupby(sorted(paths, key=lambda n: n.index), key=apart):
+            call = list(nodes)
+            path, members = box[call[0]], set(call) - losses
             if path and members and not self._is_lookup(members):
                 head = max(members, key=lambda n: n.index)
                 found.update(dict.fromkeys(members, Group(head, members, name=title(path[-1]))))
@@ -152,8 +154,8 @@ class Modules:
                     group.members.add(node)
                     found[node] = group
 
-    def _box(self, path: Path, owners: set[Path]) -> Path:
-        n = next((k for k in range(1, len(path) + 1) if path[:k] in owners), 0)
+    def _box(self, path: Path, owners: set[tuple]) -> Path:
+        n = next((k for k in range(1, len(path) + 1) if _which(path[:k]) in owners), 0)
         return path[: min(n + self.depth - 1, len(path))] if n else ()
 
     def _is_lookup(self, members: set[Node]) -> bool:
@@ -164,6 +166,11 @@ def _path(node: Node) -> Path:
     """The modules that a node was made in, within its time step."""
     at = next((i + 1 for i, name in enumerate(node.scope) if isinstance(name, int)), 0)
     return node.scope[at:]
+
+
+def _which(path: Path) -> tuple:
+    """Tells modules apart that have one name."""
+    return tuple([id(name) if isinstance(name, ModuleName) else name for name in path])
 
 
 def title(name: str | int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +25,7 @@ from viz.notes import note_norms, note_shapes
 from viz.picture import Builder
 from viz.rails import Rails
 from viz.steps import chooser
+from viz.style import LINE
 from viz.values import values
 
 VIEWS = ("ops", "cells", "circuit", "attention")
@@ -57,10 +60,18 @@ class Look:
                 raise ValueError(f"viz.draw: {name} must be {' or '.join(map(repr, known))}, got {value!r}")
         if self.depth is not None and self.depth < 0:
             raise ValueError(f"viz.draw: depth must be at least 0, got {self.depth}")
+        if isinstance(self.gradient, tuple) and not _is_scale(self.gradient):
+            raise ValueError(
+                f"viz.draw: gradient must be True, or (lowest, highest) with 0 < lowest < highest, got {self.gradient}"
+            )
         if self.unfold and self.view != "circuit":
             raise ValueError(f'viz.draw: only view="circuit" can be unfolded, got view={self.view!r}')
         if self.view == "attention" and (self.gradient or self.values or self.shapes):
             raise ValueError('viz.draw: gradient, values and shapes are for other views than "attention"')
+
+
+def _is_scale(ends: tuple) -> bool:
+    return len(ends) == 2 and 0 < ends[0] < ends[1] < math.inf
 
 
 def compose(root: Node, look: Look, title: str = "") -> Drawing:
@@ -68,7 +79,8 @@ def compose(root: Node, look: Look, title: str = "") -> Drawing:
     look.check()
     if look.view == "attention":
         root = expanded(root, copy=True)
-        return attend(weights(Flow(root), values(root)), look.tokens, look.targets, _only(look.steps), title)
+        alpha = weights(Flow(root), values(root))
+        return attend(alpha, look.tokens, look.targets, _only(look.steps), title, colors=look.colors)
     sketch = _Sketch(root, look)
     if look.view == "circuit" and look.unfold:
         other = _Sketch(root, replace(look, view="cells" if look.in_boxes else "ops"))
@@ -78,21 +90,33 @@ def compose(root: Node, look: Look, title: str = "") -> Drawing:
     return Drawing(sketch.picture, sketch.layout, title, "a recurrent network, step by step")
 
 
-def attend(alpha: Any, source: Sequence[str], target: Sequence[str], at: int | None = None, title: str = "") -> Drawing:
+def attend(
+    alpha: Any, source: Sequence[str], target: Sequence[str], at: int | None = None, title: str = "", *,
+    colors: bool = True,
+) -> Drawing:  # fmt: skip
     """The drawing of attention weights. alpha: (target, source)  at: the only target step that is shown, from 1"""
     rows = Rows(*checked(alpha, source, target), at)
     picture = Picture(slots=[Block(name, name, moment=k) for k, name in enumerate(rows.titles, 1)])
-    return Drawing(picture, rows.layout, title, "attention, step by step")
+
+    def layout() -> Layout:
+        made = rows.layout()
+        if not colors:
+            _grey(made)
+        return made
+
+    return Drawing(picture, layout, title, "attention, step by step")
 
 
 def _only(steps: str | Iterable[int] | None) -> int | None:
     """The one step that is asked for."""
     if steps is None or steps == "all":
         return None
-    given = [int(s) for s in str(steps).split("-")] if isinstance(steps, str) else [int(s) for s in steps]
-    if len(given) != 1:
-        raise ValueError(f'viz.draw: with view="attention", steps must be one decoder step, got {steps!r}')
-    return given[0]
+    given = steps.strip().split(",") if isinstance(steps, str) else list(steps)
+    try:
+        (only,) = [int(step) for step in given]
+    except ValueError:
+        raise ValueError(f'viz.draw: with view="attention", steps must be one decoder step, got {steps!r}') from None
+    return only
 
 
 class _Sketch:
@@ -128,9 +152,6 @@ class _Sketch:
         if look.gradient:
             scale = Scale(*look.gradient) if isinstance(look.gradient, tuple) else Scale.of(self.norms)
             self.scale, self.known = scale, gradient.tint(picture, self.norms, scale)
-        elif not look.colors:
-            for item in picture.items():
-                item.look |= {"fillcolor": "#ffffff", "color": "#6b7280"}
 
     def layout(self) -> Layout:
         """Everything in its place."""
@@ -144,6 +165,17 @@ class _Sketch:
             gradient.tint_edges(layout, self.known, self.scale)
             gradient.legend(layout, self.scale)
         elif not self.look.colors:
-            for e in layout.edges:
-                e.look |= {"color": "#6b7280"}
+            _grey(layout)
         return layout
+
+
+def _grey(layout: Layout) -> None:
+    """Take the colours out."""
+    for item in layout.boxes:
+        if item.kind != "delay":
+            item.look |= {"fillcolor": "#ffffff", "color": LINE}
+        if item.shape == "text":
+            item.look |= {"fontcolor": LINE}
+    for e in layout.edges:
+        faint = str(e.look.get("color", ""))[7:]  # how transparent it is
+        e.look |= {"color": LINE + faint, "fontcolor": LINE}

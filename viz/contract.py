@@ -167,6 +167,8 @@ class Flow:
                 continue
             if self.op(node) == "div":
                 scale *= self.args[node][1]
+            elif self.op(node) == "mul":
+                scale /= next(a for a in self.args[node] if not isinstance(a, Node))
             stack.extend(reversed(parts))
         if len(terms) > 1:
             self.terms, self.scale = [t for t in terms if not self.times.is_left_out(t)], scale
@@ -183,7 +185,8 @@ class Flow:
         adds = op == "add" or (op == "sub" and node in self.place)  # loss -= … in a loop; the sign belongs to the term
         if adds and nodes and all(n.shape == () for n in nodes):
             return nodes
-        if op == "div" and len(nodes) == 1 and nodes[0] is args[0] and self._addends(nodes[0]):
+        scaled = op == "mul" or (op == "div" and nodes and nodes[0] is args[0])
+        if scaled and len(nodes) == 1 and 0 not in args and self._addends(nodes[0]):
             return nodes
         if op == "sum" and nodes and self.op(nodes[0]) == "stack":
             nodes = self.parents(nodes[0])

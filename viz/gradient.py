@@ -17,6 +17,7 @@ from viz.layout import Layout
 from viz.model import Item, Picture
 from viz.picture import Builder
 from viz.style import LINE, glow, ink, ramp
+from viz.values import check_kept
 
 DECADES = 8  # at most, on a scale that is found
 SWATCHES = 24
@@ -28,13 +29,16 @@ def norms(root: Node) -> dict[Node, float]:
     if root.shape not in ((), (1,)):
         raise ValueError(f"viz.draw: gradients are those of a loss, a single number, got shape {root.shape}")
     nodes = {n for n in ancestors([root], drawn) if n.tracked}
-    if any(n.kept is None for n in nodes):
-        raise ValueError(
-            "viz.draw: gradients are not computed: backward has freed the graph; draw before it, or let it keep the "
-            "graph with backward(retain_graph=True)"
-        )
+    check_kept(nodes, "gradients are not computed")
     array = next((k for n in nodes for k in n.kept or () if is_array(k)), None)
-    found = sweep({root: xp(array).ones(root.shape, root.dtype)}, nodes, retain=True)
+    hooks = {node: node.hooks for node in nodes if node.hooks}  # of leaves, which the copy of a graph shares
+    for node in hooks:
+        node.hooks = None
+    try:
+        found = sweep({root: xp(array).ones(root.shape, root.dtype)}, nodes, retain=True)
+    finally:
+        for node, each in hooks.items():
+            node.hooks = each
     return {node: _norm(g) for node, g in found.items() if not isinstance(g, tuple)}
 
 
@@ -46,17 +50,18 @@ def over_time(builder: Builder, found: Mapping[Node, float]) -> dict[str, np.nda
     """For each state its ‖∂L/∂s_t‖ over the steps, NaN where no gradient comes; numbered where a name comes twice."""
     unrolled, place = builder.unrolled, builder.flow.place
     states: dict[tuple, dict[int, float]] = {}
-    for node, spot in unrolled.spot.items():
-        if spot in unrolled.states and node in place:
-            run, t = builder.flow.times.run.get(node, 0), place[node][1]
-            states.setdefault((builder.labels.state(spot), run, spot[1]), {})[t] = found.get(node, math.nan)
+    for node in (n for c in unrolled.columns for n in c.ops if unrolled.spot.get(n) in unrolled.states):
+        t, run, name = place[node][1], builder.flow.times.run.get(node, 0), builder.labels.state(unrolled.spot[node])
+        rank = 0  # layers of one loop: masked steps are of another kind than others, and have the same ranks
+        while t in states.setdefault((name, run, rank), {}):
+            rank += 1
+        states[name, run, rank][t] = found.get(node, math.nan)
     names = [name for name, *_ in states]
     result: dict[str, np.ndarray] = {}
     for (name, *_), values in states.items():
         number = 1 + sum(k.rstrip("0123456789") == name for k in result)
-        steps = range(max(values) + 1)
         label = f"{name}{number}" if names.count(name) > 1 else name
-        result[label] = np.array([values.get(t, math.nan) for t in steps])
+        result[label] = np.array([values.get(t, math.nan) for t in range(max(values) + 1)])
     return result
 
 

@@ -24,7 +24,13 @@ class Labels:
             whole = self.flow.same.get(node)
             if whole is not node and whole is not None:
                 self.parts[whole].append(name)
-        self.called = {spot: variables[n] for n, spot in unrolled.spot.items() if n in variables}
+        self.called = {spot: name for n, spot in unrolled.spot.items() if (name := self._called(n))}
+
+    def _called(self, node: Node) -> str:
+        """What the code calls a value; a mask's is what it lets through."""
+        if self.flow.is_mask(node) and len(self.flow.args[node]) > 1:
+            node = self.flow.args[node][1]
+        return self.variables.get(node, "")
 
     # ---- letters of operands --------------------------------------------------------------------------------------
 

@@ -55,22 +55,33 @@ def variables(nodes: Iterable[Node]) -> dict[Node, str]:
     calls: dict[tuple, list[Node]] = defaultdict(list)
     for node in nodes:
         if node.op is not None and node.scope and isinstance(node.scope[-1], ModuleName):
-            calls[node.scope].append(node)
+            calls[(*node.scope[:-1], id(node.scope[-1]))].append(node)
     found: dict[Node, str] = {}
-    for scope, made in calls.items():
-        found.update(_matched(made, scope[-1].variables or []))
+    known: dict[tuple, list[str]] = {}  # most steps are alike
+    for made in calls.values():
+        name = made[0].scope[-1]
+        assert isinstance(name, ModuleName)
+        key = (id(name), *(node.op.name for node in made))
+        if key not in known:
+            known[key] = _matched([node.op.name for node in made], name.variables or [])
+        found.update(zip(made, known[key], strict=True))
     return {node: name for node, name in found.items() if name and len(name) <= LONGEST}
 
 
-def _matched(made: list[Node], called: list[tuple[str, str]]) -> dict[Node, str]:
-    """The variable of each node: they are the operations of the call, or some of them, once or again and again."""
-    found: dict[Node, str] = {}
-    k = 0
-    for node in made:
-        for _ in range(len(called)):
-            op, name = called[k]
-            k = (k + 1) % len(called)
-            if op == node.op.name:
-                found[node] = name
-                break
-    return found
+def _matched(ops: list[str], called: list[tuple[str, str]]) -> list[str]:
+    """The variable of each operation, where they are those of the call that was watched, once or again and again.
+
+    Some may be missing at the front, where nothing is recorded of what is computed from constants, and at the end,
+    where nobody reads the result; what differs otherwise came by another way through the code.
+    """
+    watched, names = [op for op, _ in called], [name for _, name in called]
+    n = len(watched)
+    if n and len(ops) % n == 0 and watched * (len(ops) // n) == ops:
+        return names * (len(ops) // n)
+    short, long = sorted((ops, watched), key=len)
+    for start in range(len(long) - len(short) + 1):
+        if short and long[start : start + len(short)] == short:
+            return names[start : start + len(ops)] if short is ops else [
+                names[k - start] if start <= k < start + n else "" for k in range(len(ops))
+            ]  # fmt: skip
+    return [""] * len(ops)

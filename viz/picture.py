@@ -244,7 +244,7 @@ class Builder:
             return self._add(block, node, "L" + PRIME * others, "loss", self.round, t)
         if not self.flow.terms:
             return self._add(block, node, "L", "loss", self.round, None)
-        scale = "" if self.flow.scale == 1 else f" / {self.flow.scale:g}"
+        scale = "" if self.flow.scale == 1 else f" / {self.flow.scale:.6g}"
         inside = all(n in self.losses and n in self.unrolled.column for n in self.flow.terms)
         each = "Lₜ" if inside else "Lᵢ" if all(n in self.losses for n in self.flow.terms) else "…"
         return self._add(block, node, f"L = Σ {each}{scale}", "loss", "box" if self.round == "circle" else "pill", None)

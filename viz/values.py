@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from tinygrad_rnn.primitive import PICK
 def values(root: Node) -> dict[Node, Any]:
     """The array of each node for which it can be found; none is kept any more once backward has freed the graph."""
     order = ancestors([root], drawn)
+    check_kept((n for n in order if n.op is not None), "values are not known")
     known: dict[Node, Any] = {}
     for node in order:
         for other, value in _kept(node):
@@ -28,6 +29,15 @@ def values(root: Node) -> dict[Node, Any]:
             if all(i is not None for i in inputs):
                 known[node] = inputs[0][node.static["index"]] if node.op is PICK else _computed(node, inputs)
     return {node: value for node, value in known.items() if value is not None}
+
+
+def check_kept(nodes: Iterable[Node], what: str) -> None:
+    """ValueError if backward has freed what the nodes kept. what: is missing then"""
+    if any(node.kept is None for node in nodes):
+        raise ValueError(
+            f"viz.draw: {what}: backward has freed the graph; draw before it, or let it keep the graph with "
+            "backward(retain_graph=True)"
+        )
 
 
 def norm(value: Any) -> float | None:
