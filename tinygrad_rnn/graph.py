@@ -121,11 +121,17 @@ class Constant(Node):
         self.name = name
 
 
+class Step(int):
+    """A time step in a scope. Each `with scope(t):` has one of its own, so that loops that touch can be told apart."""
+
+    __slots__ = ()
+
+
 @contextmanager
 def scope(name: str | int) -> Iterator[None]:
     """Everything recorded inside belongs to module `name` (a str) or to time step `name` (an int)."""
     outer = state.scope
-    state.scope = (*outer, name)
+    state.scope = (*outer, Step(name) if isinstance(name, int) else name)
     try:
         yield
     finally:

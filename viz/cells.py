@@ -69,6 +69,8 @@ class CellBuilder(Builder):
         """Boxes stand above each other."""
 
     def _dots(self, entry: Entry) -> Item | Spot:
+        if entry.head is None:
+            return next(iter(self.spots[entry.stream].values()))
         return entry.head  # one for all states of a cell
 
     def _put(self, link: Link, stream: Spot | None) -> None:

@@ -20,6 +20,8 @@ def quote(value: object) -> str:
     "<s> says \"\\N\""
     """
     text = str(value).translate(ESCAPES)
+    if text.startswith("\\n"):
+        text = " " + text  # Graphviz crashes on a label whose first line is empty
     return f'"{text if text.isprintable() else printable(text)}"'
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinygrad_rnn.graph import Node
 from viz.cells import CellBuilder
 from viz.model import Block, Item, Loop
@@ -21,6 +23,10 @@ def middle(choose: Choose | None = None) -> Choose:
 class Folded(Builder):
     """Draws one step for all."""
 
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.firsts: list[tuple[Block, Node, int]] = []
+
     def _between(self, before: Column | None, after: Column | None) -> int:
         return 0
 
@@ -29,8 +35,9 @@ class Folded(Builder):
         self.picture.slots.append(block)
         self._fill(block, column, None)
 
-    def _initial(self, block: Block, node: object, column: Column | None, streams: list[Spot], read: list) -> None:
-        """None: the drawing is of any step."""
+    def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Spot], read: list) -> None:
+        """None: the drawing is of any step. Where it is the first one, another one tells what is read here."""
+        self.firsts += [(block, reader, i) for reader, i in read]
 
     def _number(self) -> None:
         """Nothing appears after anything else."""
@@ -46,21 +53,31 @@ class Folded(Builder):
         """Nor one that is learned."""
 
     def _fill_gaps(self, hidden: Sides) -> None:
-        loops: dict[tuple[Block, Spot], Loop] = {}
+        for block, reader, i in self.firsts:
+            stream = self.unrolled.stream(reader, i)
+            if stream is not None:
+                hidden[block].append(Entry(stream, self.items[reader]))
         for block, entries in hidden.items():
-            for entry in entries:
-                tail = self.spots[entry.stream].get(block)
-                if tail is None:
-                    continue
-                loop = loops.get((block, entry.stream))
-                if loop is None:
-                    kind, name = self.unrolled.states[entry.stream], self.labels.state(entry.stream)
-                    delay = Item(f"{block.key}.delay{len(loops)}", "", "delay", "delay")
-                    loop = loops[block, entry.stream] = Loop(tail, [], f"{kind} over time", name, delay)
-                if entry.head not in loop.heads:
-                    loop.heads.append(entry.head)
-        self.picture.loops = list(loops.values())
+            self._close(block, entries)
         self.picture.ranksep = 0.36
+
+    def _close(self, block: Block, entries: list[Entry]) -> None:
+        """A delay for each state of a step; more in a row for what is read later than at the next step."""
+        loops: dict[tuple[Item, str, int], Loop] = {}
+        for entry in entries:
+            tail, name = self._holder(entry.stream, block), self.labels.state(entry.stream)
+            if tail is None or entry.head is None:
+                continue
+            kind = self.unrolled.states[entry.stream]
+            for n in range(1, entry.apart + 1):
+                if (tail, name, n) not in loops:
+                    delay = Item(f"{block.key}.delay{len(loops)}", "", "delay", "delay")
+                    start = loops[tail, name, n - 1].delay if n > 1 else tail
+                    loops[tail, name, n] = Loop(block, start, [], f"{kind} over time", name, delay)
+            heads = loops[tail, name, entry.apart].heads
+            if entry.head not in heads:
+                heads.append(entry.head)
+        self.picture.loops += loops.values()
 
 
 class FoldedCells(Folded, CellBuilder):

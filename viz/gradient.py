@@ -47,15 +47,18 @@ def _norm(g: object) -> float:
 
 
 def over_time(builder: Builder, found: Mapping[Node, float]) -> dict[str, np.ndarray]:
-    """For each state its ‖∂L/∂s_t‖ over the steps, NaN where no gradient comes; numbered where a name comes twice."""
-    unrolled, place = builder.unrolled, builder.flow.place
+    """For each state its ‖∂L/∂s_t‖ over the steps, NaN where no gradient comes; numbered where a name comes twice.
+
+    Of sequences that have ended nothing counts.
+    """
     states: dict[tuple, dict[int, float]] = {}
-    for node in (n for c in unrolled.columns for n in c.ops if unrolled.spot.get(n) in unrolled.states):
-        t, run, name = place[node][1], builder.flow.times.run.get(node, 0), builder.labels.state(unrolled.spot[node])
-        rank = 0  # layers of one loop: masked steps are of another kind than others, and have the same ranks
-        while t in states.setdefault((name, run, rank), {}):
-            rank += 1
-        states[name, run, rank][t] = found.get(node, math.nan)
+    for column in builder.unrolled.columns:
+        held = [n for n in column.ops if builder.unrolled.state(n)]
+        if not held:  # a last step of its own kind: its state is what the code calls so
+            called = {name for name, *_ in states}
+            held = [n for n in column.ops if builder.labels.variables.get(n) in called]
+        for node in held:
+            _enter(states, builder, node, found)
     names = [name for name, *_ in states]
     result: dict[str, np.ndarray] = {}
     for (name, *_), values in states.items():
@@ -63,6 +66,18 @@ def over_time(builder: Builder, found: Mapping[Node, float]) -> dict[str, np.nda
         label = f"{name}{number}" if names.count(name) > 1 else name
         result[label] = np.array([values.get(t, math.nan) for t in range(max(values) + 1)])
     return result
+
+
+def _enter(states: dict[tuple, dict[int, float]], builder: Builder, node: Node, found: Mapping[Node, float]) -> None:
+    """Put down the norm of a state, by its name, its run, its layer, and its step."""
+    flow, spot = builder.flow, builder.unrolled.spot[node]
+    is_state = spot in builder.unrolled.states
+    name = builder.labels.state(spot) if is_state else builder.labels.variables[node]
+    run, t, layer = flow.times.run.get(node, 0), flow.place[node][1], 0
+    while t in states.setdefault((name, run, layer), {}):
+        layer += 1
+    value = flow.args[node][1] if flow.is_mask(node) else node  # what the cell computed
+    states[name, run, layer][t] = found.get(value, math.nan)
 
 
 @dataclass

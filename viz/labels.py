@@ -46,6 +46,11 @@ class Labels:
         """What the code calls a state; else h, or c for a memory."""
         return self.called.get(stream) or ("c" if self.unrolled.states[stream] == "cell" else "h")
 
+    def rank(self, stream: Spot) -> int:
+        """The number of a state among those of one name in its kind of step: which layer's h it is."""
+        name = self.state(stream)
+        return sum(s[0] == stream[0] and s[1] < stream[1] and self.state(s) == name for s in self.unrolled.states)
+
     def gate(self, node: Node, label: str) -> str:
         """f σ: the name of a gate's value, or of what it is computed from."""
         source = node.inputs[0] if node.inputs else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from viz.dot import Point
 from viz.frame import Box
 from viz.layout import Composer, Edge
-from viz.model import Item, Loop
+from viz.model import Block, Item, Loop
 from viz.route import line
 
 SIDE = 12.0  # of a square, in points
@@ -29,11 +29,13 @@ class Loops:
 
     def __init__(self, composer: Composer):
         self.composer, self.boxes = composer, composer.result.boxes
-        self.around: dict[object, _Around] = {}
+        self.around: dict[Block, _Around] = {}
 
     def add(self) -> None:
         """The short ones inside, the long ones outside."""
-        for loop in sorted(self.composer.picture.loops, key=self._length):
+        loops = self.composer.picture.loops
+        first = [loop for loop in loops if loop.tail in self.boxes]
+        for loop in (*sorted(first, key=self._length), *(loop for loop in loops if loop not in first)):
             if loop.heads == [loop.tail]:
                 self._round_a_box(loop)
             else:
@@ -41,10 +43,9 @@ class Loops:
 
     def _length(self, loop: Loop) -> float:
         y = self.boxes[loop.tail].y
-        return max(abs(self.boxes[h].y - y) for h in loop.heads)
+        return max((abs(self.boxes[h].y - y) for h in loop.heads), default=0.0)
 
-    def _space(self, item: Item) -> _Around:
-        block = self.composer.block[item]
+    def _space(self, block: Block) -> _Around:
         if block not in self.around:
             boxes = [self.boxes[i] for i in block.items]
             left, right = min(b.x - b.width / 2 for b in boxes), max(b.x + b.width / 2 for b in boxes)
@@ -77,13 +78,13 @@ class Loops:
 
     def _beside_a_step(self, loop: Loop) -> None:
         """Out on the right, down a lane of its own, and from there to each reader."""
-        space = self._space(loop.tail)
+        space = self._space(loop.block)
         x = space.right + OUT + LANE * space.used
         space.used += 1
         start = self._way_out(loop.tail)
         goals = [self._way_in(head, space) for head in loop.heads]
         height = start[-1][1]
-        down = min(g[0][1] for g in goals) < height - 1
+        down = min((g[0][1] for g in goals), default=height - 40) < height - 1
         sign = -1 if down else 1
         near = min([abs(g[0][1] - height) for g in goals if (g[0][1] - height) * sign > 1], default=40.0)
         y = height + sign * min(20.0, near / 2)
@@ -95,6 +96,9 @@ class Loops:
             self._line(loop.delay, head, loop, [(x, end), (x, goal[0][1]), *goal])
 
     def _way_out(self, item: Item) -> list[Point]:
+        if item.shape == "delay":
+            box = self.boxes[item]
+            return [(box.x, box.y - SIDE / 2), (box.x, box.y - SIDE / 2 - 8)]
         box, frame, i = self.boxes[item], *self._place(item)
         if frame.clear(i, 1):
             return [(box.x + box.width / 2, box.y)]

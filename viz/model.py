@@ -79,8 +79,9 @@ class Link:
 
 @dataclass(eq=False)
 class Loop:
-    """A state that comes back at the next step: an edge with a delay on it."""
+    """A state that comes back at the next step: an edge with a delay on it. tail: may be another loop's delay"""
 
+    block: Block
     tail: Item
     heads: list[Item]
     kind: str

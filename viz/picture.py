@@ -22,10 +22,11 @@ MANY = 600  # operations outside of time, beyond which they are drawn as one
 
 @dataclass(eq=False)
 class Entry:
-    """A state that comes from a column that is not drawn."""
+    """A state that comes from a column that is not drawn; None reads it, where it goes on behind what is drawn."""
 
     stream: Spot
-    head: Item
+    head: Item | None
+    apart: int = 1  # time steps
 
 
 class Builder:
@@ -45,6 +46,8 @@ class Builder:
         self.block: dict[Item, Block] = {}
         self.taps: dict[Node, list[Item]] = defaultdict(list)
         self.spots: dict[Spot, dict[Block, Item]] = defaultdict(dict)
+        self.runs: dict[Block, int] = {}
+        self.held: dict[Block, dict[tuple[str, int], Spot]] = defaultdict(dict)  # the states of a block
         self.crossing: list[tuple[Node, Item, Spot | None]] = []
         self.picture = Picture()
 
@@ -118,6 +121,7 @@ class Builder:
             key += f"r{column.run}"
         block = Block(key, "" if column.t is None else f"t = {column.t + 1}", framed=column.t is not None)
         self.picture.slots.append(block)
+        self.runs[block] = column.run
         self._fill(block, column, column.t)
 
     def _fill(self, block: Block, column: Column, t: int | None) -> None:
@@ -219,8 +223,11 @@ class Builder:
             self.items.update(dict.fromkeys(group.members, item))
             made.append((item, group))
             for member in group.members:
-                if member in self.unrolled.spot:
-                    self.spots[self.unrolled.spot[member]][block] = item
+                spot = self.unrolled.spot.get(member)
+                if spot is not None:
+                    self.spots[spot][block] = item
+                if spot in self.unrolled.states:
+                    self.held[block][self.labels.state(spot), self.labels.rank(spot)] = spot
         for item, group in made:
             for member in item.nodes:
                 self._edges(block, item, member, group)
@@ -369,8 +376,13 @@ class Builder:
                 if tail is not head:
                     self._connect(tail, head, stream, source)
             elif stream is not None:
-                hidden[self.block[head]].append(Entry(stream, head))
+                hidden[self.block[head]].append(Entry(stream, head, self._apart(source, head)))
         self._fill_gaps(hidden)
+
+    def _apart(self, source: Node, head: Item) -> int:
+        """How many steps there are from a state to who reads it."""
+        a, b = self.flow.place.get(source), self.flow.place.get(head.nodes[-1])
+        return 1 if a is None or b is None or a[0] != b[0] else max(abs(a[1] - b[1]), 1)
 
     def _drawn_for(self, source: Node) -> Item | None:
         """What stands for a value, if it is drawn."""
@@ -382,11 +394,12 @@ class Builder:
         for k, gap in enumerate(slots):
             if gap.is_gap:
                 sides = [slots[i] if 0 <= i < len(slots) else None for i in (k - 1, k + 1)]
+                self._open_ends(gap, *sides)
                 for entries in (hidden.get(side, ()) for side in sides if side is not None):
                     for back in (False, True):
                         before, after = sides[::-1] if back else sides
                         mine = [e for e in entries if (e.stream in self.unrolled.back) == back]
-                        self._through(gap, before, [e for e in mine if self.block[e.head] is after])
+                        self._through(gap, before, [e for e in mine if e.head and self.block[e.head] is after])
 
     def _connect(self, tail: Item, head: Item, stream: Spot | None, source: Node) -> None:
         kind = "flow"
@@ -405,6 +418,15 @@ class Builder:
         if not any(other.tail is link.tail and other.head is link.head for other in self.picture.links[-8:]):
             self.picture.links.append(link)
 
+    def _open_ends(self, gap: Block, left: Block | None, right: Block | None) -> None:
+        """States that go on behind what is drawn run into dots."""
+        for side, other, back in ((left, right, False), (right, left, True)):
+            if side is None or (other is not None and not other.is_gap and self.runs.get(side) == self.runs.get(other)):
+                continue
+            for stream in self.held[side].values():
+                if (stream in self.unrolled.back) == back:
+                    self._through(gap, side, [Entry(stream, None)])
+
     def _through(self, gap: Block, before: Block | None, entries: list[Entry]) -> None:
         """The states run into dots, and out of them."""
         dots: dict[Item | Spot, Item] = {}
@@ -415,10 +437,18 @@ class Builder:
                 item = dots[name] = Item(f"{gap.key}.{len(gap.items)}", "· · ·", f"{kind} dots", "text", "· · ·")
                 gap.items.append(item)
                 self.block[item] = gap
-            tail = self.spots[entry.stream].get(before) if before is not None else None
+            tail = self._holder(entry.stream, before) if before is not None else None
             if tail is not None:
                 self._put(Link(tail, item, kind + " over time"), entry.stream)
-            self._put(Link(item, entry.head, kind + " over time"), entry.stream)
+            if entry.head is not None:
+                self._put(Link(item, entry.head, kind + " over time"), entry.stream)
+
+    def _holder(self, stream: Spot, block: Block) -> Item | None:
+        """What holds a state in a block; in one of another kind, such as with masks, the state of the same name."""
+        spot = stream if block in self.spots[stream] else None
+        if spot is None:
+            spot = self.held[block].get((self.labels.state(stream), self.labels.rank(stream)))
+        return None if spot is None else self.spots[spot].get(block)
 
     def _dots(self, entry: Entry) -> Item | Spot:
         """The states that share their dots are those for which this is the same."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import attrgetter
+from typing import Any
 
 from tinygrad_rnn.graph import Node
 
@@ -143,12 +145,11 @@ def _sums(root: Node) -> set[Node]:
 def _places(order: Sequence[Node]) -> tuple[dict[Node, Place], dict[int, list[int]]]:
     """The run and the step of each node that was computed inside one, and the steps of each run.
 
-    A run ends where a step comes a second time.
+    A run ends where a step comes a second time, also at once, where it comes there only: two loops that touch.
     """
     places: dict[Node, Place] = {}
     steps: dict[int, list[int]] = {}
-    current: dict[tuple, tuple[int, int]] = {}  # modules outside the loop: run, step
-    seen: set[Place] = set()
+    runs: dict[tuple, _Run] = {}  # the one under way, by the modules outside the loop
     last: tuple | None = None
     at: int | None = None
     for node in order:
@@ -160,14 +161,58 @@ def _places(order: Sequence[Node]) -> tuple[dict[Node, Place], dict[int, list[in
         if at is None:
             continue
         outside, t = scope[:at], scope[at]
-        here = current.get(outside)
-        if here is None or here[1] != t:
-            run = len(steps) if here is None or (here[0], t) in seen else here[0]
-            steps.setdefault(run, []).append(int(t))
-            here = current[outside] = run, int(t)
-            seen.add(here)
-        places[node] = here
+        run = runs.get(outside)
+        if run is None or run.step is not t:
+            if run is None:
+                run = runs[outside] = _Run(len(steps))
+                steps[run.number] = []
+            elif t != run.step and int(t) in run.seen:
+                run = runs[outside] = _next(run, len(steps), places, steps)
+            run.enter(t, steps[run.number])
+        places[node] = run.number, int(t)
+        if run.blocks > 1:
+            run.again.append(node)
     return places, steps
+
+
+@dataclass(eq=False)
+class _Run:
+    """A loop that is being read.
+
+    step    the step that it is in
+    blocks  how often that was entered in a row, and `usual`: how often the first one was
+    again   the nodes since it was entered last, if it was before
+    """
+
+    number: int
+    step: Any = None
+    blocks: int = 0
+    usual: int = 0
+    seen: set[int] = field(default_factory=set)
+    again: list[Node] = field(default_factory=list)
+
+    def enter(self, t: Any, steps: list[int]) -> None:
+        """Go on to a step, or enter it again."""
+        self.again = []
+        if self.step is not None and t == self.step:
+            self.blocks += 1
+        else:
+            self.usual = self.usual or self.blocks
+            self.blocks = 1
+        self.step = t
+        if int(t) not in self.seen:
+            self.seen.add(int(t))
+            steps.append(int(t))
+
+
+def _next(run: _Run, number: int, places: dict[Node, Place], steps: dict[int, list[int]]) -> _Run:
+    """The run after one. If that one's last step was entered once more than the others, this is where it began."""
+    new = _Run(number)
+    steps[number] = []
+    if run.blocks > (run.usual or 1):
+        new.enter(run.step, steps[number])
+        places.update(dict.fromkeys(run.again, (number, int(run.step))))
+    return new
 
 
 def _merged(
