@@ -49,12 +49,12 @@ def drawings():
         yield name, "in action, by hand", f"{key}.html", viz.draw(loss, view="cells", title=name)
     section, flow = "How the gradient flows from one loss at the end, in an RNN and in an LSTM", {}
     for name, cell in (("RNN", nn.RNNCell), ("LSTM", OPEN)):
-        loss = sketches.classifier(cell, hidden=4, steps=12)
-        cells = viz.draw(loss, view="cells", gradient=(1e-3, 1.0), steps="all")
+        loss = sketches.classifier(cell, hidden=4, steps=40)
+        cells = viz.draw(loss, view="cells", gradient=(1e-6, 1.0))
         yield section, f"{name}, cells", f"gradient-{name}.svg", cells
-        yield section, f"{name}, operations", f"gradient-{name}-ops.svg", viz.draw(loss, gradient=True)
-        flow[name] = viz.gradient_flow(sketches.classifier(cell, hidden=4, steps=60))["h"]
-    yield section, "over 60 steps", "gradient-norms.svg", viz.gradient_norms(flow)
+        yield section, f"{name}, operations", f"gradient-{name}-ops.svg", viz.draw(loss, gradient=(1e-6, 1.0))
+        flow[name] = viz.gradient_flow(loss)["h"]
+    yield section, "over 40 steps", "gradient-norms.svg", viz.gradient_norms(flow)
     loss, plain = sketches.predictor(nn.GRUCell, 4, 3), {"parameters": False, "colors": False}
     yield "Details", "shapes and values", "details.svg", viz.draw(loss, shapes=True, values=True)
     yield "Details", "tokens, in grey", "plain.svg", viz.draw(loss, tokens=["<s>", "a", "b"], **plain)

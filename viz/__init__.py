@@ -43,7 +43,7 @@ def draw(
     path: str | Path | None = None,
     *,
     view: str = "ops",
-    steps: str | Iterable[int] | None = None,
+    steps: str | int | Iterable[int] | None = None,
     depth: int | None = None,
     unfold: bool = False,
     gradient: bool | tuple[float, float] = False,

@@ -208,7 +208,10 @@ def _length(text: str) -> float:
 
 def checked(alpha: Any, source: Sequence[str], target: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
     """Weights (T, S) and tokens of their lengths; x₁ … and y₁ … where there are none. ValueError if they do not fit."""
-    rows = np.asarray(to_numpy(getattr(alpha, "array", alpha)), np.float64)
+    try:
+        rows = np.asarray(to_numpy(getattr(alpha, "array", alpha)), np.float64)
+    except (TypeError, ValueError):  # text, or rows of several lengths
+        rows = np.empty(0)
     if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all() or rows.min() < 0 or rows.max() > 1 + 1e-6:
         raise ValueError(
             "viz.attention: weights must be (target, source) finite numbers from 0 to 1, one row for each target, "

@@ -27,7 +27,7 @@ class CellBuilder(Builder):
     def _groups(self, ops: list[Node]) -> dict[Node, Group]:
         groups = Modules(self.flow, self.fold, self.depth)(ops, self.losses)
         for group in groups.values():
-            if group.name and self._is_read_out(group):
+            if group.name and self.depth == 1 and self._is_read_out(group):
                 group.name = "ŷ"
         return groups
 
@@ -53,7 +53,9 @@ class CellBuilder(Builder):
         if group.name == "ŷ":
             return self._add(block, node, "ŷ", "output", "ball", t)
         kind = "hidden" if self._is_recurrent(group) else "op"
-        return self._add(block, node, group.name, kind, "module", None)
+        item = self._add(block, node, group.name, kind, "module", None)
+        item.states = [m for m in group.members if self.unrolled.state(m)]
+        return item
 
     def _add(self, block: Block, node: Node, label: str, kind: str, form: str, t: int | None, tail: str = "") -> Item:
         form = "pill" if kind == "initial" else self.forms.get(form, form)

@@ -36,7 +36,7 @@ class Look:
     """What is asked of a drawing, as in viz.draw."""
 
     view: str = "ops"
-    steps: str | Iterable[int] | None = None
+    steps: str | int | Iterable[int] | None = None
     depth: int | None = None
     unfold: bool = False
     gradient: bool | tuple[float, float] = False
@@ -107,12 +107,12 @@ def attend(
     return Drawing(picture, layout, title, "attention, step by step")
 
 
-def _only(steps: str | Iterable[int] | None) -> int | None:
+def _only(steps: str | int | Iterable[int] | None) -> int | None:
     """The one step that is asked for."""
     if steps is None or steps == "all":
         return None
-    given = steps.strip().split(",") if isinstance(steps, str) else list(steps)
     try:
+        given = steps.split(",") if isinstance(steps, str) else [steps] if isinstance(steps, int) else list(steps)
         (only,) = [int(step) for step in given]
     except ValueError:
         raise ValueError(f'viz.draw: with view="attention", steps must be one decoder step, got {steps!r}') from None
@@ -124,7 +124,9 @@ class _Sketch:
 
     def __init__(self, root: Node, look: Look):
         self.look = look
-        choose = middle() if look.view == "circuit" else chooser(look.steps)
+        choose = chooser(look.steps)
+        if look.view == "circuit":
+            choose = middle()
         whole = look.gradient or look.values  # then all steps are needed, whatever is drawn
         root = expanded(root, None if whole else choose, copy=bool(whole))
         self.norms: Mapping[Node, float] = gradient.norms(root) if look.gradient else {}

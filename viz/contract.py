@@ -158,35 +158,42 @@ class Flow:
 
     def _sum_up(self) -> None:
         """Make the chain or the stack that adds up the losses of all steps one node."""
-        terms, stack, scale = [], [self.root], 1.0
+        terms: list[Node] = []
+        root, scale = self._unscaled()
+        stack = [root]
         while stack:
             node = stack.pop()
             parts = self._addends(node)
             if parts is None:
                 terms.append(node)
-                continue
-            if self.op(node) == "div":
-                scale *= self.args[node][1]
-            elif self.op(node) == "mul":
-                scale /= next(a for a in self.args[node] if not isinstance(a, Node))
-            stack.extend(reversed(parts))
+            else:
+                stack.extend(reversed(parts))
         if len(terms) > 1:
             self.terms, self.scale = [t for t in terms if not self.times.is_left_out(t)], scale
             self.args[self.root] = self._parents[self.root] = list(self.terms)
             self.place.pop(self.root, None)
             self._index()
 
+    def _unscaled(self) -> tuple[Node, float]:
+        """The sum that the root is a multiple of, and what it is divided by."""
+        node, scale = self.root, 1.0
+        while node.shape == () and self.op(node) in ("mul", "div", "neg") and len(self.parents(node)) == 1:
+            (sum_,), args = self.parents(node), self.args[node]
+            number = next((a for a in args if not isinstance(a, Node)), -1)
+            if number == 0 or (self.op(node) == "div" and args[0] is not sum_):
+                break
+            scale = scale * number if self.op(node) == "div" else scale / number
+            node = sum_
+        return node, scale
+
     def _addends(self, node: Node) -> list[Node] | None:
         """What a scalar is the sum of; None where it is no sum."""
         if node.shape != () or (node is not self.root and len(self.readers[node]) > 1):
             return None
-        op, args = self.op(node), self.args[node]
+        op = self.op(node)
         nodes = self.parents(node)
         adds = op == "add" or (op == "sub" and node in self.place)  # loss -= … in a loop; the sign belongs to the term
         if adds and nodes and all(n.shape == () for n in nodes):
-            return nodes
-        scaled = op == "mul" or (op == "div" and nodes and nodes[0] is args[0])
-        if scaled and len(nodes) == 1 and 0 not in args and self._addends(nodes[0]):
             return nodes
         if op == "sum" and nodes and self.op(nodes[0]) == "stack":
             nodes = self.parents(nodes[0])

@@ -129,9 +129,10 @@ def tint(picture: Picture, found: Mapping[Node, float], scale: Scale) -> dict[It
 
 
 def _of_item(item: Item, found: Mapping[Node, float]) -> float | None:
-    """The norm of the value that an item shows; of several parameters in one box, of all together."""
-    if item.kind == "parameter":
-        return math.hypot(*[found[n] for n in item.nodes if n in found]) if set(item.nodes) & found.keys() else None
+    """The norm of the value that an item shows; of the parameters or the states in one box, of all together."""
+    together = [n for n in (item.nodes if item.kind == "parameter" else item.states) if n in found]
+    if together:
+        return math.hypot(*[found[n] for n in together])
     return next((found[n] for n in reversed(item.nodes) if n in found), None)
 
 

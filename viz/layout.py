@@ -268,7 +268,9 @@ class Composer:
         for item, box in zip(block.items, frame.boxes, strict=True):
             self.result.boxes[item] = box.moved(x, y)
         if block.is_gap:
-            self.result.frames.append((block, x, y, frame.width, 0, (x + frame.width / 2, 20)))
+            heights = [box.y for box in frame.boxes]
+            title = min(20.0, *(h - 26 for h in heights)) if any(abs(h - 20) < 26 for h in heights) else 20.0
+            self.result.frames.append((block, x, y, frame.width, 0, (x + frame.width / 2, title)))
         elif block in self.picture.slots:
             title = frame.title and (frame.title[0] + x, frame.title[1] + y)
             self.result.frames.append((block, x, y, frame.width, frame.height, title))

@@ -14,6 +14,7 @@ class Item:
 
     plain    its label without the number of the step, the same in all steps
     nodes    what it stands for, the value that it shows last
+    states   those of them that go on to the next step, where it is a box for many
     look     attributes of Graphviz that differ from those of its kind
     moment   when it appears in a drawing that plays, from 1; 0 for what is always there
     """
@@ -24,6 +25,7 @@ class Item:
     shape: str = "box"
     plain: str = ""
     nodes: list[Node] = field(default_factory=list)
+    states: list[Node] = field(default_factory=list)
     look: dict[str, object] = field(default_factory=dict)
     moment: int = 0
 

@@ -251,10 +251,13 @@ class Builder:
             return self._add(block, node, "L" + PRIME * others, "loss", self.round, t)
         if not self.flow.terms:
             return self._add(block, node, "L", "loss", self.round, None)
-        scale = "" if self.flow.scale == 1 else f" / {self.flow.scale:.6g}"
+        scale = "" if abs(self.flow.scale) == 1 else f" / {abs(self.flow.scale):.6g}"
+        sign = "−" if self.flow.scale < 0 else ""
         inside = all(n in self.losses and n in self.unrolled.column for n in self.flow.terms)
         each = "Lₜ" if inside else "Lᵢ" if all(n in self.losses for n in self.flow.terms) else "…"
-        return self._add(block, node, f"L = Σ {each}{scale}", "loss", "box" if self.round == "circle" else "pill", None)
+        return self._add(
+            block, node, f"L = {sign}Σ {each}{scale}", "loss", "box" if self.round == "circle" else "pill", None
+        )
 
     def _kind(self, node: Node, group: Group, on_path: bool) -> str:
         state = self.unrolled.state(node)

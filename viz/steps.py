@@ -9,15 +9,17 @@ from viz.times import Choose
 EDGE = 4  # steps drawn at each end of a long sequence
 
 
-def chooser(steps: str | Iterable[int] | None) -> Choose | None:
+def chooser(steps: str | int | Iterable[int] | None) -> Choose | None:
     """A function from the steps of a run, numbered from 0, to those that are drawn; None for all.
 
-    steps: None for the first four and the last four, "all", time steps counted from 1, or "1-3,998-1000"
+    steps: None for the first four and the last four, "all", time steps counted from 1 (one or several), or "1-3,998-1000"
     """
     if steps is None:
         return _ends
     if isinstance(steps, str) and steps.strip() == "all":
         return None
+    if isinstance(steps, int):
+        steps = [steps]
     wanted = _parsed(steps) if isinstance(steps, str) else [(int(s), int(s)) for s in steps]
     return lambda run: [t for t in run if any(first <= t + 1 <= last for first, last in wanted)]
 

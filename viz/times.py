@@ -17,7 +17,7 @@ from tinygrad_rnn.graph import Node
 Place = tuple[int, int]  # a run over time (they are numbered) and its time step
 Choose = Callable[[Sequence[int]], Iterable[int]]  # the steps of a run, in order -> those that are drawn
 
-SUMS = {"add", "sub", "mul", "div", "sum", "stack", "cast", "reshape", "transfer"}
+SUMS = {"add", "sub", "mul", "div", "neg", "sum", "stack", "cast", "reshape", "transfer"}
 
 
 class Times:
