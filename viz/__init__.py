@@ -117,5 +117,5 @@ def gradient_flow(loss: Tensor) -> dict[str, np.ndarray]:
     States are called as the cell's code calls them; where two layers use one name, h1, h2, lowest first. Draw them
     with `gradient_norms`. ValueError if backward has freed the graph.
     """
-    root = expanded(root_of(loss), copy=True)
-    return over_time(Builder(root), norms(root))
+    nodes = expanded(root_of(loss), copy=True)
+    return over_time(Builder(nodes), norms(nodes[-1]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,12 +76,27 @@ def _is_scale(ends: tuple) -> bool:
     return len(ends) == 2 and 0 < ends[0] < ends[1] < math.inf
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's garbage collector: a drawing makes many objects and no garbage, and it would look at all of the
+    graph again and again.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def compose(root: Node, look: Look, title: str = "") -> Drawing:
     """The drawing of a graph. ValueError for a look that cannot be."""
     look.check()
     if look.view == "attention":
-        root = expanded(root, copy=True)
-        alpha = weights(Flow(root), values(root))
+        nodes = expanded(root, copy=True)
+        alpha = weights(Flow(nodes), values(nodes[-1]))
         return attend(alpha, look.tokens, look.targets, _only(look.steps), title, colors=look.colors)
     sketch = _Sketch(root, look)
     if look.view == "circuit" and look.unfold:
@@ -128,9 +145,10 @@ class _Sketch:
         if look.view == "circuit":
             choose = middle()
         whole = look.gradient or look.values  # then all steps are needed, whatever is drawn
-        root = expanded(root, None if whole else choose, copy=bool(whole))
+        nodes = expanded(root, None if whole else choose, copy=bool(whole))
+        root = nodes[-1]
         self.norms: Mapping[Node, float] = gradient.norms(root) if look.gradient else {}
-        builder = self._builder()(root, choose, look.tokens)
+        builder = self._builder()(nodes, choose, look.tokens)
         if isinstance(builder, CellBuilder):
             builder.depth = look.depth or 1
         self.picture: Picture = builder.build()
@@ -155,6 +173,7 @@ class _Sketch:
             scale = Scale(*look.gradient) if isinstance(look.gradient, tuple) else Scale.of(self.norms)
             self.scale, self.known = scale, gradient.tint(picture, self.norms, scale)
 
+    @_uncollected()
     def layout(self) -> Layout:
         """Everything in its place."""
         down = self.look.direction == "down"

@@ -17,7 +17,7 @@ VIEWS = {"reshape", "permute", "broadcast_to", "cast", "transfer", "split", "unb
 
 
 class Flow:
-    """The graph without plumbing. All maps are keyed by node, all lists are oldest first.
+    """The graph without plumbing. nodes: as in Times. All maps are keyed by node, all lists are oldest first.
 
     args     what a node reads: nodes, and numbers; None for what stands in a step that is left out
     readers  the nodes that read it
@@ -30,13 +30,13 @@ class Flow:
     times    the runs over time
     """
 
-    def __init__(self, root: Node, choose: Choose | None = None):
-        self.times = Times(root, choose)
+    def __init__(self, nodes: list[Node], choose: Choose | None = None):
+        self.times = Times(nodes, choose)
         order, self.place = self.times.order, self.times.place
         self.slices: set[Node] = set()
         self.joins: dict[Node, list[Node]] = {}
         self.same = self._representatives(order)
-        self.root = self.same[root]
+        self.root = self.same[nodes[-1]]
         self.args = {node: self._args(node) for node in order if self.same[node] is node}
         self._parents: dict[Node, list[Node]] = {}
         self.terms: list[Node] = []

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from tinygrad_rnn.graph import Node, ancestors, drawn, recording
 from tinygrad_rnn.primitive import PICK
-from viz.times import Choose, needed
+from viz.times import Choose, needed, reached
 
 
-def expanded(root: Node, choose: Choose | None = None, *, copy: bool = False) -> Node:
-    """The root of the same graph in full: a copy where something in it stands for more, and the graph stays as it is.
+def expanded(root: Node, choose: Choose | None = None, *, copy: bool = False) -> list[Node]:
+    """The same graph in full, oldest node first, its root last.
+
+    It is a copy where something in it stands for more, and the graph stays as it is.
 
     The copy's nodes are made in the order of computing. Leaves are not copied.
     choose: as in Times, to leave out time steps  copy: make one in any case
     """
-    order = ancestors([root], drawn)
+    order = reached(root)
     if copy:
         root = _copied(order, choose)[root]
-        order = ancestors([root], drawn)
-    while any(_stands_for_many(node) for node in order):  # again, for what stands for many in what was found
+        order = reached(root)
+    while any(
+        op is not None and op.expand is not None for op in {node.op for node in order}
+    ):  # again, for what stands for many in what was found
         root = _copied(order, None if choose is None else lambda steps: needed(steps, choose))[root]
-        order = ancestors([root], drawn)
-    return root
+        order = reached(root)
+    return order
 
 
 def _stands_for_many(node: Node) -> bool:

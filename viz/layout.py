@@ -269,8 +269,8 @@ class Composer:
             self.result.boxes[item] = box.moved(x, y)
         if block.is_gap:
             heights = [box.y for box in frame.boxes]
-            title = min(20.0, *(h - 26 for h in heights)) if any(abs(h - 20) < 26 for h in heights) else 20.0
-            self.result.frames.append((block, x, y, frame.width, 0, (x + frame.width / 2, title)))
+            foot = min(20.0, *(h - 26 for h in heights)) if any(abs(h - 20) < 26 for h in heights) else 20.0
+            self.result.frames.append((block, x, y, frame.width, 0, (x + frame.width / 2, foot)))
         elif block in self.picture.slots:
             title = frame.title and (frame.title[0] + x, frame.title[1] + y)
             self.result.frames.append((block, x, y, frame.width, frame.height, title))

@@ -30,13 +30,16 @@ class Entry:
 
 
 class Builder:
-    """Makes a picture of a graph, operation by operation. tokens: names of the inputs, by time step"""
+    """Makes a picture of a graph, operation by operation.
+
+    nodes, choose: as in Times  tokens: names of the inputs, by time step
+    """
 
     round: ClassVar[str] = "circle"  # the shape of inputs and losses
 
-    def __init__(self, root: Node, choose: Choose | None = None, tokens: Collection[str] = ()):
+    def __init__(self, nodes: list[Node], choose: Choose | None = None, tokens: Collection[str] = ()):
         self.choose, self.tokens = choose, list(tokens)
-        self.flow = Flow(root, choose)
+        self.flow = Flow(nodes, choose)
         self.unrolled = Unrolled(self.flow)
         self.names = names(self.flow)
         self.labels = Labels(self.unrolled, self.names, variables(self.flow.times.order))
@@ -47,6 +50,7 @@ class Builder:
         self.taps: dict[Node, list[Item]] = defaultdict(list)
         self.spots: dict[Spot, dict[Block, Item]] = defaultdict(dict)
         self.runs: dict[Block, int] = {}
+        self.drawn: set[tuple[Item, Item]] = set()
         self.held: dict[Block, dict[tuple[str, int], Spot]] = defaultdict(dict)  # the states of a block
         self.crossing: list[tuple[Node, Item, Spot | None]] = []
         self.picture = Picture()
@@ -255,9 +259,8 @@ class Builder:
         sign = "−" if self.flow.scale < 0 else ""
         inside = all(n in self.losses and n in self.unrolled.column for n in self.flow.terms)
         each = "Lₜ" if inside else "Lᵢ" if all(n in self.losses for n in self.flow.terms) else "…"
-        return self._add(
-            block, node, f"L = {sign}Σ {each}{scale}", "loss", "box" if self.round == "circle" else "pill", None
-        )
+        form = "box" if self.round == "circle" else "pill"
+        return self._add(block, node, f"L = {sign}Σ {each}{scale}", "loss", form, None)
 
     def _kind(self, node: Node, group: Group, on_path: bool) -> str:
         state = self.unrolled.state(node)
@@ -316,7 +319,8 @@ class Builder:
             kind = "hidden"
         elif tail.kind == head.kind == "cell":
             kind = "cell"
-        if tail is not head and not any(a is tail and b is head for a, b, _ in block.edges):
+        if tail is not head and (tail, head) not in self.drawn:
+            self.drawn.add((tail, head))
             block.edges.append((tail, head, kind))
 
     # ---- the memory's path ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ EDGE = 4  # steps drawn at each end of a long sequence
 def chooser(steps: str | int | Iterable[int] | None) -> Choose | None:
     """A function from the steps of a run, numbered from 0, to those that are drawn; None for all.
 
-    steps: None for the first four and the last four, "all", time steps counted from 1 (one or several), or "1-3,998-1000"
+    steps: None for the first four and the last four, "all", one or several steps counted from 1, or "1-3,998-1000"
     """
     if steps is None:
         return _ends

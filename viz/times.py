@@ -17,11 +17,13 @@ from tinygrad_rnn.graph import Node
 Place = tuple[int, int]  # a run over time (they are numbered) and its time step
 Choose = Callable[[Sequence[int]], Iterable[int]]  # the steps of a run, in order -> those that are drawn
 
+ADDS = {"add", "sub"}
+DEEP = 8  # nodes from the root within which a sum may be scaled, stacked, cast
 SUMS = {"add", "sub", "mul", "div", "neg", "sum", "stack", "cast", "reshape", "transfer"}
 
 
 class Times:
-    """The steps of a graph.
+    """The steps of a graph. nodes: all of it, oldest first, the root last
 
     order    the nodes that are kept, oldest first: those of the steps that are drawn and of their neighbours, those
              outside of time, and the sums that lead to the root
@@ -33,18 +35,27 @@ class Times:
     run      the run that a node belongs to, also where runs share columns and `place` has one number for them
     """
 
-    def __init__(self, root: Node, choose: Choose | None = None):
-        nodes = _reached(root)
+    def __init__(self, nodes: list[Node], choose: Choose | None = None):
         self.place, self.steps = _places(nodes)
         self.wanted = {run: needed(steps, choose) for run, steps in self.steps.items()}
         self.order = nodes
         self.cut: list[Node] = []
         if any(len(self.wanted[run]) < len(steps) for run, steps in self.steps.items()):
-            place, wanted, sums = self.place, self.wanted, _sums(root)
-            self.order = [n for n in nodes if (at := place.get(n)) is None or at[1] in wanted[at[0]] or n in sums]
+            sums, wanted = _sums(nodes[-1]), self.wanted
+            self.order = self._kept(nodes, sums)
             ends = {(run, t) for run, steps in self.steps.items() for t, after in pairwise(steps)
                     if t in wanted[run] and after not in wanted[run]}  # fmt: skip
-            self.cut = [n for n in self.order if place.get(n) in ends and n not in sums]
+            self.cut = [n for n in self.order if self.place.get(n) in ends and n not in sums]
+
+    def _kept(self, nodes: list[Node], sums: set[Node]) -> list[Node]:
+        """What is kept, and the leaves that it reads."""
+        place, wanted = self.place, self.wanted
+        kept = [
+            n for n in nodes
+            if n.op is not None and ((at := place.get(n)) is None or at[1] in wanted[at[0]] or n in sums)
+        ]  # fmt: skip
+        leaves = {i for n in kept for i in n.inputs if isinstance(i, Node) and i.op is None}
+        return sorted([*kept, *leaves], key=attrgetter("index"))
 
     def is_left_out(self, node: Node) -> bool:
         """Does it stand in a step that is not kept?"""
@@ -115,7 +126,7 @@ def needed(steps: Sequence[int], choose: Choose | None) -> set[int]:
     return {t for t, i in number.items() if i in near}
 
 
-def _reached(root: Node) -> list[Node]:
+def reached(root: Node) -> list[Node]:
     """The nodes that the root depends on, oldest first."""
     seen = {root}
     order = [root]
@@ -129,16 +140,18 @@ def _reached(root: Node) -> list[Node]:
 
 
 def _sums(root: Node) -> set[Node]:
-    """The root, and the sums of scalars that lead to it."""
+    """The sum of losses: the root, what it is a multiple of, and the sums of scalars below."""
     found, stack = {root}, [root]
     while stack:
         node = stack.pop()
-        if node.op is None or node.op.name not in SUMS or len(node.shape) > 1:
+        op = node.op.name if node.op is not None else ""
+        if node.shape != () or op not in (SUMS if node is root or len(found) <= DEEP else ADDS):
             continue
         for parent in node.inputs:
             if isinstance(parent, Node) and parent not in found and parent.op is not None and parent.op.name in SUMS:
                 found.add(parent)
-                stack.append(parent)
+                if parent.op.name in ADDS or len(found) <= DEEP:
+                    stack.append(parent)
     return found
 
 
@@ -150,29 +163,37 @@ def _places(order: Sequence[Node]) -> tuple[dict[Node, Place], dict[int, list[in
     places: dict[Node, Place] = {}
     steps: dict[int, list[int]] = {}
     runs: dict[tuple, _Run] = {}  # the one under way, by the modules outside the loop
-    last: tuple | None = None
-    at: int | None = None
-    for node in order:
+    last, here, again = None, None, None
+    for node in order:  # all nodes of a graph: little may happen here
         if node.op is None:
             continue
-        scope = node.scope
-        if scope is not last:
-            last, at = scope, next((i for i, name in enumerate(scope) if isinstance(name, int)), None)
-        if at is None:
-            continue
-        outside, t = scope[:at], scope[at]
-        run = runs.get(outside)
-        if run is None or run.step is not t:
-            if run is None:
-                run = runs[outside] = _Run(len(steps))
-                steps[run.number] = []
-            elif t != run.step and int(t) in run.seen:
-                run = runs[outside] = _next(run, len(steps), places, steps)
-            run.enter(t, steps[run.number])
-        places[node] = run.number, int(t)
-        if run.blocks > 1:
-            run.again.append(node)
+        if node.scope is not last:
+            last = node.scope
+            run = _enter(last, runs, places, steps)
+            here = None if run is None else (run.number, int(run.step))
+            again = run.again if run is not None and run.blocks > 1 else None
+        if here is not None:
+            places[node] = here
+            if again is not None:
+                again.append(node)
     return places, steps
+
+
+def _enter(scope: tuple, runs: dict[tuple, _Run], places: dict[Node, Place], steps: dict[int, list[int]]) -> Any:
+    """The run that a scope belongs to, gone on to its step; None outside of time."""
+    at = next((i for i, name in enumerate(scope) if isinstance(name, int)), None)
+    if at is None:
+        return None
+    outside, t = scope[:at], scope[at]
+    run = runs.get(outside)
+    if run is None:
+        run = runs[outside] = _Run(len(steps))
+        steps[run.number] = []
+    if run.step is not t:
+        if run.step is not None and t != run.step and int(t) in run.seen:
+            run = runs[outside] = _next(run, len(steps), places, steps)
+        run.enter(t, steps[run.number])
+    return run
 
 
 @dataclass(eq=False)
