@@ -6,8 +6,13 @@ import shutil
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
+import tinygrad_rnn as tg
+import viz
+
+from tinygrad_rnn import nn
 from viz import render
 from viz.play import film, page
 
@@ -462,3 +467,17 @@ def test_where_the_focus_is_can_be_seen(opened):
         outlines.add(reader.page.evaluate("getComputedStyle(document.activeElement).outlineStyle"))
         reader.press("Tab")
     assert "solid" in outlines
+
+
+def test_two_directions_start_at_both_ends_and_the_next_layer_when_they_are_through():
+    ys, size, T = nn.Embedding(3, 2)(np.zeros((4, 1), int)), 2, 4
+    for _ in range(2):
+        past, future = nn.Recurrent(nn.RNNCell(size, 2)), nn.Recurrent(nn.RNNCell(size, 2))
+        ys, size = tg.ops.concat([past(ys)[0], future(ys.flip(0))[0].flip(0)], -1), 4
+    drawing = viz.draw(ys.sum(), view="cells")
+    columns = [[item for item in block.items if item.label == "RNN"] for block in drawing.picture.slots]
+    moments = [[item.moment for item in column] for column in columns]
+    assert moments == [[t + 1, T - t, T + t + 1, 2 * T - t] for t in range(T)]
+    assert len(drawing.moments) == 2 * T + 1
+    drawn = [edge for edge in drawing.layout.edges if edge.kind == "hidden over time" and edge.tail.kind == "hidden"]
+    assert len(drawn) == 4 * (T - 1) and all(edge.head.moment == edge.tail.moment + 1 for edge in drawn)

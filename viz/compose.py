@@ -22,7 +22,7 @@ from viz.folded import Folded, FoldedCells, middle
 from viz.gradient import Scale
 from viz.layout import Composer, Layout
 from viz.loops import Loops
-from viz.model import Block, Item, Picture
+from viz.model import Item, Picture
 from viz.notes import note_norms, note_shapes
 from viz.picture import Builder
 from viz.rails import Rails
@@ -113,7 +113,7 @@ def attend(
 ) -> Drawing:  # fmt: skip
     """The drawing of attention weights. alpha: (target, source)  at: the only target step that is shown, from 1"""
     rows = Rows(*checked(alpha, source, target), at)
-    picture = Picture(slots=[Block(name, name, moment=k) for k, name in enumerate(rows.titles, 1)])
+    picture = Picture(moments=rows.titles)
 
     def layout() -> Layout:
         made = rows.layout()

@@ -56,7 +56,7 @@ class Drawing:
     @property
     def moments(self) -> list[str]:
         """What appears one after the other when the drawing plays: the titles of the steps."""
-        return self.picture.moments() or [self.title or "the graph"]
+        return self.picture.moments or [self.title or "the graph"]
 
     def save(self, path: str | Path, *, play: bool = False) -> None:
         """Write it as the suffix says: .svg, .png, .pdf, .dot or .html; the file is there whole or not at all.

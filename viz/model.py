@@ -102,6 +102,7 @@ class Rail:
 @dataclass(eq=False)
 class Picture:
     """slots: the blocks from left to right  start, finish: the initial states  above, below: outside of time
+    moments: what appears one after the other when the drawing plays
     gap: between the slots, in points  ranksep: between the rows of a block, in inches
     """
 
@@ -113,17 +114,13 @@ class Picture:
     links: list[Link] = field(default_factory=list)
     rails: list[Rail] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
+    moments: list[str] = field(default_factory=list)
     gap: float = 28.0
     ranksep: float = 0.25
 
     def items(self) -> list[Item]:
         """All nodes, parameters included."""
         return [item for block in self.blocks() for item in block.items] + [rail.item for rail in self.rails]
-
-    def moments(self) -> list[str]:
-        """What appears one after the other when the drawing plays."""
-        moving = sorted((b for b in self.blocks() if b.moment), key=lambda b: b.moment)
-        return [" ".join(b.title.split()) for b in moving]
 
     def blocks(self) -> list[Block]:
         """All of them."""

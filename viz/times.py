@@ -71,6 +71,22 @@ class Times:
         last = steps[-1] + unit if before is None else before
         return max((last - first) // unit - 1, 0)
 
+    def stages(self, nodes: list[Node], parents: Callable[[Node], list[Node]]) -> dict[int, int]:
+        """For each run how many layers of two directions lie below it."""
+        below: dict[int, set[int]] = defaultdict(set)
+        source: dict[Node, set[int]] = {}  # the runs that a node outside of them comes from
+        for node in nodes:
+            own = self.run.get(node)
+            found = {run for p in parents(node) for run in source.get(p, ())} - {own}
+            if own is not None:
+                below[own] |= found
+            source[node] = {own} if own is not None else found
+        stage: dict[int, int] = {}
+        for run in sorted(below):
+            pairs = {a for pair in self.beside for a in pair}
+            stage[run] = max((stage.get(a, 0) + (a in pairs) for a in below[run]), default=0)
+        return stage
+
     # ---- runs side by side ----------------------------------------------------------------------------------------
 
     def align(self, nodes: list[Node], parents: Callable[[Node], list[Node]], reads: Mapping[Node, tuple]) -> None:
