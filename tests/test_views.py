@@ -636,7 +636,7 @@ def test_the_call_that_is_watched_for_names_computes_what_others_do(kind):
     assert found[0] == found[1]
 
 
-# ---- what was once wrong ---------------------------------------------------------------------------------------------
+# ---- hard cases ------------------------------------------------------------------------------------------------------
 
 
 class TwoBack(Own):
@@ -656,7 +656,8 @@ def two_loops():
 
 
 def over_data():
-    ys, zs = (nn.Recurrent(nn.RNNCell(I, H))(xs)[0] for xs in (inputs(3), inputs(3).flip(0)))
+    data = inputs(3)
+    ys, zs = (nn.Recurrent(nn.RNNCell(I, H))(xs)[0] for xs in (data, data.flip(0)))
     return tg.ops.concat([ys, zs.flip(0)], -1).sum()
 
 
@@ -755,7 +756,6 @@ CASES = {
        for k in ([0], [4], "one")},
 }  # fmt: skip
 WRONG = {
-    "over data that was turned round outside of the graph, too, two directions share their columns",
     "a circuit of one step has delays",
     "weights (heads, batch, source) are not taken for (batch, heads, source)",
     "of a single step tanh(c) is no gate",
@@ -768,5 +768,42 @@ def listed(cases, wrong):
 
 
 @pytest.mark.parametrize("make, expected", listed(CASES, WRONG))
-def test_it_is_right_by_now(make, expected):
+def test_hard_cases(make, expected):
     assert make() == expected
+
+
+# ---- what is no tensor ----------------------------------------------------------------------------------------------
+
+LEAVES = {"three layers": 4, "rnn": 1, "lstm": 2, "gru": 1, "gru after": 1, "stack": 4, "custom": 1}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_a_recurrent_and_a_circuit_are_drawn_without_an_input(name):
+    cell = CELLS[name]()
+    cell.input_size = I
+    x = tg.tensor(np.zeros((B, I), np.float32))
+    for what in (cell, nn.Recurrent(cell), tg.circuit(cell, x)):
+        for depth in (None, 1):
+            assert squares(what, depth=depth) == LEAVES[name]
+        assert len(read(viz.draw(what))[2]) == 4  # a few steps, unrolled
+
+
+def test_what_has_no_graph_is_refused_in_one_line():
+    class Idle(nn.Cell):
+        input_size = I
+
+        def initial_state(self, batch_size):
+            return state_of(None)
+
+        def forward(self, x, h):
+            return h, h
+
+    for what, message in (
+        (CELLS["custom"](), "input_size"),
+        (Idle(), "no graph"),
+        (3, "what must be"),
+        (x := inputs(), ""),
+    ):
+        with pytest.raises(ValueError, match=rf"^viz\.draw: [^\n]*{message}[^\n]*$"):
+            viz.draw(what)
+    assert not x.requires_grad

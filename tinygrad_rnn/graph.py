@@ -103,22 +103,41 @@ class Leaf(Node):
         self.owner: Any = None
 
     def __getstate__(self) -> Any:
-        return None, {key: value for key, value in object.__getstate__(self)[1].items() if key != "owner"}  # type: ignore[index]
+        return _without(object.__getstate__(self), "owner")
 
     def __setstate__(self, parts: Any) -> None:
-        for key, value in (parts[1] | {"owner": None}).items():
-            setattr(self, key, value)
+        _fill(self, parts, "owner")
 
 
 class Constant(Node):
-    """A value that no gradient flows to: an input, a target, an initial state. Here so that it can be drawn."""
+    """A value that no gradient flows to: an input, a target, an initial state. Here so that it can be drawn.
 
-    __slots__ = ("name",)
+    data  a weak reference to its array, by which drawings find parts of one sequence; or None
+    """
+
+    __slots__ = ("data", "name")
     tracked: ClassVar[bool] = False
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, name: str = ""):
+    def __init__(self, shape: tuple[int, ...], dtype: Any, name: str = "", data: Any = None):
         super().__init__(None, (), None, (), (), shape, dtype)
         self.name = name
+        self.data = data
+
+    def __getstate__(self) -> Any:
+        return _without(object.__getstate__(self), "data")
+
+    def __setstate__(self, parts: Any) -> None:
+        _fill(self, parts, "data")
+
+
+def _without(parts: Any, reference: str) -> Any:
+    """The state of a node to pickle: a weak reference cannot be."""
+    return None, {key: value for key, value in parts[1].items() if key != reference}
+
+
+def _fill(node: Node, parts: Any, reference: str) -> None:
+    for key, value in (parts[1] | {reference: None}).items():
+        setattr(node, key, value)
 
 
 class Step(int):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 
 from collections.abc import Callable
 from itertools import accumulate
@@ -304,7 +305,8 @@ def _input(a: Any, value: Any) -> tuple[Any, Any]:
     """For an argument that no gradient flows to: what the graph shows of it, and a value that is safe to keep."""
     if isinstance(a, Tensor):
         if a.node is None:
-            a.node = Constant(value.shape, value.dtype)  # made once: the same input is drawn as one node
+            # Made once: the same input is drawn as one node.
+            a.node = Constant(value.shape, value.dtype, "", weakref.ref(value))
         return a.node, value
     if backend.is_array(value):
         return Constant(value.shape, value.dtype), value.copy()  # its owner may write into it before backward

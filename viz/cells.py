@@ -9,8 +9,9 @@ from typing import ClassVar
 from tinygrad_rnn.graph import ModuleName, Node
 from viz.contract import Flow
 from viz.fold import Folder, Group
+from viz.links import Entry
 from viz.model import Block, Item, Link
-from viz.picture import Builder, Entry
+from viz.picture import Builder
 from viz.unroll import Spot
 
 LANES = 22.0  # from the uppermost to the lowest line between two boxes, in points

@@ -15,12 +15,13 @@ from viz import gradient
 from viz.attention import Rows, checked, weights
 from viz.beside import beside
 from viz.cells import CellBuilder
+from viz.composer import Composer
 from viz.contract import Flow
 from viz.drawing import Drawing
 from viz.expand import expanded
 from viz.folded import Folded, FoldedCells, middle
 from viz.gradient import Scale
-from viz.layout import Composer, Layout
+from viz.layout import Layout
 from viz.loops import Loops
 from viz.model import Item, Picture
 from viz.notes import note_norms, note_shapes
@@ -143,7 +144,7 @@ class _Sketch:
         self.look = look
         choose = chooser(look.steps)
         if look.view == "circuit":
-            choose = middle()
+            choose = middle
         whole = look.gradient or look.values  # then all steps are needed, whatever is drawn
         nodes = expanded(root, None if whole else choose, copy=bool(whole))
         root = nodes[-1]

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn.graph import Constant, Leaf, Node, ancestors
 from viz.times import Choose, Place, Times, mirrored
 
@@ -76,7 +78,8 @@ class Flow:
     def _align(self) -> None:
         """Give runs that go side by side the same columns, and one input where both read the same."""
         place, joins = self.place, self.joins
-        reads = {node: self._read(node) for node in self.nodes if node in self.slices or node in joins}
+        reads: dict[Node, tuple] = {n: self._read(n) for n in self.nodes if n in self.slices or n in joins}
+        reads |= {node: where for node in self.nodes if isinstance(node, Constant) and (where := _in_memory(node))}
         through = lambda node: [s for p in self.parents(node) for s in ((p, *self.parents(p)) if p in joins else (p,))]
         self.times.align(self.nodes, through, reads)
         one: dict[tuple, Node] = {}
@@ -230,6 +233,14 @@ def _part(node: Node) -> tuple[Node, int | None, int]:
     key = node.static["key"]
     source: Node = node.inputs[0]
     return (source, key % source.shape[0], 0) if isinstance(key, int) else (source, None, 0)
+
+
+def _in_memory(node: Constant) -> tuple | None:
+    """Where the array of an input lies, if it is still there: parts of plain data are told apart by it."""
+    array = None if node.data is None else node.data()
+    if type(array) is not np.ndarray or array.size == 0:
+        return None
+    return "data", array.__array_interface__["data"][0], array.shape, array.strides
 
 
 def _is_weight(node: Node, reader: str) -> bool:

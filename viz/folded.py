@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.graph import Node
 from viz.cells import CellBuilder
+from viz.links import Entry
 from viz.model import Block, Item, Loop
-from viz.picture import Builder, Entry
-from viz.times import Choose
+from viz.picture import Builder
 from viz.unroll import Column, Spot
 
 Sides = dict[Block, list[Entry]]
 
 
-def middle(choose: Choose | None = None) -> Choose:
-    """The one step that is drawn: of those in the middle, which know what comes before and after them."""
-    del choose
-    return lambda steps: [steps[len(steps) // 2]] if len(steps) else []
+def middle(steps: Sequence[int]) -> list[int]:
+    """The one step that is drawn: in the middle, for it knows what comes before and after it."""
+    return [steps[len(steps) // 2]] if len(steps) else []
 
 
 class Folded(Builder):

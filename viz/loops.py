@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from viz.composer import Composer
 from viz.dot import Point
 from viz.frame import Box
-from viz.layout import Composer, Edge
+from viz.layout import Edge
 from viz.model import Block, Item, Loop
 from viz.route import line
 

@@ -3,77 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import ClassVar
 
 from tinygrad_rnn.graph import Node
-from viz.contract import Flow
-from viz.fold import Folder, Group
-from viz.labels import Labels, shape
-from viz.model import Block, Item, Link, Picture, Rail
-from viz.names import names, variables
-from viz.style import PRIME, subscript
-from viz.times import Choose
-from viz.unroll import Column, Spot, Unrolled
+from viz.fold import Group
+from viz.labels import shape
+from viz.links import Links
+from viz.memory import memory_path
+from viz.model import Block, Item, Picture, Rail
+from viz.moments import number
+from viz.style import PRIME
+from viz.unroll import Column, Spot
 
 MANY = 600  # operations outside of time, beyond which they are drawn as one
 
 
-@dataclass(eq=False)
-class Entry:
-    """A state that comes from a column that is not drawn; None reads it, where it goes on behind what is drawn."""
-
-    stream: Spot
-    head: Item | None
-    apart: int = 1  # time steps
-
-
-class Builder:
-    """Makes a picture of a graph, operation by operation.
-
-    nodes, choose: as in Times  tokens: names of the inputs, by time step
-    """
-
-    round: ClassVar[str] = "circle"  # the shape of inputs and losses
-
-    def __init__(self, nodes: list[Node], choose: Choose | None = None, tokens: Collection[str] = ()):
-        self.choose, self.tokens = choose, list(tokens)
-        self.flow = Flow(nodes, choose)
-        self.unrolled = Unrolled(self.flow)
-        self.names = names(self.flow)
-        self.labels = Labels(self.unrolled, self.names, variables(self.flow.times.order))
-        self.fold = Folder(self.flow, self.unrolled.is_pinned, self.letter)
-        self.losses = self._losses()
-        self.items: dict[Node, Item] = {}
-        self.block: dict[Item, Block] = {}
-        self.taps: dict[Node, list[Item]] = defaultdict(list)
-        self.spots: dict[Spot, dict[Block, Item]] = defaultdict(dict)
-        self.runs: dict[Block, int] = {}
-        self.drawn: set[tuple[Item, Item]] = set()
-        self.held: dict[Block, dict[tuple[str, int], Spot]] = defaultdict(dict)  # the states of a block
-        self.crossing: list[tuple[Node, Item, Spot | None]] = []
-        self.picture = Picture()
-
-    def letter(self, reader: Node, i: int) -> str:
-        """The letter of an operand; of the only step the second input is its initial state."""
-        source = self.flow.args[reader][i]
-        return "h" if source in self._initial_of_one else self.labels.letter(reader, i)
-
-    @property
-    def _initial_of_one(self) -> Collection[Node]:
-        """With one step there is nothing to compare it with: what it reads after its first input is a state."""
-        columns = self.unrolled.columns
-        if len(columns) != 1:
-            return ()
-        leaves = [n for n in columns[0].leaves if n.dtype is not None and n.dtype.kind == "f" and len(n.shape) > 1]
-        return leaves[1:]
-
-    def _losses(self) -> set[Node]:
-        flow = self.flow
-        if flow.terms:
-            return {n for n in flow.terms if n.op is not None and n.shape == ()}
-        return {flow.root} if flow.root.shape == () and flow.root.op is not None else set()
+class Builder(Links):
+    """Makes a picture of a graph, operation by operation."""
 
     def build(self) -> Picture:
         """The picture of the chosen steps."""
@@ -151,53 +96,9 @@ class Builder:
                 self._leaf(block, node, None, groups, None)
         self._operations(block, ops, groups, None)
 
-    def _add(self, block: Block, node: Node, label: str, kind: str, form: str, t: int | None, tail: str = "") -> Item:
-        text = (label if t is None else subscript(label, t + 1)) + tail
-        item = Item(f"{block.key}.{len(block.items)}", text, kind, form, label + tail, [node])
-        block.items.append(item)
-        self.items[node] = item
-        self.block[item] = block
-        return item
-
     def _number(self) -> None:
         """When each block appears in a drawing that plays."""
-        picture, beside = self.picture, bool(self.flow.times.beside)
-        shown = [b for b in picture.slots if b.items]
-        for moment, block in enumerate(shown, 1):
-            block.title = block.title or "a step in between"
-            block.moment = 0 if beside else moment
-            for item in block.items:
-                item.moment = moment
-        picture.moments = [" ".join(b.title.split()) for b in shown]
-        if beside:
-            self._number_directions(len(shown))
-        if picture.above.items and shown:
-            picture.moments.append("the total")
-            for item in picture.above.items:
-                item.moment = len(picture.moments)
-
-    def _number_directions(self, n: int) -> None:
-        """Two directions start at both ends at once; a layer that reads both starts when they are through."""
-        times, picture = self.flow.times, self.picture
-        stage = times.stages(self.flow.nodes, self.flow.parents)
-        heads, tails = defaultdict(list), defaultdict(list)
-        inner = [(tail, head) for block in picture.slots for tail, head, _ in block.edges]
-        for tail, head in [*inner, *((link.tail, link.head) for link in picture.links)]:
-            heads[tail].append(head)
-            tails[head].append(tail)
-        loose: list[Item] = []
-        for item in (i for block in picture.slots for i in block.items):
-            run = times.run.get(item.nodes[-1]) if item.nodes else None
-            if run is None or item.kind == "input":
-                loose.append(item)
-            else:
-                item.moment = stage.get(run, 0) * n + (n + 1 - item.moment if run in times.back else item.moment)
-        for item in loose:  # inputs come with who reads them, what lies between layers when it is there
-            near = heads[item] if item.kind == "input" or not tails[item] else tails[item]
-            item.moment = (min if near is heads[item] else max)((i.moment for i in near), default=item.moment)
-        layers = max(stage.values(), default=0) + 1
-        pairs = list(zip(picture.moments, reversed(picture.moments), strict=True))
-        picture.moments = [f"{a} from the past, {b} from the future" for a, b in pairs] * layers
+        number(self.picture, self.flow)
 
     # ---- inputs ---------------------------------------------------------------------------------------------------
 
@@ -354,29 +255,10 @@ class Builder:
             self.drawn.add((tail, head))
             block.edges.append((tail, head, kind))
 
-    # ---- the memory's path ----------------------------------------------------------------------------------------
+    # ---- rows -----------------------------------------------------------------------------------------------------
 
     def _memory_path(self, ops: list[Node]) -> set[Node]:
-        """The operations that a memory c passes on its way to the next step: f ⊙ c and + of an LSTM."""
-        path: set[Node] = set()
-        for node in ops:
-            for i in range(len(self.flow.args[node])):
-                stream = self.unrolled.stream(node, i)
-                if stream is not None and self.unrolled.states[stream] == "cell":
-                    path |= self._way(node)
-        return path
-
-    def _way(self, node: Node) -> set[Node]:
-        way = {node}
-        for _ in range(3):
-            if self.unrolled.state(node) == "cell":
-                return way
-            readers = [r for r in self.flow.readers[node] if self.flow.op(r) in ("add", "sub", "where")]
-            if len(readers) != 1:
-                break
-            node = readers[0]
-            way.add(node)
-        return set()
+        return memory_path(self.unrolled, ops)
 
     def _level(self, block: Block, path: set[Node]) -> None:
         """A memory runs straight through its step, and gates of the same operands stand side by side."""
@@ -403,94 +285,6 @@ class Builder:
             starts = {h for t, h, _ in block.edges if t in runs[b] and h in runs[b]}
             block.leftward |= set(runs[b])
             block.rising += [(i, k) for i in runs[a] if i not in ends for k in runs[b] if k not in starts]
-
-    # ---- between blocks -------------------------------------------------------------------------------------------
-
-    def _link(self) -> None:
-        hidden: dict[Block, list[Entry]] = defaultdict(list)
-        for source, head, stream in self.crossing:
-            tail = self.items.get(source) if stream is not None else self._drawn_for(source)
-            if tail is not None:
-                if tail is not head:
-                    self._connect(tail, head, stream, source)
-            elif stream is not None:
-                hidden[self.block[head]].append(Entry(stream, head, self._apart(source, head)))
-        self._fill_gaps(hidden)
-
-    def _apart(self, source: Node, head: Item) -> int:
-        """How many steps there are from a state to who reads it."""
-        a, b = self.flow.place.get(source), self.flow.place.get(head.nodes[-1])
-        return 1 if a is None or b is None or a[0] != b[0] else max(abs(a[1] - b[1]), 1)
-
-    def _drawn_for(self, source: Node) -> Item | None:
-        """What stands for a value, if it is drawn."""
-        return self.items.get(source)
-
-    def _fill_gaps(self, hidden: dict[Block, list[Entry]]) -> None:
-        """Lead the states through the gaps. hidden: what each block reads of columns that are not drawn"""
-        slots = self.picture.slots
-        for k, gap in enumerate(slots):
-            if gap.is_gap:
-                sides = [slots[i] if 0 <= i < len(slots) else None for i in (k - 1, k + 1)]
-                self._open_ends(gap, *sides)
-                for entries in (hidden.get(side, ()) for side in sides if side is not None):
-                    for back in (False, True):
-                        before, after = sides[::-1] if back else sides
-                        mine = [e for e in entries if (e.stream in self.unrolled.back) == back]
-                        self._through(gap, before, [e for e in mine if e.head and self.block[e.head] is after])
-
-    def _connect(self, tail: Item, head: Item, stream: Spot | None, source: Node) -> None:
-        kind = "flow"
-        if stream is not None:
-            kind = self.unrolled.states[stream] + " over time"
-        elif tail.kind == "initial":
-            kind = "cell over time" if tail.plain == "c" else "hidden over time"
-        elif tail.kind == "loss":
-            kind = "loss"
-        elif tail.kind == "hidden":
-            kind = "hidden"
-        self._put(Link(tail, head, kind), stream)
-
-    def _put(self, link: Link, stream: Spot | None) -> None:
-        """Draw an edge between blocks, once."""
-        if not any(other.tail is link.tail and other.head is link.head for other in self.picture.links[-8:]):
-            self.picture.links.append(link)
-
-    def _open_ends(self, gap: Block, left: Block | None, right: Block | None) -> None:
-        """States that go on behind what is drawn run into dots."""
-        for side, other, back in ((left, right, False), (right, left, True)):
-            if side is None or (other is not None and not other.is_gap and self.runs.get(side) == self.runs.get(other)):
-                continue
-            for stream in self.held[side].values():
-                if (stream in self.unrolled.back) == back:
-                    self._through(gap, side, [Entry(stream, None)])
-
-    def _through(self, gap: Block, before: Block | None, entries: list[Entry]) -> None:
-        """The states run into dots, and out of them."""
-        dots: dict[Item | Spot, Item] = {}
-        for entry in entries:
-            name, kind = self._dots(entry), self.unrolled.states[entry.stream]
-            item = dots.get(name)
-            if item is None:
-                item = dots[name] = Item(f"{gap.key}.{len(gap.items)}", "· · ·", f"{kind} dots", "text", "· · ·")
-                gap.items.append(item)
-                self.block[item] = gap
-            tail = self._holder(entry.stream, before) if before is not None else None
-            if tail is not None:
-                self._put(Link(tail, item, kind + " over time"), entry.stream)
-            if entry.head is not None:
-                self._put(Link(item, entry.head, kind + " over time"), entry.stream)
-
-    def _holder(self, stream: Spot, block: Block) -> Item | None:
-        """What holds a state in a block; in one of another kind, such as with masks, the state of the same name."""
-        spot = stream if block in self.spots[stream] else None
-        if spot is None:
-            spot = self.held[block].get((self.labels.state(stream), self.labels.rank(stream)))
-        return None if spot is None else self.spots[spot].get(block)
-
-    def _dots(self, entry: Entry) -> Item | Spot:
-        """The states that share their dots are those for which this is the same."""
-        return entry.stream
 
     # ---- parameters -----------------------------------------------------------------------------------------------
 

@@ -6,9 +6,10 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from viz.composer import Composer
 from viz.dot import Point
 from viz.frame import Box
-from viz.layout import Composer, Edge
+from viz.layout import Edge
 from viz.model import Block, Item
 from viz.route import line
 

@@ -102,6 +102,7 @@ class Times:
                 if parent in reads and at is not None:
                     slices[at[0]].setdefault(at[1], reads[parent])
         last = {run: n for run, found in slices.items() if (n := _last(found)) is not None}
+        last |= _opposite({run: found for run, found in slices.items() if run not in last})
         self.back = set(last)
         for run, n in last.items():
             slices[run] = {n - t: read for t, read in slices[run].items()}
@@ -122,8 +123,19 @@ class Times:
 
 def _last(read: Mapping[int, tuple]) -> int | None:
     """The number of the last step of a run whose steps read their sequence from its end; None for others."""
-    sums = {t + index for t, (_, index) in read.items()}
+    sums = {t + where[1] for t, where in read.items() if len(where) == 2}
     return sums.pop() if len(read) > 1 and len(sums) == 1 else None
+
+
+def _opposite(slices: Mapping[int, Mapping[int, tuple]]) -> dict[int, int]:
+    """Runs that read from its end what an earlier one reads from its beginning, and the number of their last step."""
+    found: dict[int, int] = {}
+    for run, read in slices.items():
+        n = max(read, default=0)
+        turned = {n - t: where for t, where in read.items()}
+        if len(read) > 1 and any(a < run and a not in found and slices[a] == turned != read for a in slices):
+            found[run] = n
+    return found
 
 
 def mirrored(t: int, n: int) -> int:

@@ -1,0 +1,340 @@
+"""Everything in its place: blocks are stamped side by side, and the lines between them are routed.
+
+dot sees one block at a time, so the work is linear in the number of steps; a shared parameter as one node with an
+edge to every step would take it minutes at fifty steps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
+
+from viz.dot import Point
+from viz.frame import Box, Curve, Frame, Needs, lay_out, moved
+from viz.layout import Edge, Layout
+from viz.model import Block, Item, Link, Picture
+from viz.route import Tracks, line
+
+LANE = 7.0  # between lines side by side
+
+
+class Composer:
+    """Lays out a picture. turned: for one that will be turned, so that time runs down; the nodes are not turned"""
+
+    def __init__(self, picture: Picture, *, turned: bool = False):
+        self.picture, self.result, self.turned = picture, Layout(), turned
+        ends = picture.start, picture.finish
+        self.slots = [b for b in (ends[0], *picture.slots, ends[1]) if b.items or b not in ends]
+        self.slot = {item: k for k, block in enumerate(self.slots) for item in block.items}
+        self.number = {item: i for block in picture.blocks() for i, item in enumerate(block.items)}
+        self.block = {item: block for block in picture.blocks() for item in block.items}
+
+    def compose(self) -> Layout:
+        """The drawing, parameters excepted."""
+        self._frames()
+        self._loose()
+        self.sideways = [k for k in self.picture.links if k.tail in self.slot and k.head in self.slot]
+        self._tracks()
+        self._columns()
+        self._outside()
+        self._inner_edges()
+        for link in self.sideways:
+            self._sideways(link)
+        self._upright()
+        return self.result
+
+    # ---- templates ------------------------------------------------------------------------------------------------
+
+    def _needs(self) -> dict[Block, Needs]:
+        needs: dict[Block, Needs] = defaultdict(Needs)
+        picture = self.picture
+        for link in picture.links:
+            tail, head, a, b = (
+                self.block[link.tail],
+                self.block[link.head],
+                self.number[link.tail],
+                self.number[link.head],
+            )
+            if head is picture.above:
+                needs[tail].up.add(a)
+                needs[head].down.add(b)
+            elif tail is picture.below:
+                needs[tail].up.add(a)
+            elif self.slot[link.tail] <= self.slot[link.head]:
+                needs[tail].right.add(a)
+                needs[head].left.add(b)
+            else:
+                needs[tail].left.add(a)
+                needs[head].right.add(b)
+        for rail in picture.rails:
+            for reader in rail.readers:
+                needs[self.block[reader]].taps[self.number[reader]] += 1
+        for each in needs.values():
+            each.taps = Counter(each.taps)
+        return needs
+
+    def _frames(self) -> None:
+        """One template for all blocks with the same signature."""
+        needs, alike = self._needs(), defaultdict(list)
+        for block in self.picture.blocks():
+            if block.items and not block.is_gap and block not in (self.picture.start, self.picture.finish):
+                alike[block.signature()].append(block)
+        self.frame: dict[Block, Frame] = {}
+        for blocks in alike.values():
+            together = Needs()
+            for block in blocks:
+                together.add(needs[block])
+            labels = [max(same, key=len) for same in zip(*[[i.label for i in b.items] for b in blocks], strict=True)]
+            title = max((b.title for b in blocks), key=len)
+            sizes = None
+            if self.turned:
+                known = self._sizes(zip(labels, blocks[0].items, strict=True))
+                sizes = [known[label, item.shape] for label, item in zip(labels, blocks[0].items, strict=True)]
+            frame = lay_out(blocks[0], labels, title, together, self.picture.ranksep, sizes)
+            self.frame.update(dict.fromkeys(blocks, frame))
+
+    def _loose(self) -> None:
+        """The sizes of what stands in no template: initial states, dots, parameters."""
+        loose = [b for b in self.slots if b.is_gap or b in (self.picture.start, self.picture.finish)]
+        items = [i for b in loose for i in b.items] + [r.item for r in self.picture.rails]
+        titles = {b: Item(b.key, b.title, "", "text") for b in loose if b.title}
+        every = [*items, *titles.values()]
+        sizes = self._sizes((i.label, i) for i in every)
+        self.size = {i: sizes[i.label, i.shape] for i in every}
+        for block in loose:
+            for item in block.items:
+                if item.shape == "text":  # dots are set in larger type than they were measured in
+                    box = self.size[item]
+                    self.size[item] = replace(box, width=box.width * 14 / 11 + 8, height=box.height * 14 / 11)
+            boxes = [self.size[i] for i in block.items] + ([self.size[titles[block]]] if block in titles else [])
+            width = max(b.width for b in boxes)
+            heights = self._heights(block)
+            frame = Frame([replace(self.size[i], x=width / 2, y=y) for i, y in zip(block.items, heights, strict=True)],
+                          {}, {}, {}, width, 0, None)  # fmt: skip
+            self.frame[block] = frame
+
+    def _sizes(self, labelled: Iterable[tuple[str, Item]]) -> dict[tuple[str, str], Box]:
+        """The size of an item of a shape with a label: as Graphviz says, or turned."""
+        unlike = {(label, item.shape): item for label, item in labelled}
+        if not unlike:
+            return {}
+        frame = lay_out(Block("loose", "", list(unlike.values())), [label for label, _ in unlike], "", Needs())
+        boxes = [box.turned() for box in frame.boxes] if self.turned else frame.boxes
+        return dict(zip(unlike, boxes, strict=True))
+
+    def _heights(self, block: Block) -> list[float]:
+        """Initial states and dots stand level with what reads them."""
+        found: dict[Item, float] = {}
+        for link in self.picture.links:
+            if self.block[link.tail] is block and link.head in self.slot and not self.block[link.head].is_gap:
+                y = self._box(link.head).y
+                found[link.tail] = min(found.get(link.tail, y), y)
+            elif self.block[link.head] is block and block.is_gap and link.tail in self.slot:
+                found.setdefault(link.head, self._box(link.tail).y)
+        placed: list[float] = []
+        for item in sorted(block.items, key=lambda i: found.get(i, 0)):
+            y = found.get(item, 0.0)
+            found[item] = max(y, placed[-1] + 32) if placed else y
+            placed.append(found[item])
+        return [found[i] for i in block.items]
+
+    def _box(self, item: Item) -> Box:
+        """An item's box in its block's frame."""
+        return self.frame[self.block[item]].boxes[self.number[item]]
+
+    # ---- columns --------------------------------------------------------------------------------------------------
+
+    def _leave(self, link: Link) -> float:
+        """The height at which a line comes out of its tail's block."""
+        return self._cross(link.tail, self._side(link), "out") + link.lane
+
+    def _enter(self, link: Link) -> float:
+        """The height at which it comes into its head's block."""
+        return self._cross(link.head, -self._side(link), "in") + link.lane
+
+    def _cross(self, item: Item, side: int, name: str) -> float:
+        frame, i = self.frame[self.block[item]], self.number[item]
+        return frame.boxes[i].y if frame.clear(i, side) else frame.track(i, (name, i))
+
+    def _side(self, link: Link) -> int:
+        """On which side of its tail a line leaves: 1 to the right, and to what is later."""
+        return 1 if self.slot[link.head] > self.slot[link.tail] else -1
+
+    def _is_near(self, link: Link) -> bool:
+        return abs(self.slot[link.head] - self.slot[link.tail]) == 1
+
+    def _gaps_of(self, link: Link) -> tuple[int, int]:
+        """The gap that a line comes out into, and the one from which it goes in. Gap k is to the left of slot k."""
+        a, b = self.slot[link.tail], self.slot[link.head]
+        return (a + 1, b) if b > a else (a, b + 1)
+
+    def _tracks(self) -> None:
+        """Who bends in which gap, and how wide the gaps must be."""
+        self._reserve()
+        gaps: dict[int, Tracks] = defaultdict(Tracks)
+        self.lanes: dict[Hashable, int] = {}
+        for link in self.sideways:
+            out, into = self._leave(link), self._enter(link)
+            first, last = self._gaps_of(link)
+            if self._is_near(link):
+                gaps[first].add((link.tail, link.lane), out, into)
+                continue
+            lane = self.lane(self._lane(link))
+            gaps[first].add((link.tail, link.lane), out, lane)
+            gaps[last].add((link.head, "far"), into, lane)
+        self.gaps = {k: tracks.numbers() for k, tracks in gaps.items()}
+        most = max((max(n.values(), default=0) for n in self.gaps.values()), default=0)
+        self.gap = self.picture.gap + LANE * most
+
+    def lane(self, name: Hashable) -> float:
+        """The height of a line under the steps."""
+        return -12 - LANE * self.lanes.setdefault(name, len(self.lanes))
+
+    def _lane(self, link: Link) -> Item:
+        """Far links share a lane where they come from one item, or go to one between two loops."""
+        return link.head if not self.block[link.head].framed else link.tail
+
+    def _reserve(self) -> None:
+        """Rails take the tracks next to their row."""
+        for k, rail in enumerate(self.picture.rails):
+            for reader in rail.readers:
+                self.frame[self.block[reader]].track(self.number[reader], ("rail", k))
+
+    def _columns(self) -> None:
+        x = 0.0
+        self.left: dict[int, float] = {}
+        for k, block in enumerate(self.slots):
+            frame = self.frame[block]
+            self.left[k] = x
+            self._stamp(block, x, 0)
+            x += frame.width + self.gap
+        self.left[len(self.slots)] = x
+        steps = [k for k, b in enumerate(self.slots) if b not in (self.picture.start, self.picture.finish)]
+        right = self.left[steps[-1]] + self.frame[self.slots[steps[-1]]].width if steps else 0.0
+        self.span = (self.left[steps[0]] if steps else 0.0, right)
+        self.top = max((self.frame[b].height for b in self.slots), default=0.0)
+
+    def _stamp(self, block: Block, x: float, y: float) -> None:
+        frame = self.frame[block]
+        for item, box in zip(block.items, frame.boxes, strict=True):
+            self.result.boxes[item] = box.moved(x, y)
+        if block.is_gap:
+            heights = [box.y for box in frame.boxes]
+            foot = min(20.0, *(h - 26 for h in heights)) if any(abs(h - 20) < 26 for h in heights) else 20.0
+            self.result.frames.append((block, x, y, frame.width, 0, (x + frame.width / 2, foot)))
+        elif block in self.picture.slots:
+            title = frame.title and (frame.title[0] + x, frame.title[1] + y)
+            self.result.frames.append((block, x, y, frame.width, frame.height, title))
+
+    def _inner_edges(self) -> None:
+        for block in self.picture.blocks():
+            frame = self.frame.get(block)
+            if not block.edges or frame is None:
+                continue
+            at, box = self.result.boxes[block.items[0]], frame.boxes[0]
+            dx, dy = at.x - box.x, at.y - box.y
+            for tail, head, kind in block.edges:
+                curve = frame.curves[self.number[tail], self.number[head]]
+                self.result.edges.append(Edge(tail, head, kind, moved(curve, dx, dy)))
+
+    # ---- from column to column ------------------------------------------------------------------------------------
+
+    def _bend(self, k: int, name: Hashable) -> float:
+        """Where in gap k a line runs upright."""
+        return self.left[k] - self.gap + self.picture.gap / 2 + LANE * self.gaps[k].get(name, 0)
+
+    def _sideways(self, link: Link) -> None:
+        first, last = self._gaps_of(link)
+        corners = self._way_out(link)
+        x = self._bend(first, (link.tail, link.lane))
+        corners.append((x, corners[-1][1]))
+        if not self._is_near(link):
+            lane = self.lane(self._lane(link))
+            corners += [(x, lane)]
+            x = self._bend(last, (link.head, "far"))
+            corners += [(x, lane)]
+        ends = self._way_in(link)
+        corners += [(x, ends[0][1]), *ends]
+        arrow = not link.head.kind.endswith("dots")
+        self._draw(link, line(corners, link.kind, arrow=arrow), arrow)
+
+    def _draw(self, link: Link, curve: Curve, arrow: bool = True) -> None:
+        self.result.edges.append(Edge(link.tail, link.head, link.kind, curve, arrow, link.label))
+
+    def _way_out(self, link: Link) -> list[Point]:
+        box, y, side = self.result.boxes[link.tail], self._leave(link), self._side(link)
+        if abs(y - link.lane - box.y) < 0.5:
+            return [(box.x + side * box.width / 2, y)]
+        x = box.x + side * min(6, box.width / 4)
+        return [(x, box.y - box.height / 2), (x, y)]
+
+    def _way_in(self, link: Link) -> list[Point]:
+        box, y, side = self.result.boxes[link.head], self._enter(link), self._side(link)
+        if abs(y - link.lane - box.y) < 0.5:
+            return [(box.x - side * box.width / 2, y)]
+        x = box.x + side * box.width / 4 if box.width > 20 else box.x - side * 3
+        return [(x, y), (x, box.y - box.height / 2)]
+
+    # ---- above and below ------------------------------------------------------------------------------------------
+
+    def _outside(self) -> None:
+        """The blocks above and below stand in the middle; between them and the columns each target has its bus."""
+        picture = self.picture
+        targets = dict.fromkeys(k.head for k in picture.links if self.block[k.head] is picture.above)
+        self.bus = {item: self.top + 13 + LANE * k for k, item in enumerate(targets)}
+        if picture.above.items:
+            frame = self.frame[picture.above]
+            y = self.top + 18 + LANE * max(len(targets) - 1, 0) if self.slots else 0.0
+            self._stamp(
+                picture.above, self._middle([k.tail for k in picture.links if k.head in self.bus]) - frame.width / 2, y
+            )
+        sources = dict.fromkeys(k.tail for k in picture.links if self.block[k.tail] is picture.below)
+        floor = -14 - LANE * len(self.lanes)
+        self.bus |= {item: floor - LANE * k for k, item in enumerate(sources)}
+        if picture.below.items:
+            frame = self.frame[picture.below]
+            middle = self._middle([k.head for k in picture.links if k.tail in self.bus])
+            self._stamp(picture.below, middle - frame.width / 2, floor - LANE * len(sources) - frame.height - 8)
+
+    def _middle(self, items: list[Item]) -> float:
+        """Half way between the outermost items that stand in columns."""
+        xs = [self.result.boxes[item].x for item in items if item in self.slot]
+        return (min(xs) + max(xs)) / 2 if xs else sum(self.span) / 2
+
+    def _upright(self) -> None:
+        for link in self.picture.links:
+            if link.tail in self.slot and self.block[link.head] is self.picture.above:
+                self._up(link)
+            elif self.block[link.tail] is self.picture.below and link.head in self.slot:
+                self._from_below(link)
+            elif link not in self.sideways:
+                self._straight(link)
+
+    def _port(self, item: Item, curves: dict[int, Curve]) -> Curve:
+        """The way between an item and the edge of its block, as dot led it."""
+        frame, i = self.frame[self.block[item]], self.number[item]
+        at, box = self.result.boxes[item], frame.boxes[i]
+        return moved(curves[i], at.x - box.x, at.y - box.y)
+
+    def _up(self, link: Link) -> None:
+        start, _ = self._port(link.tail, self.frame[self.block[link.tail]].up)
+        end, tip = self._port(link.head, self.frame[self.block[link.head]].down)
+        (x, y), (goal, height), bus = start[-1], end[0], self.bus[link.head]
+        corners = [(x, y), (x, bus), (goal, bus), (goal, height)] if abs(x - goal) > 2 else [(x, y), (goal, height)]
+        middle, _ = line(corners, link.kind, arrow=False)
+        points = [*start, *middle[1:], *end[1:]] if abs(x - start[-1][0]) < 0.01 else middle
+        self._draw(link, (points, tip))
+
+    def _from_below(self, link: Link) -> None:
+        start, _ = self._port(link.tail, self.frame[self.picture.below].up)
+        (x, y), bus, box = start[-1], self.bus[link.tail], self.result.boxes[link.head]
+        goal = (box.x, box.y - box.height / 2)
+        middle, tip = line([(x, y), (x, bus), (goal[0], bus), goal], link.kind)
+        self._draw(link, ([*start, *middle[1:]], tip))
+
+    def _straight(self, link: Link) -> None:
+        """What fits no rule is still drawn."""
+        a, b = self.result.boxes[link.tail], self.result.boxes[link.head]
+        ends = [(a.x, a.y + a.height / 2), (b.x, b.y - b.height / 2)]
+        self._draw(link, line(ends, link.kind))
