@@ -306,7 +306,7 @@ def _input(a: Any, value: Any) -> tuple[Any, Any]:
     if isinstance(a, Tensor):
         if a.node is None:
             # Made once: the same input is drawn as one node.
-            a.node = Constant(value.shape, value.dtype, "", weakref.ref(value))
+            a.node = Constant(value.shape, value.dtype, "", weakref.ref(value) if type(value) is ndarray else None)
         return a.node, value
     if backend.is_array(value):
         return Constant(value.shape, value.dtype), value.copy()  # its owner may write into it before backward
