@@ -313,7 +313,7 @@ def test_the_flow_of_two_directions_is_in_the_order_of_time():
     np.testing.assert_allclose(found["h2"], per_step(seen[1][0])[::-1], rtol=1e-12)
 
 
-def test_colours_are_in_the_order_of_the_norms_and_what_has_no_gradient_is_white():
+def test_colours_are_in_the_order_of_the_norms_and_what_has_no_gradient_is_empty():
     cell, states, loss = nn.RNNCell(I, H).to("float64"), [], 0
     h = tg.tensor(np.zeros((B, H)))
     for t, x in enumerate(inputs().astype("float64")):
@@ -329,7 +329,7 @@ def test_colours_are_in_the_order_of_the_norms_and_what_has_no_gradient_is_white
     assert tips == [f"‖∂L/∂·‖ = {np.linalg.norm(g.numpy()):.3g}" for g in grads]
     without = [n for n in nodes.values() if n.get("tooltip") == "no gradient"]
     assert Counter(n["label"].rstrip("₁₂₃₄") for n in without) == {"x": T, "h₀": 1, "y": T}  # y: h > 0
-    assert {(n["fillcolor"], "dashed" in n["style"]) for n in without} == {("#ffffff", True)}
+    assert {(n["fillcolor"], "dashed" in n["style"]) for n in without} == {("transparent", True)}
     swatches = [n["fillcolor"] for name, n in nodes.items() if re.fullmatch(r"scale\d+", name)]
     assert swatches == sorted(swatches, key=light, reverse=True) and len(set(swatches)) > 10
     ticks = [float(n["label"]) for name, n in nodes.items() if name.startswith("tick")]

@@ -105,7 +105,8 @@ def _finish(trainer: Trainer, vocabulary: Vocabulary, config: lm.Config) -> None
     _loss_curve(trainer, folder.path / "loss.png")
     model, _ = lm.load(folder)
     ids = vocabulary.encode(lm.load_text(config)[:200])[:5]
-    _draw(lm.unrolled(model, ids), [folder.path / "unrolled.svg", folder.path / "unrolled.png"])
+    pictures = [folder.path / "unrolled.svg", folder.path / "unrolled.png"]
+    _draw(lm.unrolled(model, ids), pictures, tokens=[vocabulary.decode([i]) for i in ids[:-1]])
     report("\n" + "".join(lm.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)))
 
 

@@ -26,7 +26,7 @@ ROWS = {"token": 0.0, "h": 62.0, "c": 204.0, "s": 274.0, "out": 336.0}
 SIZES = {"token": (70.0, 27.0), "h": (56.0, 36.0), "c": (40.0, 27.0), "s": (56.0, 36.0), "out": (70.0, 27.0)}
 MARGIN, ASIDE = 14.0, 84.0  # round a frame, and at its left for its name
 LEAST = 0.005  # a weight that is drawn
-GHOST = {"fillcolor": "#ffffff", "color": "#d1d5db", "fontcolor": "#d1d5db"}
+GHOST = {"fillcolor": "transparent", "color": "#6b728055", "fontcolor": "#6b728077"}
 
 
 def weights(flow: Flow, known: Mapping[Node, Any]) -> np.ndarray:
@@ -177,11 +177,17 @@ class Rows:
             "tooltip": f"α({t + 1}, {j + 1}) = {a:.2f}",
         }  # fmt: skip
         if self.at is not None and a >= 0.02:
-            (x, y), (to, up) = curve[0][0], curve[0][-1]
-            aside = 15 + width + (5 if abs(to - x) < 20 else 0)
-            look |= {"label": f"{a:.2f}", "lp": f"{x + (to - x) * 0.3 + aside:.2f},{y + (up - y) * 0.3:.2f}",
-                     "fontsize": 11, "fontcolor": ramp(max(a, 0.6))}  # fmt: skip
+            x, y = _beside(curve[0][0], curve[0][-1], width)
+            look |= {"label": f"{a:.2f}", "lp": f"{x:.2f},{y:.2f}", "fontsize": 11, "fontcolor": ramp(max(a, 0.6))}
         self.result.edges.append(Edge(tail, head, "weight", curve, look=look))
+
+
+def _beside(a: Point, b: Point, width: float) -> Point:
+    """Where a number stands beside a line that goes up: above it, or at its right."""
+    across, up, whole = b[0] - a[0], b[1] - a[1], math.dist(a, b)
+    normal = (up / whole, -across / whole) if across <= 0 else (-up / whole, across / whole)
+    away = 8 + width / 2 + 12 * abs(normal[0])
+    return a[0] + across * 0.3 + normal[0] * away, a[1] + up * 0.3 + normal[1] * away
 
 
 def _straight(a: Point, b: Point, arrow: float, width: float) -> Curve:

@@ -22,6 +22,8 @@ from viz.values import check_kept
 DECADES = 8  # at most, on a scale that is found
 SWATCHES = 24
 WIDTH = 7.0  # of a swatch, in points
+NO_GRADIENT = {"fillcolor": "transparent", "color": "#9ca3af", "fontcolor": LINE, "style": "rounded,filled,dashed",
+               "tooltip": "no gradient"}  # fmt: skip
 
 
 def norms(root: Node) -> dict[Node, float]:
@@ -106,14 +108,13 @@ class Scale:
 
 
 def tint(picture: Picture, found: Mapping[Node, float], scale: Scale) -> dict[Item, float]:
-    """Colour the nodes of a drawing; what no gradient comes to stays white. Returns the norms of the coloured ones."""
+    """Colour the nodes of a drawing; what no gradient comes to stays empty. Returns the norms of the coloured ones."""
     known: dict[Item, float] = {}
     for item in picture.items():
         value = _of_item(item, found)
         if value is None or math.isnan(value):
             if item.nodes:
-                item.look |= {"fillcolor": "#ffffff", "color": "#9ca3af", "style": "rounded,filled,dashed",
-                              "tooltip": "no gradient"}  # fmt: skip
+                item.look |= NO_GRADIENT
             continue
         known[item] = value
         share = scale.share(value)

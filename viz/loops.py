@@ -89,12 +89,24 @@ class Loops:
         sign = -1 if down else 1
         near = min([abs(g[0][1] - height) for g in goals if (g[0][1] - height) * sign > 1], default=40.0)
         y = height + sign * min(20.0, near / 2)
+        y = self._free(x, y, sign)
         self._square(loop, x, y)
         corners = [*start, (x, height), (x, y - sign * SIDE / 2)]
         self._line(loop.tail, loop.delay, loop, corners, False)
         for head, goal in zip(loop.heads, goals, strict=True):
             end = y + sign * SIDE / 2
             self._line(loop.delay, head, loop, [(x, end), (x, goal[0][1]), *goal])
+
+    def _free(self, x: float, y: float, sign: int) -> float:
+        """A height for a square where no rail of a parameter crosses its lane."""
+        rails = [e.curve[0] for e in self.composer.result.edges if e.kind == "parameter"]
+        level = [b for points in rails for a, b in zip(points[::3], points[3::3], strict=False)
+                 if abs(a[1] - b[1]) < 1 and min(a[0], b[0]) < x + 20 and max(a[0], b[0]) > x]  # fmt: skip
+        for _ in range(4):
+            if all(abs(height - y) > SIDE for _, height in level):
+                break
+            y += sign * SIDE
+        return y
 
     def _way_out(self, item: Item) -> list[Point]:
         if item.shape == "delay":
