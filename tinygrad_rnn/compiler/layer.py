@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
@@ -18,6 +17,7 @@ from tinygrad_rnn.compiler.distribute import reassociate
 from tinygrad_rnn.compiler.merge import merge_gemms
 from tinygrad_rnn.compiler.normal import normalise
 from tinygrad_rnn.compiler.schedule import NotFusable
+from tinygrad_rnn.compiler.spare import Arenas
 from tinygrad_rnn.compiler.trace import record
 from tinygrad_rnn.graph import Constant, Node
 from tinygrad_rnn.graph import state as mode
@@ -26,7 +26,7 @@ from tinygrad_rnn.random import replayed
 from tinygrad_rnn.tensor import Tensor, grad
 
 Step = Callable[..., tuple[list[Any], list[Any]]]  # step(x, states[, alive]) -> (outputs, new states), y first
-PLANS = 16  # lengths of sequences for which a layer keeps its buffers
+PLANS = 16  # lengths of sequences for which a layer keeps its programs
 SPARE = 4  # how often, at most: several calls before a backward pass use one each
 
 
@@ -39,9 +39,12 @@ class Layer:
     constant  the states that no step changes: they are captured
     engine    what runs it: the first of the engines that can
     slower    why the first one cannot, or nothing
+    arenas    where its programs have their buffers
     """
 
-    def __init__(self, step: Step, x: Tensor, states: Sequence[Tensor], engines: Sequence[Any], **options: Any):
+    def __init__(
+        self, step: Step, x: Tensor, states: Sequence[Tensor], engines: Sequence[Any], arenas: Arenas, **options: Any
+    ):
         try:
             self.circuit, self.captured, kept, self.constant = settled(step, x, states, **options)
             self.states = [Tensor(stand_in(s.shape, s.dtype)) for s in kept]
@@ -50,9 +53,8 @@ class Layer:
             simplify(self.merged)
             reassociate(self.merged)
             merge_gemms(self.merged)
-            self.engines, self.slower = list(engines), ""
+            self.engines, self.slower, self.arenas = list(engines), "", arenas
             self.programs: dict[int, list[Any]] = {}  # by number of steps, the one used last comes last
-            self.lock = threading.RLock()
             self._choose()
         except RecursionError:
             raise Unsupported("its step is too long") from None
@@ -72,26 +74,34 @@ class Layer:
 
     def acquire(self, T: int) -> Any:
         """A program for T steps whose buffers nobody uses."""
-        with self.lock:
-            free = self.programs[T] = self.programs.pop(T, [])
+        with self.arenas.lock:
+            known = self.programs[T] = self.programs.pop(T, [])
             if len(self.programs) > PLANS:
                 self.programs.pop(next(iter(self.programs)))
-            if free:
-                return free.pop()
-            while True:
-                try:
-                    return self.engine.Program(_copied(self.prepared), T)
-                except NotFusable as reason:
-                    self.slower = str(reason)
-                    self._choose()
+            program = next((p for p in known if not p.arena.busy), None)
+            if program is None:
+                program = self._made(T)
+            else:
+                known.remove(program)
+            program.arena.busy = True
+            return program
+
+    def _made(self, T: int) -> Any:
+        while True:
+            try:
+                return self.engine.Program(_copied(self.prepared), T, self.arenas.free())
+            except NotFusable as reason:
+                self.slower = str(reason)
+                self._choose()
 
     def release(self, program: Any) -> None:
         """Give a program back."""
         program.bound = {}  # it need not keep what went in
-        with self.lock:
-            free = self.programs.get(program.T)
-            if free is not None and len(free) < SPARE:
-                free.append(program)
+        with self.arenas.lock:
+            program.arena.busy = False
+            known = self.programs.get(program.T)
+            if known is not None and len(known) < SPARE:
+                known.append(program)
 
     def draw(self, T: int) -> list[np.ndarray]:
         """The random numbers of T steps, in the order in which the eager engine draws them."""

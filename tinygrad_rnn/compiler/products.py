@@ -153,6 +153,9 @@ class Sums(Products):
     def _contract(self, a: Any, g: Value, v: Value, out: Any, steps: Any) -> None:
         code = self.code
         first, last = self.bounds(g, 0)
+        if self.rows:  # of the batch; g may have several for each of them
+            each = self.read("each", g)
+            first, last = code.mul(first, each), code.mul(last, each)
         ones = isinstance(a, Constant)
         if not (self.unit(g) and (ones or self.unit(a))):
             raise NotFusable("a sum of products reads its operands across their rows")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tinygrad_rnn.compiler.circuit import Circuit, Value
-from tinygrad_rnn.compiler.schedule import Schedule
+from tinygrad_rnn.compiler.schedule import Schedule, is_view
 
 
 def by_rows(c: Circuit, s: Schedule) -> bool:
@@ -13,7 +13,28 @@ def by_rows(c: Circuit, s: Schedule) -> bool:
     B = c.x.shape[0]
     computed = [v for v in s.position if s.moves(v) and v.op != "tsum"]
     views = [a for v in computed for a in s.reads(v) if s.moves(a) and a not in s.absorbed]
-    return all(v.shape[:1] == (B,) and _keeps_rows(v, s, B) for v in (*computed, *views, *s.absorbed))
+    summed = [a for v in s.position if v.op == "tsum" for a in _summed(v.args[0], s)]
+    return all(v.shape[:1] == (B,) and _keeps_rows(v, s, B) for v in (*computed, *views, *s.absorbed)) and all(
+        _has_rows(v, s, B) for v in summed
+    )
+
+
+def _summed(g: Value, s: Schedule) -> list[Value]:
+    """What a sum over time adds up the products of, or adds up."""
+    if not s.contracted(g) or g.op == "sum":
+        return [g.args[0] if s.contracted(g) else g]
+    a, b = g.args
+    return [a.args[0] if len(g.shape) == 2 else a, b]
+
+
+def _has_rows(v: Value, s: Schedule, B: int) -> bool:
+    """Are its rows those of the batch, or as many for each of these, one after the other?"""
+    if not s.moves(v):
+        return False
+    if v.op == "reshape" and v.shape[:1] != (B,):
+        source = v.args[0]
+        return bool(v.shape) and v.shape[0] % B == 0 and source.shape[:1] == (B,) and _has_rows(source, s, B)
+    return v.shape[:1] == (B,) and (not is_view(v) or (_keeps_rows(v, s, B) and _has_rows(v.args[0], s, B)))
 
 
 def _keeps_rows(v: Value, s: Schedule, B: int) -> bool:

@@ -22,8 +22,8 @@ from tinygrad_rnn.compiler.llvm import compiled
 from tinygrad_rnn.compiler.normal import remake
 from tinygrad_rnn.compiler.operands import Constant, Table
 from tinygrad_rnn.compiler.rows import by_rows
-from tinygrad_rnn.compiler.run_numpy import address
 from tinygrad_rnn.compiler.schedule import Item, NotFusable, Schedule
+from tinygrad_rnn.compiler.spare import address, recycled
 
 NAME = "fast"
 
@@ -87,7 +87,7 @@ class Program(run_numpy.Program):
     def _refresh(self, phase: str) -> None:
         for b in self.fresh[phase]:
             shape = (self.T + b.extra, *b.shape) if b.time else b.shape
-            self.bound[b], self.addresses[b] = run_numpy.recycled(shape, b.dtype)
+            self.bound[b], self.addresses[b] = recycled(shape, b.dtype)
 
     def backward(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
         for buffer in self.seeds:
@@ -226,6 +226,8 @@ class Native:
             put(slot, known[kind])
         elif kind == "packed":
             put(slot, self.panels[key[0]])
+        elif kind == "each":
+            put(slot, key[0].shape[0] // self.c.x.shape[0])
         elif kind == "size":
             put(slot, key[0].shape[key[1]])
         elif kind == "flat":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from tinygrad_rnn.compiler.normal import remake, spans
 from tinygrad_rnn.compiler.places import Buffer, Place
 from tinygrad_rnn.compiler.schedule import Item, Schedule
 from tinygrad_rnn.compiler.siblings import merge_reductions
+from tinygrad_rnn.compiler.spare import Arena, recycled
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
 
 # Formulas that are one call of NumPy
@@ -59,13 +59,15 @@ class Program:
 
     engine = "numpy"
 
-    def __init__(self, c: Circuit, steps: int, *, sink_bytes: int = 1 << 20):
-        self.c, self.T = c, steps
+    def __init__(self, c: Circuit, steps: int, arena: Arena, *, sink_bytes: int = 1 << 20):
+        self.c, self.T, self.arena = c, steps, arena
         self.s = self._schedule(sink_bytes)
         self.arrays: dict[Buffer, np.ndarray] = {}
         self.fresh: dict[str, list[Buffer]] = {"forward": [], "backward": []}  # buffers that are made anew at each call
         self._choose_fresh()
-        self.nbytes = _allocate(self.s, self.arrays) + sum(b.nbytes(steps) for bs in self.fresh.values() for b in bs)
+        self.nbytes = _allocate(self.s, arena, self.arrays) + sum(
+            b.nbytes(steps) for bs in self.fresh.values() for b in bs
+        )
         self.bound: dict[Buffer, Any] = {}
         self.sources: dict[str, str] = {}
         inputs = [c.x, *c.captured, *c.draws, *([c.alive] if c.alive is not None else [])]
@@ -420,47 +422,23 @@ class Program:
         self._call(_into(v, _behind_time(v, self.T)), *args, self.operand(v, None))
 
 
-def recycled(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, int]:
-    """An array to write into, and its address: one that was handed out before and that nobody holds, or a new one.
-
-    Fresh memory is slow at the first touch: the system maps and clears it page by page.
-    """
-    known = _handed_out.setdefault((shape, dtype), [])
-    for array, at in known if _COUNTS else ():
-        if sys.getrefcount(array) == 3:  # the pair, our name, the argument; the name keeps other threads away from it
-            return array, at
-    array = np.empty(shape, dtype)
-    at = address(array)
-    if len(known) < 8 and array.nbytes:
-        known.append((array, at))
-        while len(_handed_out) > 64:
-            _handed_out.pop(next(iter(_handed_out)))
-    return array, at
-
-
-def address(array: np.ndarray) -> int:
-    """Where the first element of an array is."""
-    return array.__array_interface__["data"][0]
-
-
-_handed_out: dict[Any, list[tuple[np.ndarray, int]]] = {}
-_COUNTS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
-def _allocate(s: Schedule, arrays: dict[Buffer, np.ndarray]) -> int:
+def _allocate(s: Schedule, arena: Arena, arrays: dict[Buffer, np.ndarray]) -> int:
     """An array for each buffer; buffers of one size that are never alive together share one. Returns the bytes."""
-    pool: dict[Any, list[list]] = defaultdict(list)
+    shared: dict[Any, list[list]] = defaultdict(list)  # for each size: until when it is used, and its number
+    wanted: list[tuple] = []
+    number: dict[Buffer, int] = {}
     buffers = dict.fromkeys(p.buffer for p in s.place.values() if not p.buffer.bound)
-    total = 0
     for b in sorted(buffers, key=lambda b: b.span[0]):
-        shape = (s.T + b.extra, *b.shape) if b.time else b.shape
-        free = next((e for e in pool[shape, b.dtype] if e[0] < b.span[0]), None)
+        kind = ((s.T + b.extra, *b.shape) if b.time else b.shape, b.dtype)
+        free = next((e for e in shared[kind] if e[0] < b.span[0]), None)
         if free is None:
-            free = [0, np.zeros(shape, b.dtype)]
-            pool[shape, b.dtype].append(free)
-            total += free[1].nbytes
-        free[0], arrays[b] = b.span[1], free[1]
-    return total
+            free = [0, len(wanted)]
+            shared[kind].append(free)
+            wanted.append(kind)
+        free[0], number[b] = b.span[1], free[1]
+    made = arena.arrays(wanted)
+    arrays.update((b, made[i]) for b, i in number.items())
+    return sum(a.nbytes for a in made)
 
 
 def _viewed(a: np.ndarray, lead: int, kind: str, *args: Any) -> np.ndarray:
