@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn import data
-from tinygrad_rnn.data import Stream, Vocabulary
+from tinygrad_rnn.batches import Stream, hold_out
+from tinygrad_rnn.data import Vocabulary
 
 
 def test_files_that_cannot_be_learned_from_are_named(tmp_path):
@@ -69,7 +70,7 @@ def test_a_text_too_short_is_named():
     with pytest.raises(ValueError, match="4 strands need at least 5 tokens, got 4"):
         Stream(np.arange(4), 4, 2)
     with pytest.raises(ValueError, match=r"at least 20 tokens .* got 15"):
-        data.hold_out(np.arange(15), 0.1, 10)
-    learned, held = data.hold_out(np.arange(100), 0.1, 5)
+        hold_out(np.arange(15), 0.1, 10)
+    learned, held = hold_out(np.arange(100), 0.1, 5)
     np.testing.assert_array_equal(np.concatenate([learned, held]), np.arange(100))
     assert len(held) == 10

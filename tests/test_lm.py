@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import lm
+from tinygrad_rnn import decode, lm
 from tinygrad_rnn.checkpoint import load_checkpoint
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.files import replace_atomically, write_atomically
@@ -163,9 +163,9 @@ def test_words_are_learned_with_perplexity(tmp_path, capsys):
 def test_truncated_backpropagation_carries_the_state_and_cuts_the_gradient(text, tmp_path):
     config = lm.Config(text=str(text), hidden=6, embed=4, batch=2, steps=5, dtype="float64")
     made, _ = lm.new_run(config, RunFolder(tmp_path / "run"))
-    _, _, carried = made.task.loss(0, made.task.start())
+    _, _, carried = made.task.loss(0, made.task.start(0))
     loss, n, _ = made.task.loss(1, carried)
-    fresh, _, _ = made.task.loss(1, made.task.start())
+    fresh, _, _ = made.task.loss(1, made.task.start(0))
     assert n == 10
     assert all(not t.requires_grad for t in carried)
     assert loss.item() != fresh.item()
@@ -193,10 +193,13 @@ def test_top_k_leaves_the_k_likeliest(trained):
     assert "".join(lm.sample(model, vocabulary, "the ", 30, temperature=9, top_k=1, seed=3)) == greedy
     logp = np.log(np.array([0.1, 0.2, 0.3, 0.4]))
     rng = np.random.default_rng(0)
-    drawn = [lm._draw(logp, 1.0, 2, rng) for _ in range(4000)]
+    drawn = [int(decode.draw(logp[None], top_k=2, rng=rng)[0]) for _ in range(4000)]
     assert set(drawn) == {2, 3}
     assert np.mean(np.array(drawn) == 3) == pytest.approx(4 / 7, abs=0.03)
-    hot = np.bincount([lm._draw(logp, 0.5, 0, rng) for _ in range(8000)], minlength=4) / 8000
+    hot = (
+        np.bincount([int(decode.draw(logp[None], temperature=0.5, rng=rng)[0]) for _ in range(8000)], minlength=4)
+        / 8000
+    )
     np.testing.assert_allclose(hot, np.array([1, 4, 9, 16]) / 30, atol=0.02)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend, lm, random, sketches
+from tinygrad_rnn import backend, lm, named_cells, random, sketches
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.files import replace_atomically
 from tinygrad_rnn.tensor import Tensor
@@ -153,7 +153,7 @@ def draw(args: argparse.Namespace) -> None:
 
 
 def _sketch(args: argparse.Namespace) -> Tensor:
-    make = lambda inputs, units: lm.make_cell(args.cell, inputs, units)
+    make = lambda inputs, units: named_cells.make_cell(args.cell, inputs, units)
     if args.view == "attention":
         return sketches.attention(make, args.hidden, args.steps, args.steps)
     network = sketches.bidirectional if args.bidirectional else sketches.predictor

@@ -1,16 +1,17 @@
-"""Text to numbers: reading, vocabularies, and the stream that truncated backpropagation through time reads."""
+"""Text to numbers: reading files, and vocabularies."""
 
 from __future__ import annotations
 
 import re
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-UNKNOWN = "<unk>"
+UNKNOWN, START, END = "<unk>", "<s>", "</s>"
 
 
 def read_text(path: str | Path) -> str:
@@ -34,6 +35,18 @@ def read_text(path: str | Path) -> str:
     return text
 
 
+def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+    """The pairs in a UTF-8 file, a line each: source TAB target; ValueError that names the first line that is none."""
+    pairs = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if line.strip():
+            source, *target = (part.strip() for part in line.split("\t"))
+            if len(target) != 1 or not source:
+                raise ValueError(f"pairs: line {number} of {str(path)!r} must be source TAB target, got {line[:60]!r}")
+            pairs.append((source, target[0]))
+    return pairs
+
+
 def python_reference() -> str:
     """Python's own language reference: English prose that every CPython carries, about 465,000 characters."""
     from pydoc_data import topics  # noqa: PLC0415 (700 kB, for this alone)
@@ -42,7 +55,7 @@ def python_reference() -> str:
 
 
 class Vocabulary:
-    """Tokens and their numbers. Characters, or words; words that occur once count as "<unk>"."""
+    """Tokens and their numbers: characters, or words. Among them may be "<unk>", which stands for all others."""
 
     def __init__(self, tokens: Iterable[str], words: bool):
         self.tokens, self.words = list(tokens), words
@@ -51,26 +64,50 @@ class Vocabulary:
             raise ValueError("vocabulary: no token may come twice")
 
     @classmethod
-    def of(cls, text: str, words: bool = False) -> Vocabulary:
-        """The vocabulary of a text: characters by code, words by how often they come."""
-        if not words:
-            return cls(sorted(set(text)), words)
-        counts = Counter(_split_words(text))
-        kept = sorted((w for w, n in counts.items() if n > 1), key=lambda w: (-counts[w], w))
-        return cls([UNKNOWN, *kept], words)
+    def of(
+        cls,
+        text: str | Iterable[str],
+        words: bool = False,
+        *,
+        min_count: int | None = None,
+        special: Sequence[str] = (),
+    ) -> Vocabulary:
+        """The vocabulary of a text, or of several: characters by code, words by how often they come.
+
+        min_count: tokens that come less often count as "<unk>"; 1 for characters, 2 for words if not given
+        special: tokens put first, such as START and END
+        """
+        min_count = (2 if words else 1) if min_count is None else min_count
+        counts: Counter[str] = Counter()
+        for part in [text] if isinstance(text, str) else text:
+            counts.update(_split_words(part) if words else part)
+        by = (lambda token: (-counts[token], token)) if words else None
+        kept = sorted((t for t, n in counts.items() if n >= min_count and t not in special), key=by)
+        unknown = [UNKNOWN] if (words or min_count > 1) and UNKNOWN not in special else []
+        return cls([*unknown, *special, *kept], words)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it: the arguments of the class."""
+        return {"words": self.words, "tokens": self.tokens}
 
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def split(self, text: str) -> list[str]:
+        """The tokens of a text."""
+        return _split_words(text) if self.words else list(text)
+
     def encode(self, text: str, who: str = "text") -> np.ndarray:
-        """The numbers of a text's tokens; ValueError that names the characters that the vocabulary lacks."""
-        if self.words:
-            return np.array([self.ids.get(word, 0) for word in _split_words(text)], np.int64)
-        unknown = sorted(set(text) - self.ids.keys())
-        if unknown:
-            listed = " ".join(map(repr, unknown[:8])) + (" …" if len(unknown) > 8 else "")
+        """The numbers of a text's tokens; ValueError that names those that are missing, if there is no "<unk>"."""
+        tokens = self.split(text)
+        if UNKNOWN in self.ids:
+            unknown = self.ids[UNKNOWN]
+            return np.array([self.ids.get(token, unknown) for token in tokens], np.int64)
+        missing = sorted(set(tokens) - self.ids.keys())
+        if missing:
+            listed = " ".join(map(repr, missing[:8])) + (" …" if len(missing) > 8 else "")
             raise ValueError(f"{who}: every character must occur in the text that was learned, got {listed}")
-        return np.array([self.ids[c] for c in text], np.int64)
+        return np.array([self.ids[token] for token in tokens], np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of numbers; words stand with a space before all but punctuation."""
@@ -87,46 +124,3 @@ class Vocabulary:
 
 def _split_words(text: str) -> list[str]:
     return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]|\n", text)
-
-
-def hold_out(ids: np.ndarray, share: float, at_least: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ids to learn from, and the held-out tail."""
-    n = max(round(len(ids) * share), at_least)
-    if len(ids) < n + at_least:
-        raise ValueError(
-            f"text: it must have at least {2 * at_least} tokens to learn from and to validate on, got {len(ids)}"
-        )
-    return ids[:-n], ids[-n:]
-
-
-class Stream:
-    """A text as B parallel strands, read `steps` tokens at a time: what state is carried over stays in its row.
-
-    ids: (N,) integers
-    len(stream) windows; window(i) is (inputs, targets), both (T, B), T = steps but for the last; targets are the inputs
-    shifted by one. Up to B - 1 tokens at the end are left out.
-    """
-
-    def __init__(self, ids: np.ndarray, batch_size: int, steps: int):
-        self.strand = (len(ids) - 1) // batch_size
-        if self.strand < 1:
-            raise ValueError(f"stream: {batch_size} strands need at least {batch_size + 1} tokens, got {len(ids)}")
-        starts = np.arange(batch_size) * self.strand
-        self.columns = ids[starts + np.arange(self.strand + 1)[:, None]]  # (strand + 1, B)
-        self.steps = steps
-
-    def __len__(self) -> int:
-        return -(-self.strand // self.steps)
-
-    def window(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Window i: inputs (T, B), targets (T, B)."""
-        first, last = i * self.steps, min((i + 1) * self.steps, self.strand)
-        return self.columns[first:last], self.columns[first + 1 : last + 1]
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return (self.window(i) for i in range(len(self)))
-
-    @property
-    def tokens(self) -> int:
-        """The number of targets in all windows."""
-        return self.strand * self.columns.shape[1]

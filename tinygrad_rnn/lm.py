@@ -5,27 +5,20 @@ P(w₁ … wₙ) = Π P(wₖ | w₁ … wₖ₋₁): the targets are the inputs 
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
 import math
-import sys
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend, data, nest, nn, ops, optim, random
-from tinygrad_rnn.checkpoint import load_checkpoint, without_prefix
-from tinygrad_rnn.data import Stream, Vocabulary
+from tinygrad_rnn import backend, data, decode, named_cells, nn, ops, optim, random, runs
+from tinygrad_rnn.batches import Stream, hold_out
+from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.graph import scope
 from tinygrad_rnn.tensor import Tensor, no_grad
 from tinygrad_rnn.train import RunFolder, Trainer
-
-CELLS: dict[str, Callable[[int, int], nn.Cell]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
 
 
 @dataclass(frozen=True)
@@ -51,28 +44,11 @@ class Config:
 
 def checked(config: Config, who: str = "--") -> Config:
     """The config, if its values make sense; ValueError if not. `who` stands before the names of options."""
-    default = Config()
-    for name, value in asdict(config).items():
-        kind = type(getattr(default, name))
-        if not (isinstance(value, kind) or (kind is float and isinstance(value, int))) or (
-            isinstance(value, bool) and kind is not bool
-        ):
-            raise ValueError(f"{who}{name}: must be of type {kind.__name__}, got {value!r}")
-    for name in ("hidden", "embed", "layers", "epochs", "batch", "steps"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{who}{name}: must be at least 1, got {getattr(config, name)}")
-    limits = {
-        "lr": (0 < config.lr < math.inf, "a finite number greater than 0"),
-        "clip": (0 <= config.clip < math.inf, "a finite number of at least 0"),
-        "dropout": (0 <= config.dropout < 1, "from 0 to less than 1"),
-        "valid": (0 < config.valid < 1, "between 0 and 1"),
-        "seed": (config.seed >= 0, "at least 0"),
-        "dtype": (config.dtype in ("float32", "float64"), "float32 or float64"),
-    }
-    for name, (holds, what) in limits.items():
-        if not holds:
-            raise ValueError(f"{who}{name}: must be {what}, got {getattr(config, name)}")
-    return config
+    return runs.checked(
+        config, who,
+        steps=(config.steps >= 1, "at least 1"),
+        clip=(0 <= config.clip < math.inf, "a finite number of at least 0"),
+    )  # fmt: skip
 
 
 class LanguageModel(nn.Module):
@@ -106,78 +82,11 @@ class LanguageModel(nn.Module):
 def build(config: Config, vocabulary_size: int) -> LanguageModel:
     """The model that a config describes, its weights drawn from the library's generator."""
     sizes = [config.embed] + [config.hidden] * config.layers
-    cells = [make_cell(config.cell, i, config.hidden) for i in sizes[:-1]]
+    cells = [named_cells.make_cell(config.cell, i, config.hidden) for i in sizes[:-1]]
     cell = cells[0] if config.layers == 1 else nn.Stack(cells, dropout=config.dropout)
     model = LanguageModel(vocabulary_size, config.embed, cell, config.hidden, config.dropout)
     model.to(config.dtype)
     return model
-
-
-# ---- cells by name -------------------------------------------------------------------------------------------------
-
-
-def make_cell(name: str, input_size: int, hidden_size: int) -> nn.Cell:
-    """The cell "lstm", "gru", "rnn" or "package.module:Class", tried out for one step; ValueError if it is none."""
-    cls = CELLS.get(name) or _import_cell(name)
-    try:
-        inspect.signature(cls).bind(input_size, hidden_size)
-    except TypeError as error:
-        raise ValueError(f"--cell: {name} must be made as Class(input_size, hidden_size); {error}") from None
-    try:
-        cell = cls(input_size, hidden_size)
-    except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"--cell: making {name} failed ({type(error).__name__}: {error})") from None
-    for batch in 2, 3:
-        problem = _try_cell(cell, input_size, hidden_size, batch)
-        if problem:
-            raise ValueError(f"--cell: {name}: {problem}")
-    return cell
-
-
-def _import_cell(name: str) -> Any:
-    module_name, _, class_name = name.partition(":")
-    if not (module_name and class_name):
-        raise ValueError(f'--cell: must be one of {", ".join(CELLS)} or "package.module:Class", got {name!r}')
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's own module raises
-        raise ValueError(
-            f"--cell: {module_name!r} cannot be imported from {Path.cwd()} ({type(error).__name__}: {error})"
-        ) from None
-    cls = getattr(module, class_name, None)
-    if not (inspect.isclass(cls) and issubclass(cls, nn.Cell)):
-        what = (
-            "a class that is not"
-            if inspect.isclass(cls)
-            else "something else"
-            if cls is not None
-            else "nothing of that name"
-        )
-        raise ValueError(f"--cell: {class_name} in {module_name} must be a class derived from nn.Cell, found {what}")
-    return cls
-
-
-def _try_cell(cell: nn.Cell, input_size: int, hidden_size: int, batch: int) -> str:
-    """What is wrong with a cell, found by a step on zeros; "" if nothing is."""
-    try:
-        with no_grad():
-            state = cell.initial_state(batch)
-            result = cell(cell.zeros(batch, input_size), state)
-    except Exception as error:  # whatever the user's own code raises
-        return f"a step on zeros failed ({type(error).__name__}: {error})"
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor)):
-        return f"forward(x, state) must return (y, state), got {nest.describe(result)}"
-    y, new = result
-    if y.shape != (batch, hidden_size):
-        return f"y must be (batch, hidden_size), got {y.shape} for batch {batch} and hidden_size {hidden_size}"
-    strange = [leaf for leaf in nest.leaves(state) if not isinstance(leaf, Tensor)]
-    if strange:
-        return f"the state must hold tensors, got {type(strange[0]).__name__}"
-    if nest.describe(new) != nest.describe(state):
-        return f"the state must keep its shapes, got {nest.describe(new)} after {nest.describe(state)}"
-    return ""
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -197,7 +106,7 @@ class LanguageTask:
         """The number of targets in an epoch."""
         return self.train.tokens
 
-    def start(self) -> Any:
+    def start(self, epoch: int) -> Any:
         """The initial state of every strand."""
         return self.model.initial_state(self.train.columns.shape[1])
 
@@ -236,7 +145,7 @@ def trainer(config: Config, folder: RunFolder, text: str, vocabulary: Vocabulary
     """A run at its beginning."""
     ids = vocabulary.encode(text)
     try:
-        learned, held_out = data.hold_out(ids, config.valid, at_least=2 * config.batch)
+        learned, held_out = hold_out(ids, config.valid, at_least=2 * config.batch)
     except ValueError as error:
         raise ValueError(f"{error}; a smaller --batch needs less") from None
     random.manual_seed(config.seed)
@@ -257,56 +166,23 @@ def new_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tupl
     text = load_text(config)
     vocabulary = Vocabulary.of(text, config.words)
     made = trainer(config, folder, text, vocabulary, save_every)
-    saved = {**asdict(config), "task": "lm", "text": str(Path(config.text).absolute()) if config.text else ""}
-    folder.create({**saved, "text_sha256": _sha256(text)}, {"vocabulary": asdict_vocabulary(vocabulary)})
+    runs.create(folder, "lm", config, "text", text, {"vocabulary": vocabulary.as_dict()})
     return made, vocabulary
 
 
 def resumed_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabulary]:
     """Go on with the run in a folder; ValueError if its text is not the one it was started with."""
     text = load_text(config)
-    if _sha256(text) != folder.read("config").get("text_sha256"):
-        raise ValueError(
-            f"--resume: {config.text or 'the language reference'!r} is not the text this run was started with"
-        )
-    vocabulary = read_vocabulary(folder)
+    runs.check_same(folder, "text", text, config.text or "the language reference")
+    vocabulary = runs.read_vocabulary(folder)
     made = trainer(config, folder, text, vocabulary, save_every)
-    folder.clean()
-    if folder.best.exists() and not folder.last.exists():
-        raise ValueError(f"--resume: {str(folder.path)!r} has lost its last.safetensors; start another run")
-    if folder.last.exists():
-        made.restore(folder.last)
-        folder.write_metrics(made.progress.rows)
+    runs.resume(made)
     return made, vocabulary
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def asdict_vocabulary(vocabulary: Vocabulary) -> dict[str, Any]:
-    """A vocabulary as JSON can hold it."""
-    return {"words": vocabulary.words, "tokens": vocabulary.tokens}
-
-
-def read_vocabulary(folder: RunFolder) -> Vocabulary:
-    """The vocabulary of a run."""
-    saved = folder.read("vocabulary")
-    try:
-        return Vocabulary(saved["tokens"], saved["words"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"run: {str(folder.path / 'vocabulary.json')!r} is damaged ({error!r})") from None
 
 
 def read_config(folder: RunFolder) -> Config:
     """The config of a run; ValueError if it is not a language model's."""
-    saved = folder.read("config")
-    if not isinstance(saved, dict) or saved.get("task") != "lm":
-        raise ValueError(f"run: {str(folder.path)!r} must hold a language model, its config.json says otherwise")
-    try:
-        return checked(Config(**{key: saved[key] for key in asdict(Config())}), f"run: {folder.path}/config.json: ")
-    except KeyError as error:
-        raise ValueError(f"run: {str(folder.path / 'config.json')!r} is damaged, it lacks {error}") from None
+    return checked(*runs.read_config(folder, "lm", Config, "a language model"))
 
 
 # ---- using a trained model -------------------------------------------------------------------------------------------
@@ -314,15 +190,9 @@ def read_config(folder: RunFolder) -> Config:
 
 def load(folder: RunFolder) -> tuple[LanguageModel, Vocabulary]:
     """The best model of a run, for evaluation; ValueError if there is none, or if its files are damaged."""
-    config, vocabulary = read_config(folder), read_vocabulary(folder)
-    path = folder.best if folder.best.exists() else folder.last
-    arrays, _ = load_checkpoint(path)
+    config, vocabulary = read_config(folder), runs.read_vocabulary(folder)
     model = build(config, len(vocabulary)).to(backend.default_device())
-    try:
-        model.load_state_dict(without_prefix("model", arrays))
-    except ValueError as error:
-        raise ValueError(f"checkpoint: {str(path)!r} does not fit the run's config ({error})") from None
-    model.eval()
+    runs.load_best(model, folder)
     return model, vocabulary
 
 
@@ -365,25 +235,13 @@ def sample(
     logp, state = read_in(model, context)
     last, before = logp[-1], vocabulary.tokens[context[-1]]
     for _ in range(length):
-        chosen = _draw(last, temperature, top_k, rng)
+        chosen = int(decode.draw(last[None], temperature=temperature, top_k=top_k, rng=rng)[0])
         token = vocabulary.tokens[chosen]
         yield vocabulary.spaced(token, before)
         before = token
         with no_grad():
             logits, state = model.step(np.array([chosen]), state)
         last = logits.numpy()[0].astype(np.float64)
-
-
-def _draw(logp: np.ndarray, temperature: float, top_k: int, rng: np.random.Generator) -> int:
-    """One token from (unnormalised) log probabilities."""
-    if temperature == 0:
-        return int(logp.argmax())
-    with np.errstate(over="ignore"):
-        scaled = (logp - logp.max()) / temperature
-    if 0 < top_k < len(scaled):
-        scaled = np.where(scaled < np.partition(scaled, -top_k)[-top_k], -np.inf, scaled)
-    p = np.exp(scaled - scaled.max())
-    return int(rng.choice(len(p), p=p / p.sum()))
 
 
 def _start(vocabulary: Vocabulary) -> np.ndarray:

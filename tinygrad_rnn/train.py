@@ -33,8 +33,8 @@ class Task(Protocol):
     def __len__(self) -> int:
         """The number of batches in an epoch."""
 
-    def start(self) -> Any:
-        """What is carried into the first batch of an epoch: a nest of tensors, or None."""
+    def start(self, epoch: int) -> Any:
+        """Begin an epoch, from 0; returns what is carried into its first batch: a nest of tensors, or None."""
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
         """Of one batch: the loss in nats (summed), the number of tokens, and what is carried into the next batch."""
@@ -154,7 +154,7 @@ class Trainer:
         try:
             self.model.load_state_dict(without_prefix("model", arrays))
             self.optimizer.load_state_dict(without_prefix("optimizer", arrays))
-            self.carry = self.task.start()
+            self.carry = self.task.start(progress["epoch"])
             random.set_rng_state(progress.pop("generator"))  # after `start`, which may draw
             self.progress = Progress(**progress)
             saved = without_prefix("carry", arrays)
@@ -176,7 +176,7 @@ class Trainer:
         """The batches that are left of the epoch, saved every now and then."""
         progress = self.progress
         if progress.batch == 0:
-            self.carry = self.task.start()
+            self.carry = self.task.start(progress.epoch)
         saved = clock = time.monotonic()
         while progress.batch < len(self.task):
             nats, n = self._batch(progress.batch)

@@ -17,6 +17,7 @@ from tinygrad_rnn import nest
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.layer import Call, Layer, Unsupported, recurrent, settled
 from tinygrad_rnn.compiler.report import report, size
+from tinygrad_rnn.compiler.spare import Arenas
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.capture import Inventory
 from tinygrad_rnn.nn.module import Module
@@ -76,12 +77,14 @@ class Compiled:
     recordings  the one used last comes last; for a step that cannot be compiled, why; each with what its key knows by
                 identity
     last        the one used last, with what it is for and the cell's inventory
+    arenas      the memory that all of them use, one after the other
     """
 
     last: tuple[Recording, tuple, Inventory] | None = None
 
     def __init__(self) -> None:
         self.recordings: dict[Any, tuple[Recording | Unsupported, list[Any]]] = {}
+        self.arenas = Arenas()
         self.lock = threading.Lock()
 
     def __reduce__(self) -> Any:
@@ -140,7 +143,7 @@ class Compiled:
         if found is None:
             try:
                 with held.kept():
-                    made: Any = _record(cell, job, xs, state, masked, held.tensors)
+                    made: Any = _record(cell, job, xs, state, masked, held.tensors, self.arenas)
             except Unsupported as reason:
                 made = Unsupported(*reason.args)  # without the traceback, which holds all that was recorded
             found = made, held.others
@@ -154,11 +157,13 @@ class Compiled:
         return found[0], held.tensors
 
 
-def _record(cell: Module, job: Job, xs: Tensor, state: Any, masked: bool, tensors: list[Tensor]) -> Recording:
+def _record(
+    cell: Module, job: Job, xs: Tensor, state: Any, masked: bool, tensors: list[Tensor], arenas: Arenas
+) -> Recording:
     flat, leaves, structure, options = _flattened(cell, job.step, state, job.all_states)
     layer = Layer(
-        flat, Tensor(xs.array[0]), leaves, job.engine, masked=masked, x_tracked=mode.recording and xs.requires_grad,
-        backward=mode.recording, distinct=bool(job.hooks), **options,
+        flat, Tensor(xs.array[0]), leaves, job.engine, arenas, masked=masked,
+        x_tracked=mode.recording and xs.requires_grad, backward=mode.recording, distinct=bool(job.hooks), **options,
     )  # fmt: skip
     positions = {id(t): ("module", i) for i, t in enumerate(tensors)}
     positions |= {id(s): ("state", i) for i, s in enumerate(leaves)}

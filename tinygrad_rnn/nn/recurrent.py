@@ -43,11 +43,13 @@ class Recurrent(Module):
     compiled). `plan` tells which one runs, and why.
     checkpoint_every: keep the state of every k-th step only, and compute the rest again for the backward pass: memory
     for T / k states and k steps. Compiled engines only.
+    reverse: from the last step to the first, so that ys[t] tells of xs[t], xs[t + 1], …; the last state is then the one
+    after step 0. Each sequence starts at its own end.
 
     TypeError if a compiled step reads a value (`if tensor`, `.item()`), which would be recorded once and for all.
     """
 
-    def __init__(self, cell: Cell, *, engine: str = "auto", checkpoint_every: int | None = None):
+    def __init__(self, cell: Cell, *, engine: str = "auto", checkpoint_every: int | None = None, reverse: bool = False):
         if not isinstance(cell, Cell):
             raise TypeError(f"Recurrent: cell must be an nn.Cell, got {type(cell).__name__}")
         engines.check(engine)
@@ -56,7 +58,7 @@ class Recurrent(Module):
                 "Recurrent: checkpoint_every must be a positive number of steps, and the engine a compiled one, got "
                 f"{checkpoint_every} and {engine!r}"
             )
-        self.cell, self.engine, self.checkpoint_every = cell, engine, checkpoint_every
+        self.cell, self.engine, self.checkpoint_every, self.reverse = cell, engine, checkpoint_every, reverse
         self._compiled = Compiled()
         self._hooks: tuple[Hook, ...] = ()
 
@@ -68,12 +70,19 @@ class Recurrent(Module):
         T, B, _ = xs.shape
         state = self.cell.initial_state(B) if state is None else state
         alive = _alive(lengths, T, B)
+        if not self.reverse:
+            return self._run(xs, state, alive, all_states)
+        ys, state = self._run(xs.flip(0), state, None if alive is None else np.flip(alive, 0).copy(), all_states)
+        return ys.flip(0), nest.map_leaves(lambda s: s.flip(0), state) if all_states else state
+
+    def _run(self, xs: Tensor, state: Any, alive: np.ndarray | None, all_states: bool) -> tuple[Tensor, Any]:
+        """Over the steps in the order in which they stand."""
         if not self._why_eager(xs):
             try:
                 return self._compiled(self.cell, self._job(all_states), xs, state, alive)
             except Unsupported as reason:
                 self._refuse(reason)
-        if not T:
+        if not len(xs):
             return self._nothing(xs, state, all_states)
         ys, states = self._eager(xs, state, alive)
         return ys, nest.map_leaves(lambda *each: stack(each), *states) if all_states else states[-1]
@@ -84,10 +93,11 @@ class Recurrent(Module):
         They come as a nest built like the state, with leaves (T, B, ...): all ways from the state to the loss count, by
         yₜ and by the later steps. Behind a sequence's end they are 0. Returns a function that removes the hook.
         """
-        self._hooks = (*self._hooks, hook)
+        shown = (lambda grads: hook(nest.map_leaves(lambda g: g.flip(0), grads))) if self.reverse else hook
+        self._hooks = (*self._hooks, shown)
 
         def remove() -> None:
-            self._hooks = tuple([h for h in self._hooks if h is not hook])
+            self._hooks = tuple([h for h in self._hooks if h is not shown])
 
         return remove
 

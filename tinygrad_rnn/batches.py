@@ -1,0 +1,134 @@
+"""What is learned from, in batches: a long text as parallel strands, or pairs of sequences of like lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+IGNORED = -100  # stands behind the end of a target: `nn.cross_entropy` passes over it
+
+
+def hold_out(ids: np.ndarray, share: float, at_least: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ids to learn from, and the held-out tail."""
+    n = max(round(len(ids) * share), at_least)
+    if len(ids) < n + at_least:
+        raise ValueError(
+            f"text: it must have at least {2 * at_least} tokens to learn from and to validate on, got {len(ids)}"
+        )
+    return ids[:-n], ids[-n:]
+
+
+class Stream:
+    """A text as B parallel strands, read `steps` tokens at a time: what state is carried over stays in its row.
+
+    ids: (N,) integers
+    len(stream) windows; window(i) is (inputs, targets), both (T, B), T = steps but for the last; targets are the inputs
+    shifted by one. Up to B - 1 tokens at the end are left out.
+    """
+
+    def __init__(self, ids: np.ndarray, batch_size: int, steps: int):
+        self.strand = (len(ids) - 1) // batch_size
+        if self.strand < 1:
+            raise ValueError(f"stream: {batch_size} strands need at least {batch_size + 1} tokens, got {len(ids)}")
+        starts = np.arange(batch_size) * self.strand
+        self.columns = ids[starts + np.arange(self.strand + 1)[:, None]]  # (strand + 1, B)
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return -(-self.strand // self.steps)
+
+    def window(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Window i: inputs (T, B), targets (T, B)."""
+        first, last = i * self.steps, min((i + 1) * self.steps, self.strand)
+        return self.columns[first:last], self.columns[first + 1 : last + 1]
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return (self.window(i) for i in range(len(self)))
+
+    @property
+    def tokens(self) -> int:
+        """The number of targets in all windows."""
+        return self.strand * self.columns.shape[1]
+
+
+class Batch(NamedTuple):
+    """Pairs side by side, padded behind their ends.
+
+    source: (S, B)  lengths: (B,) of the sources  inputs: (T, B), the start token and then all of the target
+    targets: (T, B), the target and then the end token; IGNORED behind it
+    """
+
+    source: np.ndarray
+    lengths: np.ndarray
+    inputs: np.ndarray
+    targets: np.ndarray
+
+
+class Pairs:
+    """Pairs of sequences in batches of like lengths, in another order in each epoch, the same for the same seed.
+
+    Batches are padded to lengths of which there are four in an octave (…, 8, 10, 12, 14, 16, 20, …): layers are
+    compiled for each shape, and few shapes are met again soon.
+
+    sources, targets: ids of each sequence  start, end: the tokens before and behind each target
+    """
+
+    def __init__(
+        self, sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], batch_size: int, *, start: int, end: int,
+        seed: int = 0,
+    ):  # fmt: skip
+        if len(sources) != len(targets) or not len(sources):
+            raise ValueError(
+                f"Pairs: there must be a target for each source, got {len(sources)} sources, {len(targets)} targets"
+            )
+        if min(map(len, sources)) < 1:
+            raise ValueError("Pairs: a source must have at least one token, got an empty one")
+        self.sources, self.targets, self.batch_size = sources, targets, batch_size
+        self.start, self.end, self.seed = start, end, seed
+        self.lengths = np.array([[len(s), len(t)] for s, t in zip(sources, targets, strict=True)])
+
+    def __len__(self) -> int:
+        return -(-len(self.sources) // self.batch_size)
+
+    @property
+    def tokens(self) -> int:
+        """The targets in an epoch, with the end of each."""
+        return int(self.lengths[:, 1].sum()) + len(self.targets)
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """Which pairs each batch of an epoch holds: shuffled, then sorted by lengths, cut, and the batches shuffled."""
+        rng = np.random.default_rng([self.seed, epoch])
+        shuffled = rng.permutation(len(self.sources))
+        by_length = shuffled[np.lexsort(self.lengths[shuffled].T[::-1])]
+        batches = [by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def batch(self, pairs: Sequence[int] | np.ndarray) -> Batch:
+        """These pairs."""
+        sources, targets = [self.sources[i] for i in pairs], [self.targets[i] for i in pairs]
+        inputs = [np.concatenate([[self.start], t]) for t in targets]
+        outputs = [np.concatenate([t, [self.end]]) for t in targets]
+        lengths = np.array([len(s) for s in sources])
+        S, T = rounded(int(lengths.max())), rounded(max(map(len, inputs)))
+        return Batch(padded(sources, 0, S), lengths, padded(inputs, self.end, T), padded(outputs, IGNORED, T))
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch."""
+        return map(self.batch, self.order(epoch))
+
+
+def rounded(n: int) -> int:
+    """The next length of which there are four in an octave."""
+    step = 1 << max(n.bit_length() - 3, 0)
+    return -(-n // step) * step
+
+
+def padded(sequences: Sequence[Sequence[int] | np.ndarray], value: int, length: int | None = None) -> np.ndarray:
+    """Sequences side by side, (T, B), `value` behind their ends; T = length, or that of the longest."""
+    T = max(map(len, sequences)) if length is None else length
+    found = np.full((T, len(sequences)), value, np.int64)
+    for i, sequence in enumerate(sequences):
+        found[: len(sequence), i] = sequence
+    return found
