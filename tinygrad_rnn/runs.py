@@ -20,8 +20,8 @@ POSITIVE = ("hidden", "embed", "layers", "epochs", "batch")  # options that ever
 
 def checked(config: Any, who: str, **more: tuple[bool, str]) -> Any:
     """A config whose values make sense; ValueError if not. more: for options of one kind, if they do, and what must."""
-    default = type(config)()
-    for name, value in asdict(config).items():
+    default, values = type(config)(), asdict(config)
+    for name, value in values.items():
         kind = type(getattr(default, name))
         if not (isinstance(value, kind) or (kind is float and isinstance(value, int))) or (
             isinstance(value, bool) and kind is not bool
@@ -38,7 +38,8 @@ def checked(config: Any, who: str, **more: tuple[bool, str]) -> Any:
     }
     for name, (holds, what) in limits.items():
         if not holds:
-            raise ValueError(f"{who}{name}: must be {what}, got {getattr(config, name)}")
+            option = name.replace("_", "-") if who == "--" else name
+            raise ValueError(f"{who}{option}: must be {what}, got {values[name]}")
     return config
 
 
@@ -66,6 +67,12 @@ def resume(trainer: Trainer) -> None:
     if folder.last.exists():
         trainer.restore(folder.last)
         folder.write_metrics(trainer.progress.rows)
+
+
+def kind_of(folder: RunFolder) -> str:
+    """What is trained in a run."""
+    saved = folder.read("config")
+    return saved.get("task", "") if isinstance(saved, dict) else ""
 
 
 def read_config(folder: RunFolder, kind: str, config_class: Any, what: str) -> tuple[Any, str]:

@@ -119,9 +119,10 @@ class PairTask:
         found = self.train.batch(self.order[batch])
         if self.share:
             found = found._replace(inputs=sampled_inputs(self.model, found, self.share))
-        return (*self._loss(found), None)
+        return (*self.batch_loss(found), None)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
+    def batch_loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """Nats of these pairs, summed, and the number of their tokens."""
         logits = self.model(batch.source, batch.inputs, batch.lengths)
         targets = backend.from_numpy(batch.targets, logits.device)
         return nn.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED), int(
@@ -132,7 +133,7 @@ class PairTask:
         """Nats per token of the held-out pairs."""
         self.model.eval()
         with no_grad():
-            losses = [self._loss(batch) for batch in self.valid.epoch(0)]
+            losses = [self.batch_loss(batch) for batch in self.valid.epoch(0)]
         self.model.train()
         return sum(loss.item() for loss, _ in losses) / sum(n for _, n in losses)
 
@@ -199,23 +200,30 @@ def numbered(
     return Pairs(sources, targets, batch, start=target.ids[START], end=target.ids[END], seed=seed)
 
 
-def new_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> Trainer:
+def new_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Any]:
     """Start a run in an empty folder; ValueError, and nothing written, if anything is wrong with the config."""
     pairs, content = read(config)
     source, target = vocabularies_of(config, pairs)
     made = trainer(config, folder, pairs, (source, target), save_every)
     saved = {"source_vocabulary": source.as_dict(), "target_vocabulary": target.as_dict()}
     runs.create(folder, "seq2seq", config, "pairs", content, saved)
-    return made
+    return made, (source, target)
 
 
-def resumed_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> Trainer:
+def resumed_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Any]:
     """Go on with the run in a folder; ValueError if its pairs are not those it was started with."""
     pairs, content = read(config)
     runs.check_same(folder, "pairs", content, config.pairs)
-    made = trainer(config, folder, pairs, read_vocabularies(folder), save_every)
+    vocabularies = read_vocabularies(folder)
+    made = trainer(config, folder, pairs, vocabularies, save_every)
     runs.resume(made)
-    return made
+    return made, vocabularies
+
+
+def held_out_sources(config: Config) -> list[str]:
+    """What a run with this config does not learn from, in the order of the file."""
+    _, held_out = hold_out(read(config)[0], config.valid, config.seed)
+    return list(dict.fromkeys(source for source, _ in held_out))
 
 
 def read(config: Config) -> tuple[list[tuple[str, str]], str]:
@@ -288,17 +296,32 @@ class Translator:
         return self.target.decode(hypothesis.tokens).strip()
 
 
+def unrolled(translator: Translator, text: str) -> tuple[Tensor, list[str], list[str]]:
+    """The loss of what a model says to a source, recorded: the graph to draw; and the tokens of both."""
+    ((best,),) = translator([text])
+    batch = Pairs(
+        [translator.source.encode(text)], [np.array(best.tokens, np.int64)], 1,
+        start=translator.target.ids[START], end=translator.target.ids[END],
+    ).batch([0])  # fmt: skip
+    steps = len(best.tokens) + 1  # without padding
+    logits = translator.model(batch.source[: batch.lengths[0]], batch.inputs[:steps], batch.lengths)
+    loss = nn.cross_entropy(logits, backend.from_numpy(batch.targets[:steps], logits.device), reduction="sum")
+    return loss, translator.source.split(text), [*(translator.target.tokens[i] for i in best.tokens), END]
+
+
 def _by_length(ids: Sequence[np.ndarray], batch: int) -> Iterator[list[int]]:
     """The numbers of sequences, in batches of like lengths."""
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     return (order[i : i + batch] for i in range(0, len(order), batch))
 
 
-def evaluate(translator: Translator, pairs: Sequence[tuple[str, str]], **options: Any) -> dict[str, float]:
+def evaluate(
+    translator: Translator, pairs: Sequence[tuple[str, str]], *, bleu: bool = False, **options: Any
+) -> dict[str, float]:
     """How well a model does on pairs; several targets of one source are alternatives, of which the closest counts.
 
     returns: "accuracy", the share of the sources with a target hit exactly; "token error rate", edits by tokens of the
-    targets; options: as the translator's
+    targets; "BLEU" if asked for, of several targets all count; options: as the translator's
     """
     references: dict[str, list[list[str]]] = {}
     for source, target in pairs:
@@ -306,7 +329,8 @@ def evaluate(translator: Translator, pairs: Sequence[tuple[str, str]], **options
     best = [found[0] for found in translator(list(references), **options)]
     said = [[translator.target.tokens[i] for i in hypothesis.tokens] for hypothesis in best]
     answers = list(references.values())
-    return {
+    scores = {
         "accuracy": 1 - metrics.sequence_error_rate(said, answers),
         "token error rate": metrics.token_error_rate(said, answers),
     }
+    return {**scores, "BLEU": metrics.corpus_bleu(said, answers)} if bleu else scores

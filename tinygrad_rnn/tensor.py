@@ -185,6 +185,8 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same values with no history: gradients stop here."""
+        if state.trace is not None:  # else a recorded step would keep the values of now
+            return OPS["detach"](self)
         return Tensor(self.array)
 
     # ---- leaving the graph ----------------------------------------------------------------------------------------

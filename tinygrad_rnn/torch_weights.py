@@ -83,6 +83,8 @@ class Layout(NamedTuple):
 
 
 def _layout(module: nn.Module) -> Layout | None:
+    if isinstance(module, nn.Layers) and not all(isinstance(cell, CELLS) for cell in module.cells):
+        return None
     return next((layout for kind, layout in LAYOUTS.items() if isinstance(module, kind)), None)
 
 
@@ -196,15 +198,13 @@ def _alike(attention: nn.MultiheadAttention) -> bool:
     return attention.k.W.shape == attention.v.W.shape == attention.q.W.shape
 
 
+CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell)
+
 LAYOUTS: dict[type, Layout] = {
     nn.Linear: _renamed(W=("weight", True), b=("bias", False)),
     nn.Embedding: _renamed(E=("weight", False)),
     nn.LayerNorm: _renamed(gain=("weight", False), b=("bias", False)),
-    nn.RNN: Layout(_write_layers, _read_layers),
-    nn.LSTM: Layout(_write_layers, _read_layers),
-    nn.GRU: Layout(_write_layers, _read_layers),
-    nn.RNNCell: Layout(_write_cell, _read_cell),
-    nn.LSTMCell: Layout(_write_cell, _read_cell),
-    nn.GRUCell: Layout(_write_cell, _read_cell),
+    nn.Layers: Layout(_write_layers, _read_layers),
+    **dict.fromkeys(CELLS, Layout(_write_cell, _read_cell)),
     nn.MultiheadAttention: Layout(_write_heads, _read_heads),
 }

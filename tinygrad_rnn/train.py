@@ -232,7 +232,7 @@ class Trainer:
         self.save(self.folder.last)
         return (
             f"epoch {progress.epoch + 1}/{epochs}: {task.metric} {task.measure(train):.3f} in training, "
-            f"{task.measure(valid):.3f} on held-out text, {speed:,.0f} {task.unit}s/s"
+            f"{task.measure(valid):.3f} on held-out data, {speed:,.0f} {task.unit}s/s"
         )
 
 

@@ -14,45 +14,18 @@ from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.nn.rnn import GRU, LSTM, RNN, Bidirectional, Layers
 from tinygrad_rnn.nn.seq2seq import Bridge, EncoderDecoder, state_size
+from tinygrad_rnn.nn.variants import (
+    CoupledLSTMCell, IndRNNCell, LayerNormLSTMCell, MGUCell, PeepholeLSTMCell, ProjectedLSTMCell, irnn_cell,
+)  # fmt: skip
+from tinygrad_rnn.nn.wrappers import ResidualCell, VariationalDropoutCell, ZoneoutCell
 from tinygrad_rnn.tensor import Parameter
 
 __all__ = [
-    "ATTENTIONS",
-    "GRU",
-    "LSTM",
-    "RNN",
-    "AdditiveAttention",
-    "Attention",
-    "AttentionCell",
-    "AttentionState",
-    "Bidirectional",
-    "Bridge",
-    "Cell",
-    "ContextCell",
-    "ContextState",
-    "DotAttention",
-    "Dropout",
-    "Embedding",
-    "EncoderDecoder",
-    "GRUCell",
-    "GeneralAttention",
-    "LSTMCell",
-    "LSTMState",
-    "LayerNorm",
-    "Layers",
-    "Linear",
-    "Memory",
-    "Module",
-    "MultiheadAttention",
-    "Parameter",
-    "RNNCell",
-    "Recurrent",
-    "ScaledDotAttention",
-    "Stack",
-    "attention_weights",
-    "cross_entropy",
-    "detached",
-    "init",
-    "mse_loss",
-    "state_size",
+    "ATTENTIONS", "GRU", "LSTM", "RNN", "AdditiveAttention", "Attention", "AttentionCell", "AttentionState",
+    "Bidirectional", "Bridge", "Cell", "ContextCell", "ContextState", "CoupledLSTMCell", "DotAttention", "Dropout",
+    "Embedding", "EncoderDecoder", "GRUCell", "GeneralAttention", "IndRNNCell", "LSTMCell", "LSTMState",
+    "LayerNorm", "LayerNormLSTMCell", "Layers", "Linear", "MGUCell", "Memory", "Module", "MultiheadAttention",
+    "Parameter", "PeepholeLSTMCell", "ProjectedLSTMCell", "RNNCell", "Recurrent", "ResidualCell",
+    "ScaledDotAttention", "Stack", "VariationalDropoutCell", "ZoneoutCell", "attention_weights", "cross_entropy",
+    "detached", "init", "irnn_cell", "mse_loss", "state_size",
 ]  # fmt: skip

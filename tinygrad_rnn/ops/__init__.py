@@ -3,7 +3,7 @@
 
 from tinygrad_rnn.ops.draw import uniform
 from tinygrad_rnn.ops.elementwise import (
-    abs, add, cast, clip, div, equal, erf, exp, gelu, greater, greater_equal, isnan, less, less_equal, log,
+    abs, add, cast, clip, detach, div, equal, erf, exp, gelu, greater, greater_equal, isnan, less, less_equal, log,
     logical_and, logical_not, logical_or, masked_fill, maximum, minimum, mul, neg, not_equal, pow, relu, sigmoid, sign,
     softplus, sqrt, sub, tanh, transfer, where,
 )  # fmt: skip
@@ -28,4 +28,4 @@ __all__ = [
     "uniform", "unsqueeze", "var", "where",
 ]  # fmt: skip
 
-OPS.update({name: globals()[name] for name in __all__})
+OPS.update({name: globals()[name] for name in __all__}, detach=detach)

@@ -1,0 +1,79 @@
+"""Pictures of small networks, and of trained ones that read something."""
+
+from __future__ import annotations
+
+import argparse
+
+from pathlib import Path
+from typing import Any
+
+from tinygrad_rnn import lm, named_cells, random, runs, seq2seq, sketches
+from tinygrad_rnn.commands import options
+from tinygrad_rnn.commands.output import draw_to
+from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.train import RunFolder
+
+
+def add_draw(p: argparse.ArgumentParser) -> None:
+    """The options of `draw`."""
+    p.set_defaults(run=draw)
+    p.add_argument("folder", metavar="DIR", nargs="?", help="a run's folder: draw its model (default: a small network)")
+    p.add_argument("--out", required=True, metavar="FILE", help="a .svg, .png, .pdf, .dot or .html file")
+    p.add_argument("--view", default="ops", choices=("ops", "cells", "circuit", "attention"), help="default: ops")
+    p.add_argument("--text", default="hello", help="what the model of a run reads (default: %(default)s)")
+    p.add_argument("--cell", default="lstm", help=options.CELL)
+    p.add_argument("--layers", type=int, default=1, help="default: %(default)s")
+    p.add_argument("--bidirectional", action="store_true", help="layers in both directions")
+    p.add_argument("--hidden", type=int, default=4, help="units of each layer (default: %(default)s)")
+    p.add_argument("--steps", type=int, default=4, help="time steps (default: %(default)s)")
+    p.add_argument("--show", metavar="STEPS", help="draw these steps: 1-3,998-1000 (default: the first and the last)")
+    p.add_argument("--all-steps", action="store_true", help="draw every step")
+    p.add_argument("--depth", type=int, help="levels of modules that are drawn as boxes (default: 1 in cells, else 0)")
+    p.add_argument("--unfold", action="store_true", help="beside a circuit: the unrolled graph")
+    p.add_argument("--gradient", action="store_true", help="colour by the gradient of the loss of the last step")
+    p.add_argument("--shapes", action="store_true", help="note shapes and dtypes")
+    p.add_argument("--values", action="store_true", help="note the norms of values")
+    p.add_argument("--no-parameters", action="store_true", help="leave out parameters")
+    p.add_argument("--no-colors", action="store_true", help="draw in grey")
+    p.add_argument("--direction", default="right", choices=("right", "down"), help="of time (default: right)")
+    p.add_argument("--title", help="stands above")
+    p.add_argument("--play", action="store_true", help="an SVG that plays by itself")
+
+
+def draw(args: argparse.Namespace) -> None:
+    """A network in any view: a small one round a cell, or a trained one that reads a text."""
+    for name in "steps", "layers", "hidden":
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name}: must be at least 1, got {getattr(args, name)}")
+    random.manual_seed(0)
+    options: dict[str, Any] = {"view": args.view, "steps": "all" if args.all_steps else args.show, "title": args.title}
+    options |= {name: getattr(args, name) for name in ("depth", "unfold", "gradient", "shapes", "values", "direction")}
+    options |= {"parameters": not args.no_parameters, "colors": not args.no_colors}
+    if args.folder is None:
+        loss = _sketch(args)
+    else:
+        loss, tokens = _of_run(RunFolder(Path(args.folder)), args)
+        options |= tokens
+    draw_to(loss, [Path(args.out)], play=args.play, **options)
+
+
+def _of_run(folder: RunFolder, args: argparse.Namespace) -> tuple[Tensor, dict[str, Any]]:
+    """The loss of a trained model that reads --text, and the tokens to show."""
+    if runs.kind_of(folder) == "seq2seq":
+        loss, tokens, targets = seq2seq.unrolled(seq2seq.Translator.load(folder), args.text)
+        return loss, {"tokens": tokens, **({"targets": targets} if args.view == "attention" else {})}
+    model, vocabulary = lm.load(folder)
+    ids = vocabulary.encode(args.text, "--text")
+    if len(ids) < 2:
+        raise ValueError(f"--text: must have at least 2 tokens, of which the last is predicted, got {args.text!r}")
+    return lm.unrolled(model, ids), {"tokens": [vocabulary.decode([i]) for i in ids[:-1]]}
+
+
+def _sketch(args: argparse.Namespace) -> Tensor:
+    make = lambda inputs, units: named_cells.make_cell(args.cell, inputs, units)
+    if args.view == "attention":
+        return sketches.attention(make, args.hidden, args.steps, args.steps)
+    network = sketches.bidirectional if args.bidirectional else sketches.predictor
+    if args.gradient and not args.bidirectional:
+        network = sketches.classifier
+    return network(make, args.hidden, args.steps, args.layers)

@@ -1,0 +1,100 @@
+"""Language models: train, sample, score."""
+
+from __future__ import annotations
+
+import argparse
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import lm
+from tinygrad_rnn.commands import options, training
+from tinygrad_rnn.commands.output import draw_to, report, say
+from tinygrad_rnn.train import RunFolder
+
+OPTIONS = {
+    "words": "words as tokens (default: characters)",
+    "hidden": "units of each layer",
+    "embed": "size of the embedding; with --words as --hidden",
+    "layers": "recurrent layers",
+    "dropout": "share of the embedding and of each layer's output that is dropped",
+    "epochs": "times through the text",
+    "batch": "strands of text read side by side",
+    "steps": "time steps that gradients go back",
+    "lr": "Adam's learning rate at the start, from where a cosine leads down",
+    "clip": "largest norm of the gradient; 0: no limit",
+    "valid": "share of the text held out at its end, between 0 and 1",
+    "seed": "of the weights and of dropout",
+}
+
+
+def add_training(p: argparse.ArgumentParser) -> None:
+    """The options of `train lm`."""
+    p.set_defaults(run=train)
+    p.add_argument("--text", metavar="FILE", help="a UTF-8 file (default: Python's own language reference)")
+    options.of_config(p, lm.Config(), OPTIONS)
+    options.of_training(p, lm.Config.dtype, "runs/lm")
+
+
+def add_sample(p: argparse.ArgumentParser) -> None:
+    """The options of `sample`."""
+    p.set_defaults(run=sample)
+    p.add_argument("folder", metavar="DIR", help="a run's folder")
+    p.add_argument("--prompt", default="", help="the beginning of the text")
+    p.add_argument("--length", type=int, default=400, help="how many characters or words (default: %(default)s)")
+    p.add_argument(
+        "--temperature", type=float, default=0.8, help="0 takes the likeliest each time (default: %(default)s)"
+    )
+    p.add_argument("--top-k", type=int, default=0, help="draw from the k likeliest only; 0: from all (default)")
+    p.add_argument("--seed", type=int, help="the same seed writes the same text (default: another one each time)")
+
+
+def add_score(p: argparse.ArgumentParser) -> None:
+    """The options of `score`."""
+    p.set_defaults(run=score)
+    p.add_argument("folder", metavar="DIR", help="a run's folder")
+    p.add_argument("sentence", help="in quotes, if it has blanks")
+
+
+def train(args: argparse.Namespace) -> None:
+    """Start a run, or go on with one; then its pictures and a sample."""
+    trainer, config, vocabulary = training.begin(args, lm, _given(args))
+    unit = trainer.task.unit
+    title = lambda n: f"{config.cell} language model, {n:,} parameters, {len(vocabulary)} different {unit}s"
+    training.fit(args, trainer, config, title)
+    model, _ = lm.load(trainer.folder)
+    ids = vocabulary.encode(lm.load_text(config)[:200])[:5]
+    pictures = [trainer.folder.path / "unrolled.svg", trainer.folder.path / "unrolled.png"]
+    draw_to(lm.unrolled(model, ids), pictures, tokens=[vocabulary.decode([i]) for i in ids[:-1]])
+    report("\n" + "".join(lm.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)))
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    given = options.given(args, lm.Config, ["text"])
+    if given.get("words") and "embed" not in given and not args.resume:
+        given["embed"] = given.get("hidden", lm.Config.hidden)
+    return given
+
+
+def sample(args: argparse.Namespace) -> None:
+    """A text that goes on after a prompt, printed as it is drawn."""
+    model, vocabulary = lm.load(RunFolder(Path(args.folder)))
+    tokens = lm.sample(model, vocabulary, args.prompt, args.length, args.temperature, args.top_k, args.seed)
+    first = next(tokens, "")  # bad input shows before anything is printed
+    say((args.prompt.rstrip(" ") if vocabulary.words else args.prompt) + first, end="")
+    for token in tokens:
+        say(token, end="")
+    say("")
+
+
+def score(args: argparse.Namespace) -> None:
+    """log P of a sentence."""
+    model, vocabulary = lm.load(RunFolder(Path(args.folder)))
+    nats, n = lm.score(model, vocabulary, args.sentence)
+    if vocabulary.words:
+        detail = f"{n} words, perplexity {np.exp(-nats / n):.1f}"
+    else:
+        detail = f"{n} characters, {-nats / n / np.log(2):.3f} bits per character"
+    say(f"log P = {nats:.3f} nats  ({detail})")

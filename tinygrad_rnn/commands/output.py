@@ -1,0 +1,73 @@
+"""What commands write: lines on standard output, pictures."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pathlib import Path
+from typing import Any
+
+from tinygrad_rnn.files import replace_atomically
+from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.train import Trainer
+
+
+def nobody_reads() -> None:
+    """Standard output is closed: from now on it leads nowhere, instead of to another error at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(text: str, end: str = "\n") -> None:
+    """To standard output, at once."""
+    print(text, end=end, flush=True)  # noqa: T201
+
+
+def report(text: str) -> None:
+    """The same for a run, which goes on when nobody reads any more (`train … | head`)."""
+    try:
+        say(text)
+    except BrokenPipeError:
+        nobody_reads()
+
+
+def draw_to(loss: Tensor, paths: list[Path], *, play: bool = False, **options: Any) -> None:
+    """Draw a graph into files; one that nobody asked for may fail."""
+    import viz  # noqa: PLC0415 (only for those who draw)
+
+    try:
+        drawing = viz.draw(loss, **options)
+        for path in paths:
+            drawing.save(path, play=play)
+            report(f"wrote {path}")
+    except RuntimeError as error:
+        if len(paths) == 1:  # somebody asked for this one file
+            raise
+        report(f"no picture: {error}")
+
+
+def loss_curve(trainer: Trainer, path: Path) -> None:
+    """Training and held-out loss over the epochs, as a picture; needs the extra `plot`."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+    except ImportError:
+        report('no loss curve: matplotlib is not installed; pip install "tinygrad-rnn[plot]"')
+        return
+    rows, metric = trainer.progress.rows, trainer.task.metric
+    if not rows:
+        return
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for kind, colour, label in ("train", "#2f6fab", "training"), ("valid", "#c0392b", "held out"):
+        axes.plot(
+            [row["epoch"] for row in rows], [row[f"{kind}_{metric.replace(' ', '_')}"] for row in rows],
+            color=colour, marker="o", markersize=4, label=label,
+        )  # fmt: skip
+    axes.set(xlabel="epoch", ylabel=metric, xlim=(0.5, len(rows) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e5e7eb")
+    axes.legend(frameon=False)
+    replace_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
+    report(f"wrote {path}")

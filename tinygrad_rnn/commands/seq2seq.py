@@ -1,0 +1,140 @@
+"""Models of pairs: train, translate, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+
+from pathlib import Path
+
+from tinygrad_rnn import data, seq2seq
+from tinygrad_rnn.commands import options, training
+from tinygrad_rnn.commands.output import report, say
+from tinygrad_rnn.decode import Hypothesis
+from tinygrad_rnn.seq2seq import Translator
+from tinygrad_rnn.train import RunFolder
+
+OPTIONS = {
+    "source_words": "words as tokens of the source (default: characters)",
+    "target_words": "words as tokens of the target (default: characters)",
+    "min_count": "tokens that come less often count as unknown",
+    "hidden": "units of each layer; of the encoder half in each direction",
+    "embed": "size of the embeddings",
+    "layers": "recurrent layers of the encoder, and of the decoder",
+    "dropout": "share that is dropped of the embeddings and of each layer's output",
+    "sampling": "scheduled sampling: share of its own tokens that the decoder is fed in the last epoch",
+    "epochs": "times through the pairs",
+    "batch": "pairs learned side by side",
+    "lr": "Adam's learning rate at the start, from where a cosine leads down",
+    "clip": "largest norm of the gradient; 0: no limit",
+    "valid": "share of the sources held out, between 0 and 1",
+    "seed": "of the weights, of dropout and of the order of the pairs",
+}
+
+
+def add_training(p: argparse.ArgumentParser) -> None:
+    """The options of `train seq2seq`."""
+    p.set_defaults(run=train)
+    p.add_argument("--pairs", metavar="FILE", help="a UTF-8 file with a pair in each line: source TAB target")
+    default = seq2seq.Config()
+    p.add_argument(
+        "--attention", choices=seq2seq.MEMORIES,
+        help="how the decoder looks at the source; context: at one vector, none: not at all "
+        f"(default: {default.attention})",
+    )  # fmt: skip
+    p.add_argument(
+        "--query", choices=seq2seq.QUERIES,
+        help="what attention asks with: the decoder's output, its previous output, or the previous context "
+        f"(default: {default.query})",
+    )  # fmt: skip
+    options.of_config(p, default, OPTIONS)
+    options.of_training(p, default.dtype, "runs/seq2seq")
+
+
+def add_translate(p: argparse.ArgumentParser) -> None:
+    """The options of `translate`."""
+    p.set_defaults(run=translate)
+    p.add_argument("folder", metavar="DIR", help="a run's folder")
+    p.add_argument("text", help="a source, or a file with one in each line")
+    _search_options(p)
+    p.add_argument("--n-best", type=int, default=1, metavar="N", help="print so many for each (default: %(default)s)")
+    p.add_argument("--alignments", metavar="FILE", help="where the model looked, as a picture; of the first source")
+
+
+def add_evaluate(p: argparse.ArgumentParser) -> None:
+    """The options of `evaluate`."""
+    p.set_defaults(run=evaluate)
+    p.add_argument("folder", metavar="DIR", help="a run's folder")
+    p.add_argument("--pairs", metavar="FILE", required=True, help="pairs to compare with, source TAB target")
+    _search_options(p)
+    p.add_argument("--bleu", action="store_true", help='also BLEU; needs the extra "bleu"')
+
+
+def _search_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--beam", type=int, default=1, metavar="N", help="hypotheses kept at each step (default: %(default)s)"
+    )
+    p.add_argument(
+        "--length-penalty", type=float, default=1.0, metavar="X",
+        help="hypotheses compare by log P / length^X (default: %(default)s)",
+    )  # fmt: skip
+
+
+def train(args: argparse.Namespace) -> None:
+    """Start a run, or go on with one; then a few translations of what was held out."""
+    trainer, config, vocabularies = training.begin(args, seq2seq, options.given(args, seq2seq.Config, ["pairs"]))
+    source, target = map(len, vocabularies)
+    title = lambda n: (
+        f"{config.cell} encoder–decoder, {n:,} parameters, {source} different source tokens and {target} target tokens"
+    )
+    training.fit(args, trainer, config, title)
+    translator = Translator.load(trainer.folder)
+    texts = seq2seq.held_out_sources(config)[:5]
+    for text, (best, *_) in zip(texts, translator(texts), strict=True):
+        report(f"{text} → {translator.text(best)}")
+
+
+def translate(args: argparse.Namespace) -> None:
+    """What the model says to a source, or to each line of a file."""
+    translator = Translator.load(RunFolder(Path(args.folder)))
+    is_file = len(args.text) < 256 and Path(args.text).is_file()
+    lines = data.read_text(args.text).splitlines() if is_file else [args.text]
+    texts = [line.strip() for line in lines]
+    wanted = [text for text in texts if text]
+    if not wanted:
+        raise ValueError("translate: the source is empty")
+    search = {"beam": args.beam, "length_penalty": args.length_penalty, "n_best": args.n_best}
+    found = iter(translator(wanted, **search))
+    for i, text in enumerate(texts):
+        hypotheses = next(found) if text else []
+        if text == wanted[0] and args.alignments and i == texts.index(wanted[0]):
+            _align(translator, text, hypotheses[0], Path(args.alignments))
+        say("\n".join(_line(translator, h, args.n_best) for h in hypotheses))
+
+
+def _line(translator: Translator, hypothesis: Hypothesis, n_best: int) -> str:
+    text = translator.text(hypothesis)
+    return text if n_best == 1 else f"{hypothesis.log_prob:9.4f}  {text}"
+
+
+def _align(translator: Translator, text: str, best: Hypothesis, path: Path) -> None:
+    """The weights of attention as a heat map: what was read against what was written."""
+    import viz  # noqa: PLC0415 (only for those who draw)
+
+    if best.weights is None:
+        raise ValueError("--alignments: this model was trained without attention, there is nothing to show")
+    target = [translator.target.tokens[i] for i in best.tokens] + [data.END] * best.finished
+    weights = best.weights.swapaxes(0, 1) if best.weights.ndim == 3 else best.weights  # heads side by side
+    viz.alignment(weights, translator.source.split(text), target, path)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """How well a model does on pairs."""
+    translator = Translator.load(RunFolder(Path(args.folder)))
+    pairs = data.read_pairs(args.pairs)
+    search = {"beam": args.beam, "length_penalty": args.length_penalty}
+    scores = seq2seq.evaluate(translator, pairs, bleu=args.bleu, **search)
+    sources = len({source for source, _ in pairs})
+    said = ", ".join(
+        f"{name} {value:.1f}" if name == "BLEU" else f"{name} {value:.2%}" for name, value in scores.items()
+    )
+    say(f"{sources:,} sources, {len(pairs):,} targets: {said}")

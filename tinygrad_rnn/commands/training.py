@@ -1,0 +1,50 @@
+"""Starting a run, or going on with one, of any kind."""
+
+from __future__ import annotations
+
+import argparse
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tinygrad_rnn import backend
+from tinygrad_rnn.commands.options import KEEP, check_same
+from tinygrad_rnn.commands.output import loss_curve, report
+from tinygrad_rnn.train import RunFolder, Trainer
+
+
+def begin(args: argparse.Namespace, kind: Any, given: dict[str, Any]) -> tuple[Trainer, Any, Any]:
+    """A new run, or the one in --out. kind: the module of the task  given: the fields of its config that were named
+
+    returns: the trainer, the config, and what else the kind's new_run returns
+    """
+    folder = RunFolder(Path(args.out))
+    if not args.save_every >= 0:
+        raise ValueError(f"--save-every: must be at least 0 seconds, got {args.save_every}")
+    if args.resume:
+        saved = kind.read_config(folder)
+        check_same(saved, given)
+        config = kind.checked(replace(saved, **{key: value for key, value in given.items() if key in KEEP}))
+        trainer, more = kind.resumed_run(config, folder, args.save_every)
+        folder.update({key: getattr(config, key) for key in KEEP})
+    else:
+        config = kind.checked(replace(kind.Config(), **given))
+        trainer, more = kind.new_run(config, folder, args.save_every)
+    return trainer, config, more
+
+
+def fit(args: argparse.Namespace, trainer: Trainer, config: Any, title: Callable[[int], str]) -> None:
+    """Train, and draw the curve. title: says what is trained, given the number of parameters"""
+    task, progress = trainer.task, trainer.progress
+    report(
+        f"{title(sum(p.size for p in trainer.model.parameters()))}, {task.tokens():,} to learn from; "
+        f"{backend.default_device()}, {config.dtype}; in {trainer.folder.path}/"
+    )
+    if args.resume:
+        report(f"goes on at epoch {progress.epoch + 1}, batch {progress.batch + 1} of {len(task)}")
+    if progress.epoch >= config.epochs:
+        report(f"all {config.epochs} epochs are done; a larger --epochs goes on")
+    trainer.fit(config.epochs, report)
+    loss_curve(trainer, trainer.folder.path / "loss.png")
