@@ -39,12 +39,13 @@ def write_pairs(folder):
         (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
 
 
-def main(minutes=5, folder="runs/pronunciation", **changes):
+def main(minutes=5, sampling=0.0, folder="runs/pronunciation", **changes):
+    """sampling: the share of its own phonemes that the decoder is fed in the last epoch; see exposure_bias.py"""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_pairs(folder)
-    config = replace(SETTINGS[minutes], pairs=str(folder / "train.tsv"), **changes)
-    run = RunFolder(folder / f"{minutes}-minutes")
+    config = replace(SETTINGS[minutes], pairs=str(folder / "train.tsv"), sampling=sampling, **changes)
+    run = RunFolder(folder / (f"{minutes}-minutes" + (f"-sampling-{sampling}" if sampling else "")))
     trainer, _ = (seq2seq.resumed_run if run.last.exists() else seq2seq.new_run)(config, run)
     trainer.fit(config.epochs, print)
     translator, test = Translator.load(run), read_pairs(folder / "test.tsv")

@@ -329,9 +329,17 @@ class Composer:
     def _from_below(self, link: Link) -> None:
         start, _ = self._port(link.tail, self.frame[self.picture.below].up)
         (x, y), bus, box = start[-1], self.bus[link.tail], self.result.boxes[link.head]
-        goal = (box.x, box.y - box.height / 2)
+        goal = (self._clear(link.head), box.y - box.height / 2)
         middle, tip = line([(x, y), (x, bus), (goal[0], bus), goal], link.kind)
         self._draw(link, ([*start, *middle[1:]], tip))
+
+    def _clear(self, head: Item) -> float:
+        """Where a line from below reaches an item without crossing what stands under it, if it can."""
+        boxes = self.result.boxes
+        box, others = boxes[head], [boxes[i] for i in self.block[head].items if i is not head and i in boxes]
+        under = [b for b in others if b.y < box.y]
+        places = [box.x + share * box.width for share in (0.0, -0.38, 0.38)]
+        return next((x for x in places if all(abs(x - b.x) > b.width / 2 + 3 for b in under)), box.x)
 
     def _straight(self, link: Link) -> None:
         """What fits no rule is still drawn."""
