@@ -791,7 +791,7 @@ def test_states_and_logits_of_the_wrong_shape_are_refused(name):
     assert shorter == f"{name}: the new state must have {rows} rows, got 1"
     if name != "score":
         text = message(name, weights=lambda s: np.zeros(rows))
-        assert text == f"{name}: weights must be ({rows}, S), got ({rows},)"
+        assert text == f"{name}: weights must be ({rows}, …, S), got ({rows},)"
 
 
 @pytest.mark.parametrize("value", [NAN, math.inf, -math.inf])

@@ -134,7 +134,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(pairs, tmp_path, more):
         ("ab\n", "line 1 of"),
         ("ab\tx\tz\n", "must be source TAB target"),
         ("ab\tx\n\tx\n", "line 2 of"),
-        ("ab\tx\n", "at least 2 different sources, got 1"),
+        ("ab\tx\n", "sources beside those held out, got 1"),
     ],
 )
 def test_a_file_that_holds_no_pairs_is_named_and_nothing_is_written(tmp_path, capsys, text, message):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backend import Array, xp
+from tinygrad_rnn.blas import product
 from tinygrad_rnn.graph import Node, state
 
 Lift = Callable[[Array, Node | None], Any]
@@ -37,10 +38,10 @@ class Product:
     def complete(self, grads: Gradients, node: Node) -> Any:
         """Add Σ leftᵀ @ g to what else was sent to the node: (K, M)"""
         if len(self.lefts) == 1:
-            total = self.lefts[0].T @ self.gs[0]
+            total = product(self.lefts[0].T, self.gs[0])
         else:
             concatenate = xp(self.gs[0]).concatenate
-            total = concatenate(self.lefts).T @ concatenate(self.gs)
+            total = product(concatenate(self.lefts).T, concatenate(self.gs))
         return grads.added(node, total)
 
 

@@ -38,7 +38,7 @@ def read_text(path: str | Path) -> str:
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """The pairs in a UTF-8 file, a line each: source TAB target; ValueError that names the first line that is none."""
     pairs = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             source, *target = (part.strip() for part in line.split("\t"))
             if len(target) != 1 or not source:

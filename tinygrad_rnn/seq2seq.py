@@ -9,12 +9,13 @@ import math
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn import backend, data, decode, metrics, named_cells, nn, optim, random, runs
-from tinygrad_rnn.batches import IGNORED, Batch, Pairs, padded
+from tinygrad_rnn.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.tensor import Tensor, no_grad
@@ -179,7 +180,9 @@ def hold_out(pairs: Sequence[tuple[str, str]], share: float, seed: int) -> tuple
     sources = sorted({source for source, _ in pairs})
     n = max(1, round(len(sources) * share))
     if len(sources) <= n:
-        raise ValueError(f"pairs: there must be at least 2 different sources, got {len(sources)}")
+        raise ValueError(
+            f"pairs: there must be sources beside those held out, got {len(sources)} different ones in all"
+        )
     held = {sources[i] for i in np.random.default_rng(seed).permutation(len(sources))[:n]}
     return [p for p in pairs if p[0] not in held], [p for p in pairs if p[0] in held]
 
@@ -281,7 +284,7 @@ class Translator:
     ) -> list[list[Hypothesis]]:
         options: dict[str, Any] = {
             "start": self.target.ids[START], "end": self.target.ids[END], "weights": nn.attention_weights,
-            "max_length": 2 * max(map(len, ids)) + 10,
+            "max_length": 2 * rounded(max(map(len, ids))) + 10,
         }  # fmt: skip
         with no_grad():
             state = self.model.encode(padded(ids, 0), np.array([len(sequence) for sequence in ids]))
@@ -310,9 +313,11 @@ def unrolled(translator: Translator, text: str) -> tuple[Tensor, list[str], list
 
 
 def _by_length(ids: Sequence[np.ndarray], batch: int) -> Iterator[list[int]]:
-    """The numbers of sequences, in batches of like lengths."""
+    """The numbers of sequences, in batches of like lengths: what is said to one does not depend on its neighbours."""
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    return (order[i : i + batch] for i in range(0, len(order), batch))
+    for _, alike in groupby(order, key=lambda i: rounded(len(ids[i]))):
+        part = list(alike)
+        yield from (part[i : i + batch] for i in range(0, len(part), batch))
 
 
 def evaluate(

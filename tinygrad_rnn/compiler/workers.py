@@ -17,6 +17,7 @@ import numpy as np
 
 from llvmlite import ir
 
+from tinygrad_rnn import blas
 from tinygrad_rnn.compiler.llvm import I32, I64, VOID, YIELD, Code, Machine
 
 ROWS = 8  # of the batch, for each worker at least: as many as a tile of a product is high
@@ -36,7 +37,7 @@ def count(B: int) -> int:
 def run(function: Any, address: int, table: int, rows: list[tuple[int, int]]) -> None:
     """function(table, first row, last row, number) for each range of rows, side by side."""
     team = _team() if len(rows) > 1 else None
-    if team is None or not team.lock.acquire(blocking=False):  # another thread has the workers
+    if team is None or len(team.workers) < len(rows) - 1 or not team.lock.acquire(blocking=False):  # they are busy
         for i, (first, last) in enumerate(rows):
             function(table, first, last, i)
         return
@@ -83,6 +84,7 @@ class Team:
         self.lock = threading.Lock()
         self.wait = code.function("wait", 1)
         self.workers = [Worker(code, i) for i in range(1, count(1 << 30))]
+        blas.share(1 + len(self.workers))
 
 
 @functools.cache

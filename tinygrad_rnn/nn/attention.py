@@ -145,9 +145,13 @@ class MultiheadAttention(Attention):
         weights = softmax(_attended(scores, memory.mask, mask))
         context = weights @ memory.values  # (B, N, T, D)
         if query.ndim == 2:
-            return self.out(context.reshape((len(query), self.embed_dim))), weights.squeeze(2)
-        context = context.permute((2, 0, 1, 3)).reshape((*query.shape[:2], self.embed_dim))
-        return self.out(context), weights.permute((2, 0, 1, 3))
+            context, weights = context.reshape(query.shape), weights.squeeze(2)
+        else:
+            context, weights = context.permute((2, 0, 1, 3)).reshape(query.shape), weights.permute((2, 0, 1, 3))
+        context = self.out(context)
+        if memory.mask is not None or mask is not None or not weights.shape[-1]:  # what saw nothing has no bias either
+            context = where(weights.sum(-1)[..., :1] > 0, context, 0)
+        return context, weights
 
 
 def _attended(scores: Tensor, keys: Tensor | None, queries: Any) -> Tensor:
@@ -175,11 +179,19 @@ def _mask(values: Tensor, lengths: Any, mask: Any, who: str) -> Tensor | None:
     if values.ndim != 3:
         raise ValueError(f"{who}: values must be (S, B, V), got {values.shape}")
     S, B, _ = values.shape
-    if mask is None:
-        if lengths is None:
-            return None
-        lengths = lengths.numpy() if isinstance(lengths, Tensor) else backend.to_numpy(lengths)
-        mask = np.arange(S) < np.asarray(lengths)[:, None]
+    if lengths is None and mask is None:
+        return None
+    if lengths is not None:
+        if mask is not None:
+            raise ValueError(f"{who}: give lengths or a mask, not both")
+        lengths = np.asarray(lengths.numpy() if isinstance(lengths, Tensor) else backend.to_numpy(lengths))
+        if (
+            lengths.shape != (B,)
+            or lengths.dtype.kind not in "iu"
+            or (B and not 0 <= lengths.min() <= lengths.max() <= S)
+        ):
+            raise ValueError(f"{who}: lengths must be ({B},) integers from 0 to {S}, got {lengths}")
+        mask = np.arange(S) < lengths[:, None]
     mask = mask if isinstance(mask, Tensor) else tensor(mask, device=values.device)
     if mask.shape != (B, S) or mask.dtype != bool:
         raise ValueError(f"{who}: mask must be ({B}, {S}) of bool, got {mask.shape} of {mask.dtype}")

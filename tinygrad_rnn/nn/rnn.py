@@ -98,9 +98,9 @@ class Layers(Module):
         """The state of each cell."""
         n = len(self.cells)
         for s in nest.leaves(state):
-            if s.ndim != 3 or len(s) != n:
+            if s.ndim < 2 or len(s) != n:
                 raise ValueError(
-                    f"{type(self).__name__}: state must have {n} rows, (layers · directions, B, H), got {s.shape}"
+                    f"{type(self).__name__}: state must have {n} rows, (layers · directions, B, …), got {s.shape}"
                 )
         return [nest.map_leaves(lambda s, i=i: s[i], state) for i in range(n)]
 

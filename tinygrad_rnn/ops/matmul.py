@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.backend import Array, xp
 from tinygrad_rnn.backward import Gradients, sum_to
+from tinygrad_rnn.blas import product
 from tinygrad_rnn.graph import Node, state
 from tinygrad_rnn.ops.shape import broadcast_to
 from tinygrad_rnn.primitive import primitive
@@ -19,8 +20,8 @@ from tinygrad_rnn.primitive import primitive
 def _matmul(a: Array, b: Array) -> Array:
     """a: (..., M, K)  b: (..., K, N)  returns: (..., M, N)"""
     if b.ndim == 2 < a.ndim:  # one GEMM over all rows, not one for each
-        return (_rows(a) @ b).reshape(*a.shape[:-1], b.shape[1])
-    return a @ b
+        return product(_rows(a), b).reshape(*a.shape[:-1], b.shape[1])
+    return product(a, b)
 
 
 def _matmul_a(g: Any, b: Any) -> Any:
