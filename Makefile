@@ -44,7 +44,7 @@ $(VENV)/installed-demo: pyproject.toml
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed-demo
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,fast,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,fast,bleu,examples,dev]"
 	touch $@
 
 $(VENV)/installed-oracle: $(VENV)/installed-test

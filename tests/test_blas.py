@@ -1,0 +1,73 @@
+"""Products beside compiled layers: shared out without a change of their values, unless somebody said otherwise."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tinygrad_rnn import blas
+
+pytest.importorskip("threadpoolctl")
+
+SHAPES = [(300, 400, 500), (7, 4000, 700), (700, 4000, 7), (1, 5000, 5000), (5000, 5000, 1), (3, 4, 5), (0, 4, 5)]
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """Products in three parts, whatever this machine has."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as others:
+        monkeypatch.setattr(blas.Share, "parts", 3)
+        monkeypatch.setattr(blas.Share, "others", others)
+        yield
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtypes", [("f4", "f4"), ("f8", "f8"), ("f4", "f8")], ids=str)
+def test_a_product_in_parts_is_the_product(shared, monkeypatch, shape, dtypes):
+    monkeypatch.setattr(blas, "LARGE", 1)
+    m, k, n = shape
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((m, k)).astype(dtypes[0]), rng.standard_normal((k, n)).astype(dtypes[1])
+    turned = np.ascontiguousarray(a.T).T  # as the gradient of a weight has it
+    rtol = 1e-4 if dtypes[0] == dtypes[1] == "f4" else 1e-10
+    for left in a, turned:
+        found = blas.product(left, b)
+        assert found.dtype == (a @ b).dtype
+        np.testing.assert_allclose(found, a @ b, rtol=rtol, atol=rtol * 100)
+
+
+def test_what_is_no_product_of_two_matrices_is_left_alone(shared, monkeypatch):
+    monkeypatch.setattr(blas, "LARGE", 1)
+    rng = np.random.default_rng(0)
+    stacked, matrix = rng.standard_normal((4, 3, 2)), rng.standard_normal((2, 5))
+    np.testing.assert_array_equal(blas.product(stacked, matrix), stacked @ matrix)
+    np.testing.assert_array_equal(blas.product(np.eye(2, dtype=int), np.eye(2, dtype=int)), np.eye(2))
+
+
+CODE = """
+import numpy as np, tinygrad_rnn as tg
+from threadpoolctl import threadpool_info
+from tinygrad_rnn import nn
+from tinygrad_rnn.compiler import workers
+threads = lambda: [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+np.ones((2, 2)) @ np.ones((2, 2))
+before = threads()
+nn.Recurrent(nn.RNNCell(2, 3), engine="fast")(tg.zeros(5, 64, 2))
+print(before == threads(), set(threads()) == {1}, workers.count(64))
+"""
+
+
+@pytest.mark.parametrize("said", [None, "2"])
+def test_blas_has_one_thread_beside_compiled_layers_unless_somebody_said_how_many(said):
+    pytest.importorskip("llvmlite")
+    environment = {k: v for k, v in os.environ.items() if k not in (*blas.SETTINGS, "OMP_NUM_THREADS")}
+    environment |= {"OPENBLAS_NUM_THREADS": said} if said else {}
+    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
+    same, one, count = done.stdout.split()
+    if int(count) < 2:
+        pytest.skip("one processor")
+    assert (same, one) == (("True", "False") if said else ("False", "True"))
