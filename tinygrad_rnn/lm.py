@@ -22,33 +22,17 @@ from tinygrad_rnn.train import RunFolder, Trainer
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(runs.Config):
     """What a language model is and how it is trained; the options of `tinygrad-rnn train lm`."""
 
     text: str = ""  # a file; "" for Python's language reference
     words: bool = False
-    cell: str = "lstm"
-    hidden: int = 256
-    embed: int = 64
-    layers: int = 1
-    dropout: float = 0.0
-    epochs: int = 8
-    batch: int = 32
     steps: int = 32
-    lr: float = 5e-3
-    clip: float = 1.0
-    valid: float = 0.05
-    seed: int = 0
-    dtype: str = "float32"
 
 
 def checked(config: Config, who: str = "--") -> Config:
     """The config, if its values make sense; ValueError if not. `who` stands before the names of options."""
-    return runs.checked(
-        config, who,
-        steps=(config.steps >= 1, "at least 1"),
-        clip=(0 <= config.clip < math.inf, "a finite number of at least 0"),
-    )  # fmt: skip
+    return runs.checked(config, who, steps=(config.steps >= 1, "at least 1"))
 
 
 class LanguageModel(nn.Module):

@@ -6,7 +6,7 @@ import hashlib
 import math
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,25 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.checkpoint import load_checkpoint, without_prefix
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.train import RunFolder, Trainer
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every kind of run has to be told."""
+
+    cell: str = "lstm"
+    hidden: int = 256
+    embed: int = 64
+    layers: int = 1
+    dropout: float = 0.0
+    epochs: int = 8
+    batch: int = 32
+    lr: float = 5e-3
+    clip: float = 1.0
+    valid: float = 0.05
+    seed: int = 0
+    dtype: str = "float32"
+
 
 POSITIVE = ("hidden", "embed", "layers", "epochs", "batch")  # options that every kind of run has
 
@@ -30,6 +49,7 @@ def checked(config: Any, who: str, **more: tuple[bool, str]) -> Any:
     limits = {
         **{name: (getattr(config, name) >= 1, "at least 1") for name in POSITIVE},
         "lr": (0 < config.lr < math.inf, "a finite number greater than 0"),
+        "clip": (0 <= config.clip < math.inf, "a finite number of at least 0"),
         "dropout": (0 <= config.dropout < 1, "from 0 to less than 1"),
         "valid": (0 < config.valid < 1, "between 0 and 1"),
         "seed": (config.seed >= 0, "at least 0"),

@@ -26,28 +26,20 @@ MEMORIES = ("none", "context", *nn.ATTENTIONS)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(runs.Config):
     """What a model of pairs is and how it is trained; the options of `tinygrad-rnn train seq2seq`."""
 
     pairs: str = ""
     source_words: bool = False
     target_words: bool = False
     min_count: int = 1
-    cell: str = "lstm"
-    hidden: int = 256
-    embed: int = 64
-    layers: int = 1
     attention: str = "general"
     query: str = "output"
-    dropout: float = 0.2
     sampling: float = 0.0
+    dropout: float = 0.2
     epochs: int = 10
     batch: int = 128
     lr: float = 2e-3
-    clip: float = 1.0
-    valid: float = 0.05
-    seed: int = 0
-    dtype: str = "float32"
 
 
 def checked(config: Config, who: str = "--") -> Config:
@@ -55,7 +47,6 @@ def checked(config: Config, who: str = "--") -> Config:
     return runs.checked(
         config, who,
         hidden=(config.hidden >= 2 and config.hidden % 2 == 0, "even: each direction of the encoder has half of them"),
-        clip=(0 <= config.clip < math.inf, "a finite number of at least 0"),
         sampling=(0 <= config.sampling <= 1, "from 0 to 1"),
         min_count=(config.min_count >= 1, "at least 1"),
         attention=(config.attention in MEMORIES, f"one of {', '.join(MEMORIES)}"),
