@@ -55,7 +55,7 @@ def main(minutes=5, sampling=0.0, folder="runs/pronunciation", **changes):
         print(f"beam {beam}: {scores['token error rate']:.2%} of the phonemes wrong, {words:.2%} of the words")
     word = "photographer"
     (best,) = translator([word])[0]
-    phonemes = [*translator.text(best).split(), "</s>"]
+    phonemes = translator.text(best).split() + ["</s>"] * best.finished
     print(word, *phonemes)
     viz.alignment(best.weights, word, phonemes, folder / "alignment.svg")
     return scores

