@@ -22,7 +22,7 @@ gallery: $(VENV)/installed-demo
 	$(BIN)/python examples/gallery.py docs/gallery
 
 slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n auto -m slow
 
 oracle: $(VENV)/installed-oracle
 	$(BIN)/python -m pytest -q -m oracle

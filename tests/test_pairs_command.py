@@ -83,8 +83,10 @@ def test_a_trained_model_is_drawn_in_every_view(trained, tmp_path, view):
         assert all(f">{word}<" in svg for word in ("c", "a", "b", "bee", "ah", "sea", "&lt;/s&gt;"))
 
 
-@pytest.mark.parametrize("attention", seq2seq.MEMORIES)
-@pytest.mark.parametrize("query", ["output", "previous", "context"])
+@pytest.mark.parametrize(
+    ("attention", "query"),
+    [*((kind, "output") for kind in seq2seq.MEMORIES), ("general", "previous"), ("additive", "context")],
+)
 def test_every_way_to_look_at_the_source_trains_and_translates(pairs, tmp_path, attention, query, capsys):
     more = ["--attention", attention, "--query", query, "--epochs", 1, "--layers", 2, "--cell", "gru"]
     assert train(pairs, tmp_path / "run", *more) == 0

