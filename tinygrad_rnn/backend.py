@@ -19,6 +19,7 @@ import numpy as np
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 
+FEW = 64  # rows that are added up as a product
 _INSTALL = 'pip install "tinygrad-rnn[cuda13]" (or [cuda12], for a driver of CUDA 12)'
 
 
@@ -67,14 +68,20 @@ def add_at(out: Array, key: Any, values: Array) -> None:
     if xp(out) is not np or not isinstance(key, np.ndarray) or key.dtype == bool or out.ndim < 2:
         xp(out).add.at(out, key, values)
         return
-    # Whole rows by one integer array (an embedding's gradient): sort, then one segmented sum; ten times np.add.at.
+    # Whole rows by one integer array: the gradient of an embedding
     index = key.astype(np.intp).ravel() % len(out)
     if not index.size or not out.size:
         return
+    rows = np.broadcast_to(values, key.shape + out.shape[1:]).reshape(-1, *out.shape[1:])
+    if len(out) <= FEW and out.ndim == 2 and out.dtype.kind == "f" and np.isfinite(rows).all():
+        chosen = np.zeros((len(out), len(rows)), out.dtype)  # as a product with rows of zeros and ones
+        chosen[index, np.arange(len(rows))] = 1
+        out += chosen @ rows
+        return
+    # Sort, then one segmented sum: ten times np.add.at
     order = np.argsort(index, kind="stable")
     index = index[order]
     starts = np.flatnonzero(np.r_[True, index[1:] != index[:-1]])
-    rows = np.broadcast_to(values, key.shape + out.shape[1:]).reshape(-1, *out.shape[1:])
     out[index[starts]] += np.add.reduceat(rows[order], starts, axis=0)
 
 

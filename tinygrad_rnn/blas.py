@@ -2,73 +2,60 @@
 
 BLAS has threads of its own, which after each product go on looking for work for tens of milliseconds, and so take the
 processors from those that run a compiled layer: training was up to four times slower. Once such layers run, BLAS gets
-one thread, and large products are shared out here. Who sets the number of BLAS's threads (OPENBLAS_NUM_THREADS, …) has
-the last word.
+one thread, and large products go to the workers of the layers. Who sets the number of BLAS's threads
+(OPENBLAS_NUM_THREADS, …) has the last word.
 """
 
 from __future__ import annotations
 
 import os
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-LARGE = 1 << 24  # multiplications from which on a product is worth sharing out
+LARGE = 1 << 22  # multiplications from which on a product is worth sharing out
 SETTINGS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Share:
-    """Between how many threads products are shared out, and the others among these."""
+    """What shares out the products of large matrices: a function of two of one dtype, which may return None."""
 
-    parts = 1
-    others: Any = None
+    multiply: Callable[[np.ndarray, np.ndarray], np.ndarray | None] | None = None
 
 
-def share(parts: int) -> None:
-    """From now on BLAS has one thread, and large products are computed in so many parts."""
-    if parts < 2 or Share.others is not None or any(name in os.environ for name in SETTINGS):
+def share(multiply: Callable[[np.ndarray, np.ndarray], np.ndarray | None]) -> None:
+    """From now on BLAS has one thread, and a function is asked for large products."""
+    if Share.multiply is not None or any(name in os.environ for name in SETTINGS):
         return
     try:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415 (only where layers are compiled)
     except ImportError:
         return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
     threadpool_limits(1, user_api="blas")
-    Share.parts, Share.others = parts, ThreadPoolExecutor(parts - 1, "tinygrad_rnn-product")
+    Share.multiply = multiply
 
 
 def product(a: Any, b: Any) -> Any:
     """a @ b."""
-    if Share.others is None or a.ndim != 2 or b.ndim != 2 or not _is_large(a, b):
-        return a @ b
-    out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
-    rows = a.shape[0] >= b.shape[1]
-    cuts = [len(out if rows else out.T) * i // Share.parts for i in range(Share.parts + 1)]
-
-    def part(i: int) -> None:
-        piece = slice(cuts[i], cuts[i + 1])
-        if rows:
-            np.matmul(a[piece], b, out=out[piece])
-        else:
-            np.matmul(a, b[:, piece], out=out[:, piece])
-
-    others = [Share.others.submit(part, i) for i in range(1, Share.parts)]
-    part(0)
-    for other in others:
-        other.result()
-    return out
+    if Share.multiply is not None and a.ndim == b.ndim == 2 and _is_large(a, b):
+        found = Share.multiply(a, b)
+        if found is not None:
+            return found
+    return a @ b
 
 
 def _is_large(a: Any, b: Any) -> bool:
-    large = a.shape[0] * a.shape[1] * b.shape[-1] >= LARGE
-    return large and type(a) is type(b) is np.ndarray and a.dtype.kind == b.dtype.kind == "f"
+    """Is it a product of matrices of one dtype that is worth sharing out?"""
+    large = a.shape[0] * a.shape[1] * b.shape[1] >= LARGE and a.shape[1] == b.shape[0]
+    return large and type(a) is type(b) is np.ndarray and a.dtype == b.dtype and a.dtype in FLOATS
 
 
 def _forget() -> None:
     """A forked process has none of the threads of its parent."""
-    Share.others = None
+    Share.multiply = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,17 +15,28 @@ import numpy as np
 
 from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array, xp
+from tinygrad_rnn.compiler import engines
+from tinygrad_rnn.compiler.spare import recycled
+from tinygrad_rnn.ops.elementwise import FUNCTIONS
 from tinygrad_rnn.tensor import Parameter, Tensor
 
 Schedule = Callable[[int], float]
+FLOATS = (np.float32, np.float64)  # of which machine code knows
 
 
 class Optimizer:
     """What all optimisers share: the parameters, the learning rate, the number of steps made, and arrays of state.
 
-    A subclass defines `update(p, g, state, lr)`: it returns the new values of a parameter, and may change `state`, a
-    dict of arrays that starts empty.
+    A subclass says how p follows from g, in one of two ways:
+
+    formula    lines of maths, on p, g, the arrays of state named in `memory` (0 at first) and what `numbers(lr)`
+               returns by name; beside the compiled engine "fast" they are one pass over all parameters
+    update     a method `update(p, g, state, lr)`: it returns the new values of a parameter, and may change `state`, a
+               dict of arrays that starts empty
     """
+
+    formula: Any = ""
+    memory: Any = ()
 
     def __init__(self, parameters: Iterable[Parameter], lr: float | Schedule):
         who = type(self).__name__
@@ -58,14 +69,47 @@ class Optimizer:
         """Update every parameter that has a gradient."""
         lr = self.lr
         self.steps += 1
-        for parameter, state in zip(self.parameters, self.states, strict=True):
-            if parameter.grad is not None:
-                new = self.update(parameter.array, parameter.grad.array, state, lr)
-                parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
+        pairs = [pair for pair in zip(self.parameters, self.states, strict=True) if pair[0].grad is not None]
+        for parameter, state in self._in_one_pass(pairs, lr) if self.formula and engines.has_fast() else pairs:
+            new = self.update(parameter.array, parameter.grad.array, state, lr)  # type: ignore[union-attr]
+            parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
+
+    def _in_one_pass(self, pairs: list[tuple], lr: float) -> list[tuple]:
+        """Update what machine code can; returns the rest."""
+        jobs: dict[Any, list[tuple]] = {}
+        rest = []
+        for parameter, state in pairs:
+            p, g = parameter.array, parameter.grad.array
+            fits = type(p) is type(g) is np.ndarray and p.dtype in FLOATS
+            if fits and state.keys() != set(self.memory):
+                state.update({k: np.zeros(p.shape, p.dtype) for k in self.memory if k not in state})
+            kept = [state[k] for k in self.memory] if fits else []
+            if fits and all(a.flags.c_contiguous for a in (p, *kept)):
+                new, _ = recycled(p.shape, p.dtype)  # p itself stays as it is: a graph may hold it
+                jobs.setdefault(p.dtype, []).append(
+                    (parameter, new, [p, np.ascontiguousarray(g, p.dtype), *kept], kept)
+                )
+            else:
+                rest.append((parameter, state))
+        for dtype, several in jobs.items():
+            run = engines.formula(self.formula, ("p", "g", *self.memory), ("p", *self.memory), dtype)
+            run([(*reads, new, *kept) for _, new, reads, kept in several], self.numbers(lr))
+            for parameter, new, _, _ in several:
+                parameter.array = new
+        return rest
+
+    def numbers(self, lr: float) -> dict[str, float]:
+        """The numbers in the formula, for the step under way."""
+        return {"lr": lr}
 
     def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
         """The new values of p: an array of its own, p itself stays as it is."""
-        raise NotImplementedError(f"{type(self).__name__}: must define update(p, g, state, lr)")
+        if not self.formula:
+            raise NotImplementedError(f"{type(self).__name__}: must have a formula, or define update(p, g, state, lr)")
+        names = {**FUNCTIONS, **self.numbers(lr), **{k: state.get(k, 0.0) for k in self.memory}, "p": p, "g": g}
+        exec(self.formula, names)
+        state.update({k: names[k] for k in self.memory})
+        return names["p"]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -93,7 +137,7 @@ class Optimizer:
                 raise ValueError(
                     f"{type(self).__name__}.load_state_dict: {key} must have shape {parameter.shape}, got {value.shape}"
                 )
-            states[int(number)][name] = backend.move(np.array(value, parameter.dtype), parameter.device)
+            states[int(number)][name] = backend.move(np.array(value, parameter.dtype, order="C"), parameter.device)
         self.steps, self.states = int(values["steps"]), states
 
 
@@ -121,13 +165,19 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov needs a momentum greater than 0")
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
 
-    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
-        if self.weight_decay:
-            g = g + self.weight_decay * p
-        if self.momentum:
-            v = state["v"] = self.momentum * state["v"] + g if "v" in state else g
-            g = g + self.momentum * v if self.nesterov else v
-        return p - lr * g
+    @property
+    def memory(self) -> tuple[str, ...]:
+        return ("v",) if self.momentum else ()
+
+    @property
+    def formula(self) -> str:
+        lines = ["g = g + weight_decay * p"] if self.weight_decay else []
+        lines += ["v = momentum * v + g"] if self.momentum else []
+        step = "g" if not self.momentum else "(g + momentum * v)" if self.nesterov else "v"
+        return "\n".join([*lines, f"p = p - lr * {step}"])
+
+    def numbers(self, lr: float) -> dict[str, float]:
+        return {"lr": lr, "momentum": self.momentum, "weight_decay": self.weight_decay}
 
 
 class RMSprop(Optimizer):
@@ -151,12 +201,18 @@ class RMSprop(Optimizer):
         super().__init__(parameters, lr)
         self.alpha, self.eps, self.momentum = alpha, eps, momentum
 
-    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
-        s = state["s"] = self.alpha * state.get("s", 0.0) + (1 - self.alpha) * g * g
-        step = g / (xp(s).sqrt(s) + self.eps)
-        if self.momentum:
-            step = state["v"] = self.momentum * state["v"] + step if "v" in state else step
-        return p - lr * step
+    @property
+    def memory(self) -> tuple[str, ...]:
+        return ("s", "v") if self.momentum else ("s",)
+
+    @property
+    def formula(self) -> str:
+        lines = ["s = alpha * s + (1 - alpha) * g * g", "g = g / (sqrt(s) + eps)"]
+        lines += ["v = momentum * v + g", "p = p - lr * v"] if self.momentum else ["p = p - lr * g"]
+        return "\n".join(lines)
+
+    def numbers(self, lr: float) -> dict[str, float]:
+        return {"lr": lr, "alpha": self.alpha, "eps": self.eps, "momentum": self.momentum}
 
 
 class Adam(Optimizer):
@@ -165,6 +221,13 @@ class Adam(Optimizer):
     m ← β₁ m + (1 - β₁) g         s ← β₂ s + (1 - β₂) g²
     p ← p - η (m / (1 - β₁ᵗ)) / (√(s / (1 - β₂ᵗ)) + eps)      at step t = 1, 2, …
     """
+
+    memory = ("m", "s")
+    formula = """
+m = beta1 * m + (1 - beta1) * g
+s = beta2 * s + (1 - beta2) * g * g
+p = p - rate * m / (scale * sqrt(s) + eps)
+"""
 
     def __init__(
         self,
@@ -177,14 +240,10 @@ class Adam(Optimizer):
         super().__init__(parameters, lr)
         self.betas, self.eps = betas, eps
 
-    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
+    def numbers(self, lr: float) -> dict[str, float]:
         beta1, beta2 = self.betas
-        m = state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
-        s = state["s"] = beta2 * state.get("s", 0.0) + (1 - beta2) * g * g
-        root = xp(s).sqrt(s)
-        root /= math.sqrt(1 - beta2**self.steps)
-        root += self.eps
-        return p - (lr / (1 - beta1**self.steps)) * m / root
+        rate, scale = lr / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
+        return {"beta1": beta1, "beta2": beta2, "eps": self.eps, "rate": rate, "scale": scale}
 
 
 class AdamW(Adam):
@@ -192,6 +251,8 @@ class AdamW(Adam):
 
     Loshchilov and Hutter (2019), arXiv:1711.05101.
     """
+
+    formula = "p = p - decay * p\n" + Adam.formula
 
     def __init__(
         self,
@@ -205,8 +266,8 @@ class AdamW(Adam):
         super().__init__(parameters, lr, betas=betas, eps=eps)
         self.weight_decay = weight_decay
 
-    def update(self, p: Array, g: Array, state: dict[str, Array], lr: float) -> Array:
-        return super().update(p * (1 - lr * self.weight_decay), g, state, lr)
+    def numbers(self, lr: float) -> dict[str, float]:
+        return {**super().numbers(lr), "decay": lr * self.weight_decay}
 
 
 # ---- clipping ---------------------------------------------------------------------------------------------------
@@ -236,7 +297,11 @@ def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None
 
 
 def _squared(g: Any) -> float:
-    flat = g.array.reshape(-1).astype(np.float64)  # in float16 the sum would soon be infinite
+    flat = g.array.reshape(-1)
+    total = float(flat @ flat) if flat.dtype == np.float32 else math.inf
+    if 1e-20 < total < 1e30:  # BLAS adds up in many parts: as exact as the gradients are
+        return total
+    flat = flat.astype(np.float64)  # in float16, and here, the sum would be infinite, or lose its small terms
     return float(flat @ flat)
 
 

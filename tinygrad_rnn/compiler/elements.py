@@ -44,7 +44,7 @@ class Elements:
         if v.op in ("pow", "erf"):
             return kernels.FUNCTIONS[v.op](code, *map(self.number, xs))
         assert v.primitive is not None and v.primitive.formula is not None, v
-        return self._formula(parsed(v.primitive.formula), dict(zip(v.primitive.args, xs, strict=True)))
+        return self.formula(parsed(v.primitive.formula), dict(zip(v.primitive.args, xs, strict=True)))
 
     def _clip(self, x: Any, low: Any, high: Any) -> Any:
         code = self.code
@@ -54,23 +54,24 @@ class Elements:
             x = code.b.select(code.b.fcmp_ordered(">", x, code.constant(high)), code.constant(high), x)
         return x
 
-    def _formula(self, node: ast.expr, names: dict[str, Any]) -> Any:
+    def formula(self, node: ast.expr, names: dict[str, Any]) -> Any:
+        """The value of a formula, given those of its names."""
         code, b = self.code, self.code.b
         if isinstance(node, ast.Name):
             return names[node.id]
         if isinstance(node, ast.Constant):
             return code.constant(float(node.value))  # type: ignore[arg-type]
         if isinstance(node, ast.UnaryOp):
-            return b.fneg(self.number(self._formula(node.operand, names)))
+            return b.fneg(self.number(self.formula(node.operand, names)))
         if isinstance(node, ast.Call):
             assert isinstance(node.func, ast.Name)
-            return kernels.FUNCTIONS[node.func.id](code, *(self.number(self._formula(a, names)) for a in node.args))
+            return kernels.FUNCTIONS[node.func.id](code, *(self.number(self.formula(a, names)) for a in node.args))
         if isinstance(node, ast.Compare):
-            x, y = (self.number(self._formula(a, names)) for a in (node.left, node.comparators[0]))
+            x, y = (self.number(self.formula(a, names)) for a in (node.left, node.comparators[0]))
             sign = COMPARISONS[type(node.ops[0])]
             return b.fcmp_unordered("!=", x, y) if sign == "!=" else b.fcmp_ordered(sign, x, y)
         assert isinstance(node, ast.BinOp), ast.dump(node)
-        x, y = self._formula(node.left, names), self._formula(node.right, names)
+        x, y = self.formula(node.left, names), self.formula(node.right, names)
         if isinstance(node.op, (ast.BitAnd, ast.BitOr)):
             return (b.and_ if isinstance(node.op, ast.BitAnd) else b.or_)(self.truth(x), self.truth(y))
         x, y = self.number(x), self.number(y)

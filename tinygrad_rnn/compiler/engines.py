@@ -6,6 +6,7 @@ import functools
 
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 NAMES = ("auto", "eager", "compiled", "numpy", "fast")
 INSTALL = 'pip install "tinygrad-rnn[fast]"'
@@ -28,6 +29,7 @@ def why(asked: str, found: str, slower: str) -> list[str]:
     return [f'  "fast" cannot run it: {slower}']
 
 
+@functools.cache
 def has_fast() -> bool:
     """Is the compiler that the engine "fast" needs installed?"""
     return find_spec("llvmlite") is not None
@@ -43,3 +45,10 @@ def find(name: str) -> tuple[ModuleType, ...]:
     from tinygrad_rnn.compiler import run_llvm  # noqa: PLC0415
 
     return run_llvm, run_numpy
+
+
+def formula(lines: str, reads: tuple[str, ...], writes: tuple[str, ...], dtype: Any) -> Any:
+    """Lines of maths on arrays as machine code (see compiler.formula), for which there must be "fast"."""
+    from tinygrad_rnn.compiler.formula import formula  # noqa: PLC0415
+
+    return formula(lines, reads, writes, dtype)

@@ -26,7 +26,8 @@ class Writer(Sums):
 
     def write(self, items: list[Item]) -> None:
         sums = [item.values[0] for item in items if item.values[0].op == "tsum"]
-        kernels.call(self.code, "pack", [self.read("jobs"), self.read("alone")])
+        zero = Code.integer(0)
+        kernels.call(self.code, "pack", [self.read("jobs"), zero, self.read("alone"), zero])
         for item in items:
             if item.values[0].op == "tsum":
                 continue

@@ -41,7 +41,7 @@ def library(dtype: Any) -> Machine:
     return made
 
 
-ARGUMENTS = {"pack": 2, "product": 10, "contraction": 13}
+ARGUMENTS = {"pack": 4, "product": 10, "contraction": 13}
 
 
 def call(code: Code, kernel: str, arguments: list[Any]) -> None:
@@ -51,9 +51,11 @@ def call(code: Code, kernel: str, arguments: list[Any]) -> None:
     code.b.call(function, arguments)
 
 
-def packer(dtype: Any) -> Callable[..., None]:
-    """The kernel that packs weights, for Python: pack(jobs, how many)"""
-    return library(dtype).function(_named("pack", dtype), ARGUMENTS["pack"])
+@functools.cache
+def packer(dtype: Any) -> tuple[Callable[..., None], int]:
+    """The kernel that packs weights, for Python: pack(jobs, first, last, worker), and where it is."""
+    name = _named("pack", dtype)
+    return library(dtype).function(name, ARGUMENTS["pack"]), library(dtype).address(name)
 
 
 def panel(dtype: Any) -> int:
@@ -67,11 +69,11 @@ def packed_shape(shape: tuple[int, int], dtype: Any) -> tuple[int, int, int]:
 
 
 def _pack(module: ir.Module, dtype: Any) -> None:
-    """Copy weights into panels, job by job. f(jobs, how many); a job is a row of JOB"""
-    code = Code(module, _named("pack", dtype), 2, dtype)
-    jobs, count = code.arguments
+    """Copy weights into panels, job by job. f(jobs, first, last, worker); a job is a row of JOB"""
+    code = Code(module, _named("pack", dtype), 4, dtype)
+    jobs, first, last, _ = code.arguments
     one = _pack_one(module, dtype)
-    with code.loop(0, count) as i:
+    with code.loop(first, last) as i:
         entry = lambda at: code.b.inttoptr(code.add(jobs, code.mul(i, 8 * len(JOB)), 8 * at), I64.as_pointer())
         code.b.call(one, [code.b.load(entry(at)) for at in range(len(JOB))])
     code.finish()

@@ -7,6 +7,7 @@ workers, each of which runs the whole function for its rows: they meet only at t
 from __future__ import annotations
 
 import ctypes
+import math
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 
 from llvmlite import ir
 
-from tinygrad_rnn.compiler import kernels, panels, run_numpy, workers
+from tinygrad_rnn import blas
+from tinygrad_rnn.compiler import gemm, kernels, panels, run_numpy, workers
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.fuse import Writer
 from tinygrad_rnn.compiler.llvm import compiled
@@ -26,6 +28,7 @@ from tinygrad_rnn.compiler.schedule import Item, NotFusable, Schedule
 from tinygrad_rnn.compiler.spare import address, recycled
 
 NAME = "fast"
+workers.when_started.append(lambda: blas.share(gemm.product))
 
 
 def prepare(c: Circuit) -> None:
@@ -144,7 +147,7 @@ class Native:
         sums = [item.values[0] for item in items if item.values[0].op == "tsum"] if self.workers > 1 else []
         self.partial = {v: np.empty((self.workers, *v.shape), v.dtype) for v in sums if self._shared(v.args[0])}
         self._fill_table(biases)
-        self.pack = kernels.packer(self.dtype)
+        self.pack, self.pack_address = kernels.packer(self.dtype)
         self.machine = compiled(str(module)) if items else None
         self.function = self.machine.function(name, 4) if self.machine else None
         self.address = self.machine.address(name) if self.machine else 0
@@ -168,10 +171,13 @@ class Native:
         if self.workers == 1:
             self.function(self.where, *self.rows[0], 0)
             return
-        self.pack(*self.jobs)
+        workers.run(self.pack, self.pack_address, *self.jobs)
         workers.run(self.function, self.address, self.where, self.rows)
         for v, parts in self.partial.items():
-            np.add.reduce(parts, axis=0, out=self.p.view(v, None))
+            total = self.p.view(v, None)
+            np.add(parts[0], parts[1], out=total)
+            for part in parts[2:]:
+                total += part
 
     def _shared(self, g: Value) -> bool:
         """Do all workers add to the sum of g over time? Each then has one of its own, added up at the end."""
@@ -186,7 +192,9 @@ class Native:
         first, size = len(self.table.names), len(kernels.JOB)
         self.entries = np.zeros(first + len(jobs) * size, np.int64)
         self.where = address(self.entries)
-        self.jobs = self.where + 8 * first, len(jobs)
+        ends = np.cumsum([0, *(math.prod(job.shape) for job in jobs)])
+        half = int(np.searchsorted(ends, ends[-1] / 2))
+        self.jobs = self.where + 8 * first, [(0, half), (half, len(jobs))]  # for two workers, about as much for each
         self.given: dict[Any, list[tuple[int, int]]] = {}  # for each array that is given: (slot, offset)
         for key, slot in self.table.names.items():
             self._fill(slot, *(key if isinstance(key, tuple) else (key,)))
@@ -221,7 +229,7 @@ class Native:
         put = self.entries.__setitem__
         block = max(1, kernels.BLOCK // max(1, self.rows[0][1] - self.rows[0][0]))  # steps, in a sum over time
         known = {"T": self.T, "block": block, "blocks": -(-self.T // block), "jobs": self.jobs[0]}
-        known["alone"] = self.jobs[1] if self.workers == 1 else 0  # how many a lone worker packs itself
+        known["alone"] = self.jobs[1][-1][1] if self.workers == 1 else 0  # how many a lone worker packs itself
         if kind in known:
             put(slot, known[kind])
         elif kind == "packed":

@@ -1,7 +1,9 @@
 """Workers: threads that share out the rows of a batch.
 
-A sleeping thread takes 50 microseconds to wake, as long as a whole layer of a small network. So a worker that has
-done its job looks out for the next one for a while before it goes to sleep, in machine code and without Python's lock.
+A sleeping thread takes 50 microseconds to wake, as long as a whole layer of a small network, and it may wake on the
+very processor of the one that gave it work. So a worker that has done its job looks out for the next one for a while
+before it goes to sleep, in machine code and without Python's lock; after a moment, it lets others have the processor
+between two looks.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import functools
 import os
 import threading
 
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,11 +20,13 @@ import numpy as np
 
 from llvmlite import ir
 
-from tinygrad_rnn import blas
 from tinygrad_rnn.compiler.llvm import I32, I64, VOID, YIELD, Code, Machine
 
 ROWS = 8  # of the batch, for each worker at least: as many as a tile of a product is high
-PATIENCE = 4000  # looks before a worker goes to sleep: 100 to 200 microseconds
+MOMENT = 4000  # looks without a break: 100 to 200 microseconds
+PATIENCE = MOMENT + 10_000  # looks before a worker goes to sleep: some milliseconds, as between the calls of a batch
+
+when_started: list[Callable[[], None]] = []  # what to do once there are workers
 
 # The numbers that two threads share, each in a cache line of its own
 TICKET, DONE, AWAKE, FUNCTION, TABLE, FIRST, LAST, NUMBER = range(0, 64, 8)
@@ -32,6 +37,11 @@ def count(B: int) -> int:
     limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(int(limit) if limit.isdecimal() and int(limit) else here, here, B // ROWS))
+
+
+def started() -> bool:
+    """Are there workers, because a compiled layer has run?"""
+    return _team.cache_info().currsize > 0
 
 
 def run(function: Any, address: int, table: int, rows: list[tuple[int, int]]) -> None:
@@ -84,7 +94,8 @@ class Team:
         self.lock = threading.Lock()
         self.wait = code.function("wait", 1)
         self.workers = [Worker(code, i) for i in range(1, count(1 << 30))]
-        blas.share(1 + len(self.workers))
+        for function in when_started if self.workers else ():
+            function()
 
 
 @functools.cache
@@ -132,7 +143,7 @@ def _write_wait(module: ir.Module) -> None:
     more = b.add(b.load(looks), code.integer(1))
     b.store(more, looks)
     with b.if_then(
-        b.icmp_signed(">", more, code.integer(PATIENCE))
+        b.icmp_signed(">", more, code.integer(MOMENT))
     ):  # on a busy machine, let the worker have the processor
         b.call(code.external(YIELD, I32, []), [])
     b.cbranch(b.icmp_signed("==", _get(code, where, DONE), _get(code, where, TICKET)), end, look)
@@ -169,6 +180,8 @@ def _write_serve(module: ir.Module) -> None:
     _pause(code)
     more = b.add(b.load(looks), code.integer(1))
     b.store(more, looks)
+    with b.if_then(b.icmp_signed(">", more, code.integer(MOMENT))):
+        b.call(code.external(YIELD, I32, []), [])
     b.cbranch(b.icmp_signed("<", more, code.integer(PATIENCE)), look, leave)
     b.position_at_end(leave)  # say so first, and look once more: a job given meanwhile would wait for ever
     _put(code, where, AWAKE, code.integer(0))

@@ -1,0 +1,109 @@
+"""Lines of maths on arrays of one size, such as an optimiser's, as machine code: one pass over memory for all of them."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import functools
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from llvmlite import ir
+
+from tinygrad_rnn.compiler import workers
+from tinygrad_rnn.compiler.elements import Elements
+from tinygrad_rnn.compiler.llvm import I64, Code, compiled
+from tinygrad_rnn.compiler.spare import address
+
+SMALL = 1 << 14  # elements up to which one thread does it all
+HEAD = 2  # numbers in front of the table: the jobs, the parts of each
+
+
+class Formula:
+    """Lines such as "m = a * m + (1 - a) * g", for each element of arrays.
+
+    reads, writes  the names of the arrays that it reads, and of those that it writes; all others are numbers
+    """
+
+    def __init__(self, lines: str, reads: Sequence[str], writes: Sequence[str], dtype: Any):
+        self.reads, self.writes, self.dtype = reads, writes, np.dtype(dtype)
+        tree = ast.parse(lines)
+        found = _Numbers({*reads, *(line.targets[0].id for line in tree.body)})  # type: ignore[attr-defined]
+        self.lines = [(line.targets[0].id, found.visit(line.value)) for line in tree.body]  # type: ignore[attr-defined]
+        self.numbers = [compile(n, "formula", "eval") for n in found.names]
+        self.names = list(found.names)
+        machine = compiled(self._source())
+        self.function, self.at, self.machine = machine.function("formula", 4), machine.address("formula"), machine
+
+    def __call__(self, jobs: Sequence[Sequence[np.ndarray]], values: Mapping[str, float]) -> None:
+        """Once for each job: the arrays that it reads, and those that it writes, contiguous. values: numbers by name"""
+        large = sum(job[0].size for job in jobs) > SMALL and workers.started()
+        parts = workers.count(1 << 30) if large else 1
+        entries = [len(jobs), parts, *[0] * len(self.numbers)]
+        for job in jobs:
+            entries += [job[0].size, *map(address, job)]
+        table = (ctypes.c_int64 * len(entries))(*entries)
+        numbers = (ctypes.c_double * len(self.numbers)).from_buffer(table, 8 * HEAD)
+        numbers[:] = [eval(number, {}, values) for number in self.numbers]
+        workers.run(self.function, self.at, ctypes.addressof(table), [(i, i + 1) for i in range(parts)])
+
+    # ---- machine code -----------------------------------------------------------------------------------------------
+
+    def _source(self) -> str:
+        """formula(table, part, next part, worker): that part of each job"""
+        module = ir.Module("formula")
+        code = Code(module, "formula", 4, self.dtype)
+        table, part, after, _ = code.arguments
+        b, head, width = code.b, HEAD + len(self.names), 1 + len(self.reads) + len(self.writes)
+        read = lambda where, i: b.load(b.inttoptr(code.add(where, 8 * i), I64.as_pointer()))
+        numbers = {name: self._number(code, code.add(table, 8 * i)) for i, name in enumerate(self.names, HEAD)}
+        count, parts = read(table, 0), read(table, 1)
+        with code.loop(0, count) as i:
+            job = code.add(table, 8 * head, code.mul(i, 8 * width))
+            n, *arrays = [read(job, k) for k in range(width)]
+            sources = dict(zip(self.reads, arrays, strict=False))
+            targets = dict(zip(self.writes, arrays[len(self.reads) :], strict=True))
+            vectors = functools.partial(self._vectors, code, numbers, sources, targets)
+            code.over(b.sdiv(b.mul(n, part), parts), b.sdiv(b.mul(n, after), parts), vectors)
+        code.finish()
+        return str(module)
+
+    def _number(self, code: Code, where: Any) -> Any:
+        found = code.b.load(code.b.inttoptr(where, ir.DoubleType().as_pointer()))
+        return code.spread(found if code.item == 8 else code.b.fptrunc(found, code.real))
+
+    def _vectors(self, code: Code, numbers: dict, sources: dict, targets: dict, j: Any, mask: Any) -> None:
+        offset, elements = code.mul(j, code.item), Elements(code)
+        names = {**numbers, **{name: code.load(code.add(a, offset), mask) for name, a in sources.items()}}
+        for name, tree in self.lines:
+            names[name] = elements.formula(tree, names)
+        for name, a in targets.items():
+            code.store(names[name], code.add(a, offset), mask)
+
+
+class _Numbers(ast.NodeTransformer):
+    """Replaces what has no array in it by its text as a name: it is computed once, and not in float32."""
+
+    def __init__(self, arrays: set[str]):
+        self.arrays = arrays
+        self.names: dict[str, None] = {}
+
+    def visit(self, node: Any) -> Any:
+        if isinstance(node, ast.Call):  # the name of a function is none of a number
+            node.args = [self.visit(a) for a in node.args]
+            return node
+        names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        if not isinstance(node, ast.expr) or names & self.arrays:
+            return self.generic_visit(node)
+        name = ast.unparse(node)
+        self.names[name] = None
+        return ast.Name(name, ast.Load())
+
+
+@functools.lru_cache(64)
+def formula(lines: str, reads: tuple[str, ...], writes: tuple[str, ...], dtype: np.dtype) -> Formula:
+    """The machine code of lines; the same ones are compiled once."""
+    return Formula(lines, reads, writes, dtype)
