@@ -14,7 +14,6 @@ from tinygrad_rnn import random
 from tinygrad_rnn.compiler.algebra import simplify
 from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value, stand_in
 from tinygrad_rnn.compiler.distribute import reassociate
-from tinygrad_rnn.compiler.merge import merge_gemms
 from tinygrad_rnn.compiler.normal import normalise
 from tinygrad_rnn.compiler.schedule import NotFusable
 from tinygrad_rnn.compiler.spare import Arenas
@@ -48,11 +47,10 @@ class Layer:
         try:
             self.circuit, self.captured, kept, self.constant = settled(step, x, states, **options)
             self.states = [Tensor(stand_in(s.shape, s.dtype)) for s in kept]
-            self.merged = _copied(self.circuit)
-            normalise(self.merged)
-            simplify(self.merged)
-            reassociate(self.merged)
-            merge_gemms(self.merged)
+            self.simple = _copied(self.circuit)
+            normalise(self.simple)
+            simplify(self.simple)
+            reassociate(self.simple)
             self.engines, self.slower, self.arenas = list(engines), "", arenas
             self.programs: dict[int, list[Any]] = {}  # by number of steps, the one used last comes last
             self._choose()
@@ -64,7 +62,7 @@ class Layer:
         """The next engine that can run the step."""
         while True:
             self.engine = self.engines.pop(0)
-            self.prepared = _copied(self.merged)
+            self.prepared = _copied(self.simple)
             try:
                 self.engine.prepare(self.prepared)
                 break

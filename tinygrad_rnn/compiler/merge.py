@@ -15,20 +15,24 @@ from tinygrad_rnn.compiler.normal import is_transpose, pack, part, remake, trans
 Users = dict[Value, list["Value | None"]]
 
 
-def merge_gemms(c: Circuit) -> None:
+def merge_gemms(c: Circuit, *, by_activation: bool) -> None:
     """Products that share an operand become one:
 
     a @ W₁, a @ W₂ → parts of a @ [W₁ W₂]       d₁ @ W₁ᵀ + d₂ @ W₂ᵀ → [d₁ d₂] @ [W₁ W₂]ᵀ
     aᵀ @ d₁, aᵀ @ d₂ → parts of aᵀ @ [d₁ d₂]     and the sums of d₁, d₂ over the batch → parts of the sum of [d₁ d₂]
+
+    by_activation: gates with the same activation side by side, for an engine that pays by the call; else, where all
+    are cut from one weight, in its order: then neither the weight nor its gradient is put together anew
     """
-    Gemms(c).merge()
+    Gemms(c, by_activation).merge()
 
 
 class Gemms:
     """The products of a circuit, and which of them go together."""
 
-    def __init__(self, c: Circuit):
+    def __init__(self, c: Circuit, by_activation: bool):
         self.c, self.level, self.users = c, levels(c), c.users()
+        self.by_activation = by_activation
         self.all = [v for v in c.order() if v.op == "matmul" and len(v.values) == 2 and len(v.args[1].shape) == 2]
         self.rank: dict[Value, int] = {}  # the place of a weight, or of a gate's gradient, beside its likes
         self.group: dict[Value, list[Value]] = {}
@@ -41,14 +45,18 @@ class Gemms:
         self.home = {d: tuple(p) for p in packs for d in p}  # the longest pack that a value belongs to
 
     def _forward(self) -> None:
-        """The same left operand, weights on the right; gates with the same activation side by side."""
+        """The same left operand, weights on the right."""
         groups: dict[tuple, list[Value]] = defaultdict(list)
         for v in self.all:
             a, W = v.args
             if self.level[W] == PER_CALL and not is_transpose(W) and self.level[v] != PER_CALL:
                 groups[a, self.level[v]].append(v)
         for group in groups.values():
-            group.sort(key=self._activation)
+            cut = all(v.args[1].op == "part" for v in group) and len({v.args[1].args[0] for v in group}) == 1
+            if cut and not self.by_activation:
+                group.sort(key=lambda v: v.args[1].static["lo"])
+            else:
+                group.sort(key=self._activation)
             self.rank |= {v.args[1]: i for i, v in enumerate(group)}
             self.group |= dict.fromkeys(group, group)
 

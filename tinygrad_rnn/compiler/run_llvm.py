@@ -21,6 +21,7 @@ from tinygrad_rnn.compiler import gemm, kernels, panels, run_numpy, workers
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.fuse import Writer
 from tinygrad_rnn.compiler.llvm import compiled
+from tinygrad_rnn.compiler.merge import merge_gemms
 from tinygrad_rnn.compiler.normal import remake
 from tinygrad_rnn.compiler.operands import Constant, Table
 from tinygrad_rnn.compiler.rows import by_rows
@@ -32,7 +33,8 @@ workers.when_started.append(lambda: blas.share(gemm.product))
 
 
 def prepare(c: Circuit) -> None:
-    """Say softmax and its likes in operations that have a form in a loop."""
+    """Merge products, and say softmax and its likes in operations that have a form in a loop."""
+    merge_gemms(c, by_activation=False)
 
     def visit(v: Value, new: Callable) -> Value:
         args = tuple(map(new, v.args))

@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygrad_rnn.compiler.circuit import Circuit, Value, stand_in
 from tinygrad_rnn.compiler.distribute import batched
-from tinygrad_rnn.compiler.merge import merge_siblings
+from tinygrad_rnn.compiler.merge import merge_gemms, merge_siblings
 from tinygrad_rnn.compiler.normal import remake, spans
 from tinygrad_rnn.compiler.places import Buffer, Place
 from tinygrad_rnn.compiler.schedule import Item, Schedule
@@ -36,7 +36,8 @@ NAME = "numpy"
 
 
 def prepare(c: Circuit) -> None:
-    """Bring a circuit of merged products into the form that pays by the call: few and long ones."""
+    """Bring a circuit into the form that pays by the call: few and long ones."""
+    merge_gemms(c, by_activation=True)
     merge_siblings(c)
     merge_reductions(c)
     _transpose_once(c)
