@@ -16,32 +16,37 @@ SHAPES = [(300, 400, 500), (7, 4000, 700), (700, 4000, 7), (1, 5000, 5000), (500
 
 @pytest.fixture
 def shared(monkeypatch):
-    """Products in three parts, whatever this machine has."""
-    from concurrent.futures import ThreadPoolExecutor
+    """Products by the kernels of compiled layers, however small."""
+    pytest.importorskip("llvmlite")
+    from tinygrad_rnn.compiler import gemm, workers
 
-    with ThreadPoolExecutor(2) as others:
-        monkeypatch.setattr(blas.Share, "parts", 3)
-        monkeypatch.setattr(blas.Share, "others", others)
-        yield
+    workers.start()
+    monkeypatch.setattr(gemm, "FEW", 0)
+    monkeypatch.setattr(blas, "LARGE", 0)
+    monkeypatch.setattr(blas.Share, "multiply", gemm.product)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtypes", [("f4", "f4"), ("f8", "f8"), ("f4", "f8")], ids=str)
-def test_a_product_in_parts_is_the_product(shared, monkeypatch, shape, dtypes):
-    monkeypatch.setattr(blas, "LARGE", 1)
+def test_a_shared_product_is_the_product(shared, shape, dtypes):
     m, k, n = shape
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((m, k)).astype(dtypes[0]), rng.standard_normal((k, n)).astype(dtypes[1])
-    turned = np.ascontiguousarray(a.T).T  # as the gradient of a weight has it
     rtol = 1e-4 if dtypes[0] == dtypes[1] == "f4" else 1e-10
-    for left in a, turned:
-        found = blas.product(left, b)
-        assert found.dtype == (a @ b).dtype
-        np.testing.assert_allclose(found, a @ b, rtol=rtol, atol=rtol * 100)
+    spread, wide = np.repeat(np.repeat(a, 2, 0), 3, 1)[::2, ::3], np.hstack([a, a])[:, :k]
+    for left in a, np.asfortranarray(a), spread, wide:
+        for right in b, np.asfortranarray(b), np.hstack([b, b])[:, :n]:
+            found = blas.product(left, right)
+            assert found.dtype == (a @ b).dtype
+            np.testing.assert_allclose(found, a @ b, rtol=rtol, atol=rtol * 100)
 
 
-def test_what_is_no_product_of_two_matrices_is_left_alone(shared, monkeypatch):
-    monkeypatch.setattr(blas, "LARGE", 1)
+def test_a_product_that_cannot_be_says_what_numpy_says(shared):
+    with pytest.raises(ValueError, match="mismatch"):
+        blas.product(np.ones((300, 4)), np.ones((5, 300)))
+
+
+def test_what_is_no_product_of_two_matrices_is_left_alone(shared):
     rng = np.random.default_rng(0)
     stacked, matrix = rng.standard_normal((4, 3, 2)), rng.standard_normal((2, 5))
     np.testing.assert_array_equal(blas.product(stacked, matrix), stacked @ matrix)

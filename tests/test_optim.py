@@ -84,6 +84,57 @@ def test_dtype_is_kept_and_old_values_are_not_written_over(cls, expected, option
     np.testing.assert_array_equal(before, copy)
 
 
+@pytest.mark.parametrize("cls, expected, options", TABLE.values(), ids=TABLE)
+@pytest.mark.parametrize("dtype, rtol", [("f8", 1e-13), ("f4", 3e-5)], ids=str)
+def test_one_pass_over_parameters_of_many_sizes_is_a_step_of_each(cls, expected, options, dtype, rtol):
+    shapes = [(), (1,), (0, 3), (16,), (5, 7), (300, 100), (33,)]
+    ps = [np.asarray(rng.standard_normal(s), dtype) for s in shapes]
+    gs = [np.asarray(rng.standard_normal((3, *s)), dtype) for s in shapes]
+    parameters = [nn.Parameter(p) for p in ps]
+    turned = nn.Parameter(ps[4])
+    turned.array = np.asfortranarray(ps[4])  # not as machine code wants it
+    optimizer = cls([*parameters, turned], **options)
+    for t in range(3):
+        for p, g in zip([*parameters, turned], [*gs, gs[4]], strict=True):
+            p.grad = tg.tensor(g[t] if p is not turned else np.asfortranarray(g[t]))
+        optimizer.step()
+    for p, start, g in zip([*parameters, turned], [*ps, ps[4]], [*gs, gs[4]], strict=True):
+        assert p.shape == start.shape
+        np.testing.assert_allclose(p.numpy(), expected(start, g, **options), rtol=rtol, atol=rtol)
+
+
+def test_a_step_holds_without_llvmlite(monkeypatch):
+    monkeypatch.setattr(optim.engines, "has_fast", lambda: False)
+    for cls, expected, options in TABLE.values():
+        p = nn.Parameter(P)
+        np.testing.assert_allclose(walk(cls([p], **options), p, GS), expected(P, GS, **options), rtol=1e-13)
+
+
+def test_an_optimiser_can_change_its_mind():
+    p = nn.Parameter(P)
+    optimizer = optim.SGD([p], 0.1)
+    walk(optimizer, p, GS[:1])
+    optimizer.momentum = 0.9
+    assert walk(optimizer, p, GS[1:3]) == pytest.approx(sgd(P - 0.1 * GS[0], GS[1:3], momentum=0.9), rel=1e-12)
+
+
+def test_a_subclass_says_a_formula_or_an_update():
+    class Signs(optim.Optimizer):
+        """p ← p - η sign(m), m a running mean"""
+
+        memory, formula = ("m",), "m = 0.5 * m + (1 - 0.5) * g\np = p - lr * sign(m)"
+
+    class Halves(optim.Optimizer):
+        def update(self, p, g, state, lr):
+            return p / 2
+
+    p = nn.Parameter(P)
+    m = 0.5 * (0.5 * GS[0]) + 0.5 * GS[1]
+    expected = P - 0.1 * np.sign(GS[0]) - 0.1 * np.sign(m)
+    np.testing.assert_allclose(walk(Signs([p], 0.1), p, GS[:2]), expected, rtol=1e-12)
+    np.testing.assert_array_equal(walk(Halves([p], 0.1), p, GS[:2]), expected / 4)
+
+
 def test_parameters_without_a_gradient_stay():
     p, q = nn.Parameter(P), nn.Parameter(P)
     optimizer = optim.AdamW([p, q], lr=0.1)

@@ -71,7 +71,7 @@ class Optimizer:
         self.steps += 1
         pairs = [pair for pair in zip(self.parameters, self.states, strict=True) if pair[0].grad is not None]
         for parameter, state in self._in_one_pass(pairs, lr) if self.formula and engines.has_fast() else pairs:
-            new = self.update(parameter.array, parameter.grad.array, state, lr)  # type: ignore[union-attr]
+            new = self.update(parameter.array, parameter.grad.array, state, lr)
             parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
 
     def _in_one_pass(self, pairs: list[tuple], lr: float) -> list[tuple]:

@@ -1,4 +1,4 @@
-"""Lines of maths on arrays of one size, such as an optimiser's, as machine code: one pass over memory for all of them."""
+"""Lines of maths on arrays of one size, such as an optimiser's, as machine code: one pass over memory for them all."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ class Formula:
 
     def __call__(self, jobs: Sequence[Sequence[np.ndarray]], values: Mapping[str, float]) -> None:
         """Once for each job: the arrays that it reads, and those that it writes, contiguous. values: numbers by name"""
-        large = sum(job[0].size for job in jobs) > SMALL and workers.started()
-        parts = workers.count(1 << 30) if large else 1
+        parts = workers.all_of_them() if sum(job[0].size for job in jobs) > SMALL else 1
         entries = [len(jobs), parts, *[0] * len(self.numbers)]
         for job in jobs:
             entries += [job[0].size, *map(address, job)]

@@ -18,14 +18,17 @@ from tinygrad_rnn.compiler.llvm import I64, Code, compiled
 from tinygrad_rnn.compiler.spare import address, recycled
 
 SIZES = 8  # numbers in a job
+FEW = 16  # rows that are not worth sharing out
 ROWS = 64  # of the left matrix that a worker takes at a time
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     """a @ b, matrices of one dtype, float32 or float64; None if a product of BLAS is as good."""
-    if workers.count(len(a)) > 1 and a.strides[1] == a.itemsize:
+    if len(a) < FEW:
+        return None
+    if a.strides[1] == a.itemsize:
         return _by_rows(a, b)
-    if workers.count(len(a)) > 1 and a.strides[0] == a.itemsize:
+    if a.strides[0] == a.itemsize:
         return _by_columns(a.T, b if b.strides[1] == b.itemsize else b.copy())
     return None
 
@@ -66,7 +69,7 @@ _local = threading.local()
 
 def _run(name: str, dtype: Any, where: int, n: int) -> None:
     function, at = _function(name, dtype)
-    parts = workers.count(n)
+    parts = workers.all_of_them()
     workers.run(function, at, where, [(n * i // parts, n * (i + 1) // parts) for i in range(parts)])
 
 

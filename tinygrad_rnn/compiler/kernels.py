@@ -97,15 +97,26 @@ def _pack_one(module: ir.Module, dtype: Any) -> Any:
                 for i in range(WIDE):
                     found = code.load(code.add(source, code.mul(k, row), i * size), masks[i])
                     code.store(found, code.add(target, code.mul(k, WIDE * size), i * size))
-            with (
-                otherwise,
-                code.loop(0, _least(code, b.sub(N, j), code.integer(panel(dtype)))) as i,
-                code.loop(0, K) as k,
-            ):
-                found = code.load_one(code.add(source, code.mul(i, column), code.mul(k, row)))
-                code.store_one(found, code.add(target, code.mul(k, WIDE * size), code.mul(i, item)))
+            with otherwise:
+                _pack_turned(
+                    code, K, _least(code, b.sub(N, j), code.integer(panel(dtype))), source, row, column, target
+                )
     code.finish()
     return code.function
+
+
+def _pack_turned(code: Code, K: Any, columns: Any, W: Any, row: Any, column: Any, out: Any) -> None:
+    """A panel of a W whose columns do not lie side by side: a vector of k at a time, if these do."""
+    b, item, lanes = code.b, code.item, code.lanes
+    place = lambda k, i: code.add(out, code.mul(k, WIDE * lanes * item), code.mul(i, item))
+    beside = b.icmp_signed("==", row, code.integer(item))
+    whole = b.select(beside, b.and_(K, code.integer(-lanes)), code.integer(0))
+    with code.loop(0, whole, lanes) as k, code.loop(0, columns) as i:
+        found = code.load(code.add(W, code.mul(i, column), code.mul(k, item)))
+        for n in range(lanes):
+            code.store_one(b.extract_element(found, code.integer(n)), place(code.add(k, n), i))
+    with code.loop(0, columns) as i, code.loop(whole, K) as k:
+        code.store_one(code.load_one(code.add(W, code.mul(i, column), code.mul(k, row))), place(k, i))
 
 
 def _product(module: ir.Module, dtype: Any) -> None:

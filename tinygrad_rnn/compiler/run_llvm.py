@@ -175,6 +175,10 @@ class Native:
             return
         workers.run(self.pack, self.pack_address, *self.jobs)
         workers.run(self.function, self.address, self.where, self.rows)
+        self._add_up()
+
+    def _add_up(self) -> None:
+        """The sums over time of all workers, together."""
         for v, parts in self.partial.items():
             total = self.p.view(v, None)
             np.add(parts[0], parts[1], out=total)

@@ -39,9 +39,19 @@ def count(B: int) -> int:
     return max(1, min(int(limit) if limit.isdecimal() and int(limit) else here, here, B // ROWS))
 
 
+def all_of_them() -> int:
+    """How many share a job that is not of rows: the workers, and the caller; one, if none has started."""
+    return 1 + len(_team().workers) if started() else 1
+
+
 def started() -> bool:
     """Are there workers, because a compiled layer has run?"""
     return _team.cache_info().currsize > 0
+
+
+def start() -> None:
+    """Have workers."""
+    _team()
 
 
 def run(function: Any, address: int, table: int, rows: list[tuple[int, int]]) -> None:

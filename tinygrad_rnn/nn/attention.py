@@ -39,8 +39,7 @@ class Attention(Module):
         """The memory to ask. values: (S, B, V), such as the outputs of an encoder  lengths: (B,), or mask: (B, S) of
         bool, True = attend"""
         mask = _mask(values, lengths, mask, type(self).__name__)
-        values = values.swapaxes(0, 1)
-        return Memory(self.keys(values), values, mask)
+        return Memory(self.keys(values).swapaxes(0, 1), values.swapaxes(0, 1), mask)
 
     def nothing(self, memory: Memory) -> tuple[Tensor, Tensor]:
         """A context and weights of zero, from before the first look."""
@@ -48,7 +47,7 @@ class Attention(Module):
         return _zeros(memory, B, V), _zeros(memory, B, S)
 
     def keys(self, values: Tensor) -> Tensor:
-        """What queries are compared with. values: (B, S, V)  returns: (B, S, K)"""
+        """What queries are compared with. values: (S, B, V)  returns: (S, B, K)"""
         return values
 
     def scores(self, query: Tensor, keys: Tensor) -> Tensor:
