@@ -23,7 +23,7 @@ from tinygrad_rnn.seq2seq import Config, Translator, evaluate
 from tinygrad_rnn.train import RunFolder
 
 SETTINGS = {  # by minutes on two cores of an AMD EPYC
-    5: Config(target_words=True, hidden=256, dropout=0.0, epochs=4, batch=256, lr=3e-3, valid=0.02),
+    5: Config(target_words=True, hidden=128, embed=32, dropout=0.0, epochs=8, batch=32, lr=2e-3, valid=0.02),
     60: Config(target_words=True, hidden=384, embed=96, dropout=0.25, epochs=16, batch=128, lr=2e-3, valid=0.02),
 }
 

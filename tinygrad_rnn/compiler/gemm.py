@@ -18,16 +18,14 @@ from tinygrad_rnn.compiler.llvm import I64, Code, compiled
 from tinygrad_rnn.compiler.spare import address, recycled
 
 SIZES = 8  # numbers in a job
-FEW = 16  # rows that are not worth sharing out
+FEW = 64  # rows for which it is not worth packing the right matrix
 ROWS = 64  # of the left matrix that a worker takes at a time
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     """a @ b, matrices of one dtype, float32 or float64; None if a product of BLAS is as good."""
-    if len(a) < FEW:
-        return None
     if a.strides[1] == a.itemsize:
-        return _by_rows(a, b)
+        return _by_rows(a, b) if len(a) >= FEW else None
     if a.strides[0] == a.itemsize:
         return _by_columns(a.T, b if b.strides[1] == b.itemsize else b.copy())
     return None

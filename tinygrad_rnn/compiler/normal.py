@@ -265,7 +265,7 @@ def _matmul(c: Circuit, v: Value, args: tuple, _: bool) -> Value | None:
         return total
     if b.op == "pack":
         return pack(c, [_product(c, a, p) for p, _, _ in spans(b)])
-    if is_transpose(a) and a.args[0].op == "pack":  # [p q]ᵀ g, rows on rows
+    if is_transpose(a) and a.args[0].op == "pack" and any(p.op == "zeros" for p in a.args[0].args):  # [p 0]ᵀ g
         g = transpose(c, b)
         return transpose(c, pack(c, [_product(c, g, p) for p, _, _ in spans(a.args[0])]))
     return None

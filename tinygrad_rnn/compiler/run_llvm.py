@@ -19,6 +19,7 @@ from llvmlite import ir
 from tinygrad_rnn import blas
 from tinygrad_rnn.compiler import gemm, kernels, panels, run_numpy, workers
 from tinygrad_rnn.compiler.circuit import Circuit, Value
+from tinygrad_rnn.compiler.formula import formula
 from tinygrad_rnn.compiler.fuse import Writer
 from tinygrad_rnn.compiler.llvm import compiled
 from tinygrad_rnn.compiler.merge import merge_gemms
@@ -179,11 +180,16 @@ class Native:
 
     def _add_up(self) -> None:
         """The sums over time of all workers, together."""
+        jobs = []
         for v, parts in self.partial.items():
             total = self.p.view(v, None)
-            np.add(parts[0], parts[1], out=total)
-            for part in parts[2:]:
-                total += part
+            if total.flags.c_contiguous:
+                jobs.append((*parts, total))
+            else:
+                np.add.reduce(parts, axis=0, out=total)
+        if jobs:
+            names = tuple(f"p{i}" for i in range(self.workers))
+            formula(f"total = {' + '.join(names)}", names, ("total",), self.dtype)(jobs, {})
 
     def _shared(self, g: Value) -> bool:
         """Do all workers add to the sum of g over time? Each then has one of its own, added up at the end."""

@@ -34,7 +34,8 @@ class Bridge(Module):
 
     def forward(self, v: Tensor) -> Any:
         parts = split(tanh(self.linear(v)), [math.prod(shape) for shape in self.shapes], axis=-1)
-        leaves = [p.reshape((len(v), *shape)) for p, shape in zip(parts, self.shapes, strict=True)]
+        pairs = zip(parts, self.shapes, strict=True)
+        leaves = [p if len(shape) == 1 else p.reshape((len(v), *shape)) for p, shape in pairs]
         return nest.map_leaves(leaves.__getitem__, self.structure)
 
 
@@ -66,12 +67,22 @@ class EncoderDecoder(Module):
         hs: Any = None
         end = xs
         if self.encoder is not None:
-            hs, last = self.encoder(self.dropout(xs), lengths=lengths)
-            end, hs = _joined(last, self.encoder), self.dropout(hs)
+            hs, end = self._read(self.dropout(xs), lengths)
         cell, state = self.decoder.cell, self.bridge(end)
         if isinstance(cell, AttentionCell):
             return cell.start(state, cell.attention.remember(hs, lengths=lengths))
         return cell.start(state, end) if isinstance(cell, ContextCell) else state
+
+    def _read(self, xs: Tensor, lengths: Any) -> tuple[Tensor, Tensor]:
+        """What the encoder says of each step (S, B, V), and all that it ends with, side by side (B, D)."""
+        if isinstance(self.encoder, Layers):
+            hs, states = self.encoder.run(xs, None, lengths)
+            leaves = [s for each in zip(*map(nest.leaves, states), strict=True) for s in each]  # h of each, c of each
+        else:
+            hs, state = self.encoder(xs, lengths=lengths)  # type: ignore[misc]
+            leaves = nest.leaves(state)
+        flat = [s if s.ndim == 2 else s.reshape((len(s), -1)) for s in leaves]
+        return self.dropout(hs), flat[0] if len(flat) == 1 else concat(flat, axis=-1)
 
     def forward(self, xs: Any, ys: Any, lengths: Any = None) -> Tensor:
         """Teacher forcing. ys: (T, B), the ids before those to be said  returns: logits (T, B, V) of these"""
@@ -87,12 +98,3 @@ class EncoderDecoder(Module):
 def state_size(cells: Iterable[Cell]) -> int:
     """The numbers in the states of cells, for one sequence: what a bridge is given."""
     return sum(math.prod(s.shape[1:]) for cell in cells for s in nest.leaves(cell.initial_state(1)))
-
-
-def _joined(state: Any, encoder: Module) -> Tensor:
-    """All that is in a state, side by side: (B, D)."""
-    leaves = nest.leaves(state)
-    if isinstance(encoder, Layers):  # (L·D, B, H)
-        leaves = [s.swapaxes(0, 1) for s in leaves]
-    flat = [s.reshape((len(s), -1)) for s in leaves]
-    return flat[0] if len(flat) == 1 else concat(flat, axis=-1)
