@@ -693,8 +693,7 @@ def test_gradients_of_products_with_several_rows_equal_eager_when_two_share_a_ba
     monkeypatch.setattr(workers, "run", lambda *args: (teams.append(len(args[3])), run(*args)))
     for lengths in None, np.arange(batch) * 2 % 5:
         assert_rows_equal_eager(cell, batch, 3, lengths)
-    assert teams
-    assert set(teams) == {2}
+    assert 2 in teams
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,11 +80,10 @@ class Optimizer:
         rest = []
         for parameter, state in pairs:
             p, g = parameter.array, parameter.grad.array
-            fits = type(p) is type(g) is np.ndarray and p.dtype in FLOATS
-            if fits and state.keys() != set(self.memory):
+            if type(p) is np.ndarray and state.keys() != set(self.memory):
                 state.update({k: np.zeros(p.shape, p.dtype) for k in self.memory if k not in state})
-            kept = [state[k] for k in self.memory] if fits else []
-            if fits and all(a.flags.c_contiguous for a in (p, *kept)):
+            kept = [state[k] for k in self.memory] if state else []
+            if _fits(p, g, kept):
                 new, _ = recycled(p.shape, p.dtype)  # p itself stays as it is: a graph may hold it
                 jobs.setdefault(p.dtype, []).append(
                     (parameter, new, [p, np.ascontiguousarray(g, p.dtype), *kept], kept)
@@ -139,6 +138,15 @@ class Optimizer:
                 )
             states[int(number)][name] = backend.move(np.array(value, parameter.dtype, order="C"), parameter.device)
         self.steps, self.states = int(values["steps"]), states
+
+
+def _fits(p: Array, g: Array, kept: Sequence[Array]) -> bool:
+    """Are these as machine code wants them? Who moves a parameter to another dtype leaves state of the old one."""
+    if not (type(p) is type(g) is np.ndarray and p.dtype in FLOATS and p.flags.c_contiguous and g.shape == p.shape):
+        return False
+    return all(
+        type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.c_contiguous for a in kept
+    )
 
 
 class SGD(Optimizer):

@@ -145,10 +145,12 @@ class Native:
         writer = Writer(module, name, self.s, self.table, self.dtype, self.look, rows)
         writer.write(items)
         self.rows = [(B * i // self.workers, B * (i + 1) // self.workers) for i in range(self.workers)]
-        self.kept = [np.zeros(kernels.packed_shape(W.shape, self.dtype), self.dtype) for W in writer.products]
-        self.panels = {W: address(kept) for W, kept in zip(writer.products, self.kept, strict=True)}
         sums = [item.values[0] for item in items if item.values[0].op == "tsum"] if self.workers > 1 else []
-        self.partial = {v: np.empty((self.workers, *v.shape), v.dtype) for v in sums if self._shared(v.args[0])}
+        sums = [v for v in sums if self._shared(v.args[0])]
+        packed = [(kernels.packed_shape(W.shape, self.dtype), self.dtype) for W in writer.products]
+        self.kept = program.arena.for_a_moment([*packed, *(((self.workers, *v.shape), v.dtype) for v in sums)])
+        self.panels = {W: address(kept) for W, kept in zip(writer.products, self.kept, strict=False)}
+        self.partial = dict(zip(sums, self.kept[len(packed) :], strict=True))
         self._fill_table(biases)
         self.pack, self.pack_address = kernels.packer(self.dtype)
         self.machine = compiled(str(module)) if items else None

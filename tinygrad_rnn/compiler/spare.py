@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 ARRAYS = 1 << 29  # bytes of arrays, at most
-EACH = 8  # arrays of one shape
+EACH = 16  # arrays of one size
 LINE = 64  # bytes: where arrays start
 
 
@@ -24,6 +24,14 @@ class Arena:
     def __init__(self) -> None:
         self.block = np.empty(0, np.uint8)
         self.busy = False
+        self.scratch: Arena | None = None
+
+    def for_a_moment(self, wanted: Sequence[tuple[tuple[int, ...], Any]]) -> list[np.ndarray]:
+        """Arrays that a program needs while it runs forward, or backward, and not between: the same memory for all
+        programs, which so stays in the caches."""
+        if self.scratch is None:
+            self.scratch = Arena()
+        return self.scratch.arrays(wanted)
 
     def arrays(self, wanted: Sequence[tuple[tuple[int, ...], Any]]) -> list[np.ndarray]:
         """An array for each shape and dtype, next to each other. What was carved out before may be the same memory."""
@@ -53,28 +61,34 @@ class Arenas:
 
 
 def recycled(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, int]:
-    """An array to write into, and its address: one that was handed out before and that nobody holds, or a new one.
+    """An array to write into, and its address: in memory that was handed out before and that nobody holds, or in new.
 
-    Fresh memory is slow at the first touch: the system maps and clears it page by page.
+    Fresh memory is slow at the first touch: the system maps and clears it page by page. Arrays of about one size share
+    it, so that what has just been read and let go is written next, while it is in the caches.
     """
-    known = _handed_out.get((shape, dtype), ())
-    for array, at in known if _COUNTS else ():
-        if sys.getrefcount(array) == 3:  # the pair, our name, the argument; the name keeps other threads away from it
-            return array, at
-    array = np.empty(shape, dtype)
-    at = address(array)
-    if len(known) < EACH and array.nbytes:
-        _handed_out[shape, dtype] = (*known, (array, at))
-        _limit(array.nbytes)
-    return array, at
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    step = max(LINE, 1 << max(nbytes.bit_length() - 3, 0))  # at most an eighth is wasted
+    size = -(-nbytes // step) * step
+    known = _handed_out.get(size, ())
+    for block, start, at in known if _COUNTS else ():
+        if sys.getrefcount(block) == 3:  # the tuple, our name, the argument; the name keeps other threads away from it
+            return np.ndarray(shape, dtype, block, start), at
+    block = np.empty(size + LINE, np.uint8)
+    start = -address(block) % LINE
+    at = address(block) + start
+    if len(known) < EACH and nbytes:
+        _handed_out[size] = (*known, (block, start, at))
+        _limit(len(block))
+    return np.ndarray(shape, dtype, block, start), at
 
 
 def _limit(more: int) -> None:
-    """Let go of the shapes that were first asked for longest ago."""
+    """Let go of the sizes that were first asked for longest ago."""
     _size[0] += more
     while _size[0] > ARRAYS and len(_handed_out) > 1:
         oldest = _handed_out.pop(next(iter(_handed_out)), ())
-        _size[0] -= sum(array.nbytes for array, _ in oldest)
+        _size[0] -= sum(len(block) for block, _, _ in oldest)
 
 
 def address(array: np.ndarray) -> int:
@@ -93,6 +107,6 @@ if sys.implementation.name == "cpython":
         address = _quick_address
 
 
-_handed_out: dict[Any, tuple[tuple[np.ndarray, int], ...]] = {}
+_handed_out: dict[int, tuple[tuple[np.ndarray, int, int], ...]] = {}  # by size: blocks, where arrays start, addresses
 _size = [0]
 _COUNTS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
