@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -85,38 +85,53 @@ class Pairs:
             )
         if min(map(len, sources)) < 1:
             raise ValueError("Pairs: a source must have at least one token, got an empty one")
-        self.sources, self.targets, self.batch_size = sources, targets, batch_size
-        self.start, self.end, self.seed = start, end, seed
+        self.batch_size, self.end, self.seed = batch_size, end, seed
+        self.sources, self.targets = _Ragged(sources), _Ragged([np.r_[start, t, end] for t in targets])
         self.lengths = np.array([[len(s), len(t)] for s, t in zip(sources, targets, strict=True)])
 
     def __len__(self) -> int:
-        return -(-len(self.sources) // self.batch_size)
+        return -(-len(self.lengths) // self.batch_size)
 
     @property
     def tokens(self) -> int:
         """The targets in an epoch, with the end of each."""
-        return int(self.lengths[:, 1].sum()) + len(self.targets)
+        return int(self.lengths[:, 1].sum()) + len(self.lengths)
 
     def order(self, epoch: int) -> list[np.ndarray]:
         """Which pairs each batch of an epoch holds: shuffled, then sorted by lengths, cut, and the batches shuffled."""
         rng = np.random.default_rng([self.seed, epoch])
-        shuffled = rng.permutation(len(self.sources))
+        shuffled = rng.permutation(len(self.lengths))
         by_length = shuffled[np.lexsort(self.lengths[shuffled].T[::-1])]
         batches = [by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def batch(self, pairs: Sequence[int] | np.ndarray) -> Batch:
         """These pairs."""
-        sources, targets = [self.sources[i] for i in pairs], [self.targets[i] for i in pairs]
-        inputs = [np.concatenate([[self.start], t]) for t in targets]
-        outputs = [np.concatenate([t, [self.end]]) for t in targets]
-        lengths = np.array([len(s) for s in sources])
-        S, T = rounded(int(lengths.max())), rounded(max(map(len, inputs)))
-        return Batch(padded(sources, 0, S), lengths, padded(inputs, self.end, T), padded(outputs, IGNORED, T))
+        sources, targets = self.lengths[pairs].T
+        steps = targets + 1  # what is said, and the end
+        S, T = rounded(int(sources.max())), rounded(int(steps.max()))
+        return Batch(
+            self.sources.padded(pairs, sources, S, 0), sources,
+            self.targets.padded(pairs, steps, T, self.end), self.targets.padded(pairs, steps, T, IGNORED, first=1),
+        )  # fmt: skip
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch."""
         return map(self.batch, self.order(epoch))
+
+
+class _Ragged:
+    """Many sequences in one array, one after the other."""
+
+    def __init__(self, sequences: Sequence[np.ndarray]):
+        ends = np.cumsum([len(s) for s in sequences])
+        self.all, self.starts = np.concatenate(sequences), np.concatenate([[0], ends[:-1]])
+
+    def padded(self, which: Any, lengths: np.ndarray, T: int, value: int, first: int = 0) -> np.ndarray:
+        """`lengths` tokens of each of some sequences, from its token `first` on, as `padded`."""
+        t = np.arange(T)[:, None]
+        here = t < lengths
+        return np.where(here, self.all[np.where(here, self.starts[which] + first + t, 0)], value)
 
 
 def rounded(n: int) -> int:
