@@ -1,7 +1,7 @@
 """How is it spoken? A network with attention learns to write phonemes for letters, from the CMU Pronouncing Dictionary.
 
-python examples/pronunciation.py        5 minutes on two cores, about 9 % phoneme errors
-python examples/pronunciation.py 60     an hour, less than 8 %
+python examples/pronunciation.py        5 minutes on two cores, about 8 % phoneme errors
+python examples/pronunciation.py 60     an hour, about 7 %
 
 `tinygrad-rnn train seq2seq --pairs runs/pronunciation/train.tsv --target-words` is the same from the command line.
 """
