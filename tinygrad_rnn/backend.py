@@ -19,7 +19,7 @@ import numpy as np
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 
-FEW = 64  # rows that are added up as a product
+FEW, LITTLE = 64, 1 << 20  # rows that are added up as a product, and its zeros and ones
 _INSTALL = 'pip install "tinygrad-rnn[cuda13]" (or [cuda12], for a driver of CUDA 12)'
 
 
@@ -73,7 +73,8 @@ def add_at(out: Array, key: Any, values: Array) -> None:
     if not index.size or not out.size:
         return
     rows = np.broadcast_to(values, key.shape + out.shape[1:]).reshape(-1, *out.shape[1:])
-    if len(out) <= FEW and out.ndim == 2 and out.dtype.kind == "f" and np.isfinite(rows).all():
+    few = len(out) <= FEW and len(out) * len(rows) <= LITTLE
+    if few and out.ndim == 2 and out.dtype.kind == "f" and np.isfinite(rows).all():
         chosen = np.zeros((len(out), len(rows)), out.dtype)  # as a product with rows of zeros and ones
         chosen[index, np.arange(len(rows))] = 1
         out += chosen @ rows

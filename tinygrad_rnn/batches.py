@@ -86,7 +86,7 @@ class Pairs:
         if min(map(len, sources)) < 1:
             raise ValueError("Pairs: a source must have at least one token, got an empty one")
         self.batch_size, self.end, self.seed = batch_size, end, seed
-        self.sources, self.targets = _Ragged(sources), _Ragged([np.r_[start, t, end] for t in targets])
+        self.sources, self.targets = _Ragged(sources), _Ragged([[start, *t, end] for t in targets])
         self.lengths = np.array([[len(s), len(t)] for s, t in zip(sources, targets, strict=True)])
 
     def __len__(self) -> int:
@@ -107,7 +107,8 @@ class Pairs:
 
     def batch(self, pairs: Sequence[int] | np.ndarray) -> Batch:
         """These pairs."""
-        sources, targets = self.lengths[pairs].T
+        pairs = np.asarray(pairs)
+        sources, targets = self.lengths[pairs].T.copy()
         steps = targets + 1  # what is said, and the end
         S, T = rounded(int(sources.max())), rounded(int(steps.max()))
         return Batch(
@@ -123,9 +124,10 @@ class Pairs:
 class _Ragged:
     """Many sequences in one array, one after the other."""
 
-    def __init__(self, sequences: Sequence[np.ndarray]):
+    def __init__(self, sequences: Sequence[Any]):
         ends = np.cumsum([len(s) for s in sequences])
-        self.all, self.starts = np.concatenate(sequences), np.concatenate([[0], ends[:-1]])
+        self.all = np.concatenate([np.asarray(s, np.int64) for s in sequences])
+        self.starts = np.concatenate([[0], ends[:-1]])
 
     def padded(self, which: Any, lengths: np.ndarray, T: int, value: int, first: int = 0) -> np.ndarray:
         """`lengths` tokens of each of some sequences, from its token `first` on, as `padded`."""

@@ -70,9 +70,13 @@ class Optimizer:
         lr = self.lr
         self.steps += 1
         pairs = [pair for pair in zip(self.parameters, self.states, strict=True) if pair[0].grad is not None]
-        for parameter, state in self._in_one_pass(pairs, lr) if self.formula and engines.has_fast() else pairs:
+        for parameter, state in self._in_one_pass(pairs, lr) if self._is_formula() else pairs:
             new = self.update(parameter.array, parameter.grad.array, state, lr)
             parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
+
+    def _is_formula(self) -> bool:
+        """Is the formula all there is, and can it be machine code?"""
+        return bool(self.formula) and type(self).update is Optimizer.update and engines.has_formula(self.formula)
 
     def _in_one_pass(self, pairs: list[tuple], lr: float) -> list[tuple]:
         """Update what machine code can; returns the rest."""
@@ -306,7 +310,8 @@ def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None
 
 def _squared(g: Any) -> float:
     flat = g.array.reshape(-1)
-    total = float(flat @ flat) if flat.dtype == np.float32 else math.inf
+    with np.errstate(over="ignore"):
+        total = float(flat @ flat) if flat.dtype == np.float32 else math.inf
     if 1e-20 < total < 1e30:  # BLAS adds up in many parts: as exact as the gradients are
         return total
     flat = flat.astype(np.float64)  # in float16, and here, the sum would be infinite, or lose its small terms

@@ -62,7 +62,8 @@ class Elements:
         if isinstance(node, ast.Constant):
             return code.constant(float(node.value))  # type: ignore[arg-type]
         if isinstance(node, ast.UnaryOp):
-            return b.fneg(self.number(self.formula(node.operand, names)))
+            x = self.number(self.formula(node.operand, names))
+            return b.fneg(x) if isinstance(node.op, ast.USub) else x
         if isinstance(node, ast.Call):
             assert isinstance(node.func, ast.Name)
             return kernels.FUNCTIONS[node.func.id](code, *(self.number(self.formula(a, names)) for a in node.args))

@@ -47,6 +47,16 @@ def find(name: str) -> tuple[ModuleType, ...]:
     return run_llvm, run_numpy
 
 
+@functools.cache
+def has_formula(lines: str) -> bool:
+    """Can lines of maths be machine code? They must be assignments of what elementwise operations are written in."""
+    if not has_fast():
+        return False
+    from tinygrad_rnn.compiler.formula import is_formula  # noqa: PLC0415
+
+    return is_formula(lines)
+
+
 def formula(lines: str, reads: tuple[str, ...], writes: tuple[str, ...], dtype: Any) -> Any:
     """Lines of maths on arrays as machine code (see compiler.formula), for which there must be "fast"."""
     from tinygrad_rnn.compiler.formula import formula  # noqa: PLC0415

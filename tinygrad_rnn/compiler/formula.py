@@ -15,10 +15,13 @@ from llvmlite import ir
 
 from tinygrad_rnn.compiler import workers
 from tinygrad_rnn.compiler.elements import Elements
+from tinygrad_rnn.compiler.kernels import FUNCTIONS
 from tinygrad_rnn.compiler.llvm import I64, Code, compiled
 from tinygrad_rnn.compiler.spare import address
 
 SMALL = 1 << 14  # elements up to which one thread does it all
+KNOWN = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UnaryOp, ast.USub, ast.UAdd, ast.Call, ast.Name, ast.Load,
+         ast.Constant)  # fmt: skip
 HEAD = 2  # numbers in front of the table: the jobs, the parts of each
 
 
@@ -81,6 +84,19 @@ class Formula:
             names[name] = elements.formula(tree, names)
         for name, a in targets.items():
             code.store(names[name], code.add(a, offset), mask)
+
+
+def is_formula(lines: str) -> bool:
+    """Are these assignments to names, of nothing but what `Elements` knows?"""
+    for line in ast.parse(lines).body:
+        if not (isinstance(line, ast.Assign) and [type(t) for t in line.targets] == [ast.Name]):
+            return False
+        if not all(isinstance(node, KNOWN) for node in ast.walk(line.value)):
+            return False
+        calls = [node for node in ast.walk(line.value) if isinstance(node, ast.Call)]
+        if any(not isinstance(f.func, ast.Name) or f.func.id not in FUNCTIONS or f.keywords for f in calls):
+            return False
+    return True
 
 
 class _Numbers(ast.NodeTransformer):

@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_rnn.compiler import kernels, workers
-from tinygrad_rnn.compiler.llvm import I64, Code, compiled
+from tinygrad_rnn.compiler.llvm import I64, Code, Machine, compiled
 from tinygrad_rnn.compiler.spare import address, recycled
 
 SIZES = 8  # numbers in a job
@@ -66,7 +66,7 @@ _local = threading.local()
 
 
 def _run(name: str, dtype: Any, where: int, n: int) -> None:
-    function, at = _function(name, dtype)
+    function, at, _ = _function(name, dtype)
     parts = workers.all_of_them()
     workers.run(function, at, where, [(n * i // parts, n * (i + 1) // parts) for i in range(parts)])
 
@@ -75,12 +75,12 @@ def _run(name: str, dtype: Any, where: int, n: int) -> None:
 
 
 @functools.cache
-def _function(name: str, dtype: np.dtype) -> tuple[Callable[..., None], int]:
-    """A function of (numbers, first, last, worker), and where it is."""
+def _function(name: str, dtype: np.dtype) -> tuple[Callable[..., None], int, Machine]:
+    """A function of (numbers, first, last, worker), where it is, and what must live as long."""
     module = ir.Module(name)
     {"rows": _write_rows, "columns": _write_columns}[name](module, dtype)
     made = compiled(str(module))
-    return made.function(name, 4), made.address(name)
+    return made.function(name, 4), made.address(name), made
 
 
 def _write_rows(module: ir.Module, dtype: Any) -> None:

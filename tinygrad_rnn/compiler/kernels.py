@@ -13,7 +13,7 @@ import numpy as np
 
 from llvmlite import ir
 
-from tinygrad_rnn.compiler.llvm import I32, I64, VOID, Code, Machine, compiled, machine
+from tinygrad_rnn.compiler.llvm import I32, I64, LOCK, VOID, Code, Machine, compiled, machine
 
 WIDE = 2  # vectors in a row of a tile of the product
 BLOCK, CHUNK = 192, 256  # rows and columns of a block in a contraction: it stays in the L2 cache
@@ -29,9 +29,14 @@ def _named(kernel: str, dtype: Any) -> str:
     return f"tinygrad_rnn_{kernel}{8 * np.dtype(dtype).itemsize}"
 
 
-@functools.cache
 def library(dtype: Any) -> Machine:
     """The kernels for a dtype as machine code, at hand for all other code by their names."""
+    with LOCK:
+        return _library(np.dtype(dtype))
+
+
+@functools.cache
+def _library(dtype: np.dtype) -> Machine:
     module = ir.Module("kernels")
     for write in (_pack, _product, _contraction):
         write(module, dtype)

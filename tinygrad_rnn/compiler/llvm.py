@@ -10,6 +10,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import threading
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,9 @@ def _address_of(name: str) -> int:
         return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
     except AttributeError:  # not linked into the interpreter
         return ctypes.cast(getattr(ctypes.CDLL("libm.so.6"), name), ctypes.c_void_p).value or 0
+
+
+LOCK = threading.RLock()  # a cache that two threads fill at once keeps one of two results, and the other one goes
 
 
 # ---- compiling ------------------------------------------------------------------------------------------------------
@@ -105,12 +109,17 @@ def _keep(path: Path, made: bytes) -> None:
         pass
 
 
-@functools.lru_cache(256)
 def compiled(source: str, *, thorough: bool = False) -> Machine:
     """The machine code of a module's text; the same text is compiled once.
 
     thorough: all that LLVM knows, which takes ten times as long: for the inner loops of kernels
     """
+    with LOCK:
+        return _compiled(source, thorough)
+
+
+@functools.lru_cache(256)
+def _compiled(source: str, thorough: bool) -> Machine:
     return Machine(source, thorough=thorough)
 
 

@@ -72,7 +72,7 @@ def recycled(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, int]:
     size = -(-nbytes // step) * step
     known = _handed_out.get(size, ())
     for block, start, at in known if _COUNTS else ():
-        if sys.getrefcount(block) == 3:  # the tuple, our name, the argument; the name keeps other threads away from it
+        if sys.getrefcount(block) == FREE:  # our name for it keeps other threads away
             return np.ndarray(shape, dtype, block, start), at
     block = np.empty(size + LINE, np.uint8)
     start = -address(block) % LINE
@@ -85,10 +85,11 @@ def recycled(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, int]:
 
 def _limit(more: int) -> None:
     """Let go of the sizes that were first asked for longest ago."""
-    _size[0] += more
-    while _size[0] > ARRAYS and len(_handed_out) > 1:
-        oldest = _handed_out.pop(next(iter(_handed_out)), ())
-        _size[0] -= sum(len(block) for block, _, _ in oldest)
+    with _lock:
+        _size[0] += more
+        while _size[0] > ARRAYS and len(_handed_out) > 1:
+            oldest = _handed_out.pop(next(iter(list(_handed_out))), ())
+            _size[0] -= sum(len(block) for block, _, _ in oldest)
 
 
 def address(array: np.ndarray) -> int:
@@ -109,4 +110,16 @@ if sys.implementation.name == "cpython":
 
 _handed_out: dict[int, tuple[tuple[np.ndarray, int, int], ...]] = {}  # by size: blocks, where arrays start, addresses
 _size = [0]
+_lock = threading.Lock()
+
+
+def _count_when_free() -> int:
+    """What getrefcount says in `recycled` of a block that nobody holds: the tuple, the name, perhaps the argument."""
+    known = ((np.empty(0), 0, 0),)
+    for block, _, _ in known:
+        return sys.getrefcount(block)
+    return 0
+
+
+FREE = _count_when_free()
 _COUNTS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()

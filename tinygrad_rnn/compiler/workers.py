@@ -46,7 +46,7 @@ def all_of_them() -> int:
 
 def started() -> bool:
     """Are there workers, because a compiled layer has run?"""
-    return _team.cache_info().currsize > 0
+    return _Process.team is not None
 
 
 def start() -> None:
@@ -61,14 +61,18 @@ def run(function: Any, address: int, table: int, rows: list[tuple[int, int]]) ->
         for i, (first, last) in enumerate(rows):
             function(table, first, last, i)
         return
+    busy: list[Worker] = []
     try:
         for i, worker in enumerate(team.workers[: len(rows) - 1], 1):
+            busy.append(worker)
             worker.give(address, table, *rows[i], i)
         function(table, *rows[0], 0)
-        for worker in team.workers[: len(rows) - 1]:
-            team.wait(worker.where)
-    finally:
-        team.lock.release()
+    finally:  # also when somebody interrupts us: they write into memory that will be somebody else's
+        try:
+            for worker in busy:
+                team.wait(worker.where)
+        finally:
+            team.lock.release()
 
 
 class Worker:
@@ -79,6 +83,7 @@ class Worker:
         at = -self.shared.ctypes.data % 64 // 8  # whole cache lines
         self.numbers = self.shared[at : at + 64]
         self.where = self.numbers.ctypes.data
+        self.code = code  # must outlive the thread that runs it
         self.publish, self.serve = code.function("publish", 6), code.function("serve", 1)
         self.bell: SimpleQueue[None] = SimpleQueue()
         threading.Thread(target=self._work, name=f"tinygrad_rnn-{number}", daemon=True).start()
@@ -99,8 +104,7 @@ class Team:
     """The workers of a process."""
 
     def __init__(self) -> None:
-        code = Machine(_source())
-        self.code = code  # its functions live as long as it does
+        self.code = code = Machine(_source())
         self.lock = threading.Lock()
         self.wait = code.function("wait", 1)
         self.workers = [Worker(code, i) for i in range(1, count(1 << 30))]
@@ -108,13 +112,28 @@ class Team:
             function()
 
 
-@functools.cache
+class _Process:
+    """The team of this process, made by the first who needs it."""
+
+    team: Team | None = None
+    lock = threading.Lock()
+
+
 def _team() -> Team:
-    return Team()
+    if _Process.team is None:
+        with _Process.lock:
+            if _Process.team is None:
+                _Process.team = Team()
+    return _Process.team
 
 
-if hasattr(os, "register_at_fork"):  # a forked process has none of the threads of its parent
-    os.register_at_fork(after_in_child=_team.cache_clear)
+def _forget() -> None:
+    """A forked process has none of the threads of its parent."""
+    _Process.team, _Process.lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 # ---- machine code ---------------------------------------------------------------------------------------------------
@@ -179,11 +198,12 @@ def _write_serve(module: ir.Module) -> None:
     idling = b.icmp_signed("==", _get(code, where, TICKET), _get(code, where, DONE))
     b.cbranch(idling, idle, work)
     b.position_at_end(work)
+    ticket = _get(code, where, TICKET)
     kind = ir.FunctionType(VOID, [I64] * 4).as_pointer()
     b.call(
         b.inttoptr(_get(code, where, FUNCTION), kind), [_get(code, where, at) for at in (TABLE, FIRST, LAST, NUMBER)]
     )
-    _put(code, where, DONE, _get(code, where, TICKET))
+    _put(code, where, DONE, ticket)
     b.store(code.integer(0), looks)
     b.branch(look)
     b.position_at_end(idle)

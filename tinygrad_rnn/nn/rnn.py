@@ -80,11 +80,6 @@ class Layers(Module):
     def forward(
         self, xs: Tensor, state: Any = None, lengths: Any = None, *, all_states: bool = False
     ) -> tuple[Tensor, Any]:
-        ys, new = self.run(xs, state, lengths, all_states)
-        return ys, _joined(new, axis=1 if all_states else 0)
-
-    def run(self, xs: Tensor, state: Any, lengths: Any, all_states: bool = False) -> tuple[Tensor, list[Any]]:
-        """As `forward`, but with the last states of the cells one by one, in the order of `cells`."""
         given = [None] * len(self.cells) if state is None else self._separate(state)
         if self.bidirectional:
             ys, new = xs, []
@@ -96,8 +91,8 @@ class Layers(Module):
         else:
             below = given[0] if self.num_layers == 1 else None if state is None else tuple(given)
             ys, new = self.layers[0](xs, below, lengths, all_states=all_states)
-            new = [new] if self.num_layers == 1 else list(new)
-        return ys, new
+            new = [new] if self.num_layers == 1 else new
+        return ys, _joined(new, axis=1 if all_states else 0)
 
     def _separate(self, state: Any) -> list[Any]:
         """The state of each cell."""

@@ -75,12 +75,10 @@ class EncoderDecoder(Module):
 
     def _read(self, xs: Tensor, lengths: Any) -> tuple[Tensor, Tensor]:
         """What the encoder says of each step (S, B, V), and all that it ends with, side by side (B, D)."""
-        if isinstance(self.encoder, Layers):
-            hs, states = self.encoder.run(xs, None, lengths)
-            leaves = [s for each in zip(*map(nest.leaves, states), strict=True) for s in each]  # h of each, c of each
-        else:
-            hs, state = self.encoder(xs, lengths=lengths)  # type: ignore[misc]
-            leaves = nest.leaves(state)
+        hs, state = self.encoder(xs, lengths=lengths)  # type: ignore[misc]
+        leaves = nest.leaves(state)
+        if isinstance(self.encoder, Layers):  # (L·D, B, H)
+            leaves = [s.swapaxes(0, 1) for s in leaves]
         flat = [s if s.ndim == 2 else s.reshape((len(s), -1)) for s in leaves]
         return self.dropout(hs), flat[0] if len(flat) == 1 else concat(flat, axis=-1)
 
