@@ -135,6 +135,30 @@ def test_a_subclass_says_a_formula_or_an_update():
     np.testing.assert_array_equal(walk(Halves([p], 0.1), p, GS[:2]), expected / 4)
 
 
+def test_an_update_of_ones_own_has_the_last_word():
+    class Halves(optim.SGD):
+        def update(self, p, g, state, lr):
+            return super().update(p, g, state, lr) / 2
+
+    p = nn.Parameter(P)
+    np.testing.assert_allclose(walk(Halves([p], 0.1), p, GS[:1]), (P - 0.1 * GS[0]) / 2, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "formula", ["p = p - lr * (+g)", "p = p + lr * -g", "p -= lr * g ** 1", "p = p - lr * abs(g) * sign(g)"]
+)
+def test_a_formula_means_what_python_means_by_it(formula):
+    p = nn.Parameter(P)
+    optimizer = type("Mine", (optim.Optimizer,), {"formula": formula})([p], 0.1)
+    np.testing.assert_allclose(walk(optimizer, p, GS[:1]), P - 0.1 * GS[0], rtol=1e-13)
+
+
+def test_clipping_of_huge_gradients_warns_of_nothing():
+    p = nn.Parameter(np.ones(3, np.float32))
+    p.grad = tg.tensor(np.full(3, 1e25, np.float32))
+    assert optim.clip_grad_norm_([p], 1.0) == pytest.approx(math.sqrt(3) * 1e25)
+
+
 def test_parameters_without_a_gradient_stay():
     p, q = nn.Parameter(P), nn.Parameter(P)
     optimizer = optim.AdamW([p, q], lr=0.1)

@@ -422,6 +422,14 @@ def test_every_pair_comes_once_in_each_epoch_in_an_order_of_its_own():
     assert len({tuple(order) for order in orders}) == 4
 
 
+def test_the_pairs_of_a_batch_are_named_by_any_sequence():
+    pairs = pairs_of(9)
+    for which in [3], (3,), range(3, 4), np.array([3]):
+        batch = pairs.batch(which)
+        assert batch.lengths.tolist() == [len(pairs.sources[3])]
+        assert batch.source[: batch.lengths[0], 0].tolist() == list(pairs.sources[3])
+
+
 def test_pairs_of_like_lengths_are_together_and_batches_come_in_any_order():
     pairs, firsts = pairs_of(), []
     for epoch in range(8):

@@ -85,8 +85,9 @@ class Pairs:
             )
         if min(map(len, sources)) < 1:
             raise ValueError("Pairs: a source must have at least one token, got an empty one")
-        self.batch_size, self.end, self.seed = batch_size, end, seed
-        self.sources, self.targets = _Ragged(sources), _Ragged([[start, *t, end] for t in targets])
+        self.sources, self.targets, self.batch_size = sources, targets, batch_size
+        self.start, self.end, self.seed = start, end, seed
+        self._read, self._said = _Ragged(sources), _Ragged([[start, *t, end] for t in targets])
         self.lengths = np.array([[len(s), len(t)] for s, t in zip(sources, targets, strict=True)])
 
     def __len__(self) -> int:
@@ -112,8 +113,8 @@ class Pairs:
         steps = targets + 1  # what is said, and the end
         S, T = rounded(int(sources.max())), rounded(int(steps.max()))
         return Batch(
-            self.sources.padded(pairs, sources, S, 0), sources,
-            self.targets.padded(pairs, steps, T, self.end), self.targets.padded(pairs, steps, T, IGNORED, first=1),
+            self._read.padded(pairs, sources, S, 0), sources,
+            self._said.padded(pairs, steps, T, self.end), self._said.padded(pairs, steps, T, IGNORED, first=1),
         )  # fmt: skip
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
