@@ -39,9 +39,9 @@ def copying(model, T, rng, B=32):
 
 def learn(task, name, T, steps, units):
     (make, lr, _), (inputs, outputs), rng = CELLS[name], (2, 1) if task is adding else (10, 9), tg.manual_seed(0)
-    rnn, output = nn.Recurrent(make(inputs, units)), nn.Linear(units, outputs)
+    rnn, output, errors = nn.Recurrent(make(inputs, units)), nn.Linear(units, outputs), np.empty(steps)
     rnn.cell.U.data = rnn.cell.U.numpy() * (30 if name == "IRNN" else 1)  # not 0.001: arXiv:1504.00941 has no Adam
-    optimizer, errors = optim.Adam([*rnn.parameters(), *output.parameters()], lr), np.empty(steps)
+    optimizer = optim.Adam([*rnn.parameters(), *output.parameters()], lr * (100 / T if name == "IRNN" else 1))
     for step in range(steps):
         loss = task(lambda xs: output(rnn(xs)[0]), T, rng)
         optimizer.zero_grad()
