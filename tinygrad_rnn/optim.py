@@ -81,12 +81,12 @@ class Optimizer:
     def _in_one_pass(self, pairs: list[tuple], lr: float) -> list[tuple]:
         """Update what machine code can; returns the rest."""
         jobs: dict[Any, list[tuple]] = {}
-        rest = []
+        rest, memory = [], self.memory
         for parameter, state in pairs:
             p, g = parameter.array, parameter.grad.array
-            if type(p) is np.ndarray and state.keys() != set(self.memory):
-                state.update({k: np.zeros(p.shape, p.dtype) for k in self.memory if k not in state})
-            kept = [state[k] for k in self.memory] if state else []
+            if type(p) is np.ndarray and any(k not in state for k in memory):
+                state.update({k: np.zeros(p.shape, p.dtype) for k in memory if k not in state})
+            kept = [state[k] for k in memory] if state else []
             if _fits(p, g, kept):
                 new, _ = recycled(p.shape, p.dtype)  # p itself stays as it is: a graph may hold it
                 jobs.setdefault(p.dtype, []).append(
@@ -95,7 +95,7 @@ class Optimizer:
             else:
                 rest.append((parameter, state))
         for dtype, several in jobs.items():
-            run = engines.formula(self.formula, ("p", "g", *self.memory), ("p", *self.memory), dtype)
+            run = engines.formula(self.formula, ("p", "g", *memory), ("p", *memory), dtype)
             run([(*reads, new, *kept) for _, new, reads, kept in several], self.numbers(lr))
             for parameter, new, _, _ in several:
                 parameter.array = new
@@ -293,7 +293,8 @@ def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be greater than 0, got {max_norm}")
     with_grad = {id(p): p for p in parameters if p.grad is not None}.values()
-    norm = math.sqrt(sum(_squared(p.grad) for p in with_grad))
+    with np.errstate(over="ignore"):
+        norm = math.sqrt(sum(_squared(p.grad) for p in with_grad))
     factor = float(max_norm / (norm + 1e-6))
     if factor < 1:
         for p in with_grad:
@@ -310,8 +311,7 @@ def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None
 
 def _squared(g: Any) -> float:
     flat = g.array.reshape(-1)
-    with np.errstate(over="ignore"):
-        total = float(flat @ flat) if flat.dtype == np.float32 else math.inf
+    total = float(flat @ flat) if flat.dtype == np.float32 else math.inf
     if 1e-20 < total < 1e30:  # BLAS adds up in many parts: as exact as the gradients are
         return total
     flat = flat.astype(np.float64)  # in float16, and here, the sum would be infinite, or lose its small terms
