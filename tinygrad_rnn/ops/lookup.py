@@ -232,8 +232,7 @@ def _ids(index: Any, who: str, n: int, like: Any = None) -> Array:
 
 
 def _check_range(array: Array, who: str, n: int) -> None:
-    unsigned = array.view(f"u{array.dtype.itemsize}")  # negative numbers are the largest there: one pass finds both
-    if array.size and int(unsigned.max()) >= n:
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= n):
         raise IndexError(f"{who}: the index must be from 0 to {n - 1}, got {int(array.min())} to {int(array.max())}")
 
 
