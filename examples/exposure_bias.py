@@ -1,8 +1,8 @@
 """Exposure bias: in training a decoder is fed the truth, in use its own words. Scheduled sampling feeds it some of
 these in training already, more and more of them. Bengio et al. (2015), arXiv:1506.03099.
 
-python examples/exposure_bias.py        pronunciation with 0, 10 and 25 % of its own phonemes in the last epoch: half an
-                                        hour on two cores, and a table
+python examples/exposure_bias.py        pronunciation with 0, 10 and 25 % of its own phonemes in the last epoch: twenty
+                                        minutes on two cores, and a table
 """
 
 import sys

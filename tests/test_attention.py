@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from comparing import all_close, by_parameters
+
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nest, nn, ops
@@ -62,24 +64,6 @@ def outcome(results, sources):
     """The results as arrays, and the gradients of a weighted sum of them by the sources."""
     found = tg.grad(weighted(results), sources, allow_unused=True, retain_graph=True)
     return [t.numpy() for t in (*results, *found)]
-
-
-def all_close(found, expected, tolerance=1e-10):
-    assert [np.shape(a) for a in found] == [np.shape(a) for a in expected]
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
-
-
-def by_parameters(module, function):
-    """function(*others), as a function of (*values of the parameters, *others)."""
-    parameters = list(module.parameters())
-
-    def run(*inputs):
-        for p, t in zip(parameters, inputs, strict=False):
-            p.array, p.node = t.array, t.node
-        return function(*inputs[len(parameters) :])
-
-    return run, [variable(p.numpy()) for p in parameters]
 
 
 # ---- the formulas, in NumPy: one query, one key at a time ----------------------------------------------------------

@@ -20,7 +20,7 @@ def shared(monkeypatch):
     pytest.importorskip("llvmlite")
     from tinygrad_rnn.compiler import gemm, workers
 
-    workers.start()
+    workers._team()
     monkeypatch.setattr(gemm, "FEW", 0)
     monkeypatch.setattr(blas, "LARGE", 0)
     monkeypatch.setattr(blas.Share, "multiply", gemm.product)

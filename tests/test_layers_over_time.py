@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cells import CELLS, H, I, Nested
+from comparing import all_close
 
 import tinygrad_rnn as tg
 
@@ -97,12 +98,6 @@ def outcome(results, sources):
     else:
         found = [t.detach() * 0 for t in sources]
     return [t.numpy() for t in (*results, *found)]
-
-
-def all_close(found, expected, tolerance=1e-10):
-    assert [np.shape(a) for a in found] == [np.shape(a) for a in expected]
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
 
 
 def row(state, b):

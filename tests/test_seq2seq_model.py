@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cells import Nested
+from comparing import all_close, by_parameters
 
 import tinygrad_rnn as tg
 
@@ -87,24 +88,6 @@ NEXT[2:, 1] = IGNORED
 
 def loss_of(model, xs=XS, ys=YS, targets=NEXT, lengths=LENGTHS):
     return nn.cross_entropy(model(xs, ys, lengths), targets, reduction="sum", ignore_index=IGNORED)
-
-
-def all_close(found, expected, tolerance=1e-10):
-    assert [np.shape(a) for a in found] == [np.shape(a) for a in expected]
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
-
-
-def by_parameters(module, function):
-    """function(*others), as a function of (*values of the parameters, *others)."""
-    parameters = list(module.parameters())
-
-    def run(*inputs):
-        for p, t in zip(parameters, inputs, strict=False):
-            p.array, p.node = t.array, t.node
-        return function(*inputs[len(parameters) :])
-
-    return run, [tg.tensor(p.numpy(), requires_grad=True) for p in parameters]
 
 
 # ---- the bridge ----------------------------------------------------------------------------------------------------

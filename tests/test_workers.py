@@ -58,7 +58,7 @@ def test_who_interrupts_a_job_gets_the_processor_when_all_parts_are_done():
 
 def test_a_shared_product_outlives_the_cache_of_machine_code(monkeypatch):
     a = np.random.default_rng(0).standard_normal((70, 70))
-    workers.start()
+    workers._team()
     expected = gemm.product(a, a)
     llvm._compiled.cache_clear()
     np.testing.assert_array_equal(gemm.product(a, a), expected)

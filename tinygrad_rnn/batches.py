@@ -87,7 +87,7 @@ class Pairs:
             raise ValueError("Pairs: a source must have at least one token, got an empty one")
         self.sources, self.targets, self.batch_size = sources, targets, batch_size
         self.start, self.end, self.seed = start, end, seed
-        self._read, self._said = _Ragged(sources), _Ragged([[start, *t, end] for t in targets])
+        self._read, self._said = _Ragged(sources), _Ragged(targets, [start], [end])
         self.lengths = np.array([[len(s), len(t)] for s, t in zip(sources, targets, strict=True)])
 
     def __len__(self) -> int:
@@ -123,12 +123,13 @@ class Pairs:
 
 
 class _Ragged:
-    """Many sequences in one array, one after the other."""
+    """Many sequences in one array, one after the other, with the same tokens before and behind each."""
 
-    def __init__(self, sequences: Sequence[Any]):
-        ends = np.cumsum([len(s) for s in sequences])
-        self.all = np.concatenate([np.asarray(s, np.int64) for s in sequences])
-        self.starts = np.concatenate([[0], ends[:-1]])
+    def __init__(self, sequences: Sequence[Any], before: Sequence[int] = (), behind: Sequence[int] = ()):
+        parts = [part for s in sequences for part in (before, s, behind) if len(part)]
+        self.all = np.concatenate(parts, dtype=np.int64, casting="unsafe")
+        sizes = np.array([len(s) for s in sequences]) + len(before) + len(behind)
+        self.starts = np.cumsum(sizes) - sizes
 
     def padded(self, which: Any, lengths: np.ndarray, T: int, value: int, first: int = 0) -> np.ndarray:
         """`lengths` tokens of each of some sequences, from its token `first` on, as `padded`."""

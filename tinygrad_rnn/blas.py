@@ -17,7 +17,7 @@ import numpy as np
 
 LARGE = 1 << 21  # multiplications from which on a product is worth sharing out
 SETTINGS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # of which machine code knows
 
 
 class Share:

@@ -15,13 +15,13 @@ import numpy as np
 
 from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array, xp
+from tinygrad_rnn.blas import FLOATS
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.spare import recycled
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
 from tinygrad_rnn.tensor import Parameter, Tensor
 
 Schedule = Callable[[int], float]
-FLOATS = (np.float32, np.float64)  # of which machine code knows
 
 
 class Optimizer:

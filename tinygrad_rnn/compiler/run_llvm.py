@@ -151,6 +151,8 @@ class Native:
         self.kept = program.arena.for_a_moment([*packed, *(((self.workers, *v.shape), v.dtype) for v in sums)])
         self.panels = {W: address(kept) for W, kept in zip(writer.products, self.kept, strict=False)}
         self.partial = dict(zip(sums, self.kept[len(packed) :], strict=True))
+        names = tuple(f"p{i}" for i in range(self.workers))
+        self.total: Any = formula(f"total = {' + '.join(names)}", names, ("total",), self.dtype) if sums else None
         self._fill_table(biases)
         self.pack, self.pack_address = kernels.packer(self.dtype)
         self.machine = compiled(str(module)) if items else None
@@ -190,8 +192,7 @@ class Native:
             else:
                 np.add.reduce(parts, axis=0, out=total)
         if jobs:
-            names = tuple(f"p{i}" for i in range(self.workers))
-            formula(f"total = {' + '.join(names)}", names, ("total",), self.dtype)(jobs, {})
+            self.total(jobs, {})
 
     def _shared(self, g: Value) -> bool:
         """Do all workers add to the sum of g over time? Each then has one of its own, added up at the end."""

@@ -49,11 +49,6 @@ def started() -> bool:
     return _Process.team is not None
 
 
-def start() -> None:
-    """Have workers."""
-    _team()
-
-
 def run(function: Any, address: int, table: int, rows: list[tuple[int, int]]) -> None:
     """function(table, first row, last row, number) for each range of rows, side by side."""
     team = _team() if len(rows) > 1 else None

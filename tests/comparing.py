@@ -1,0 +1,23 @@
+"""What tests of whole layers share: results beside results, and a module as a function of its parameters."""
+
+import numpy as np
+
+import tinygrad_rnn as tg
+
+
+def all_close(found, expected, tolerance=1e-10):
+    assert [np.shape(a) for a in found] == [np.shape(a) for a in expected]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
+
+
+def by_parameters(module, function):
+    """function(*others), as a function of (*values of the parameters, *others)."""
+    parameters = list(module.parameters())
+
+    def run(*inputs):
+        for p, t in zip(parameters, inputs, strict=False):
+            p.array, p.node = t.array, t.node
+        return function(*inputs[len(parameters) :])
+
+    return run, [tg.tensor(p.numpy(), requires_grad=True) for p in parameters]
