@@ -40,7 +40,7 @@ def test_two_threads_that_call_at_once_make_one_team():
 
 
 @needs_two
-def test_who_interrupts_a_job_gets_the_processor_when_all_parts_are_done():
+def test_who_interrupts_a_job_gets_the_processor_when_all_parts_are_done(monkeypatch):
     n = 300_000
     f = formula.formula("p = log(exp(log(exp(g))))", ("g",), ("p",), np.dtype("f8"))
     g, out = np.ones(n), np.zeros(n)
@@ -50,8 +50,9 @@ def test_who_interrupts_a_job_gets_the_processor_when_all_parts_are_done():
     def interrupted(*_):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(workers._team(), "lead", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        workers.run(interrupted, f.at, ctypes.addressof(table), [(0, 1), (1, 2)])
+        workers.run(workers.Job(f.phase(ctypes.addressof(table), 2)))
     assert (out[n // 2 :] == 1).all()
     assert not workers._team().lock.locked()
 

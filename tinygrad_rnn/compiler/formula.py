@@ -7,6 +7,7 @@ import ctypes
 import functools
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -44,13 +45,19 @@ class Formula:
     def __call__(self, jobs: Sequence[Sequence[np.ndarray]], values: Mapping[str, float]) -> None:
         """Once for each job: the arrays that it reads, and those that it writes, contiguous. values: numbers by name"""
         parts = workers.all_of_them() if sum(job[0].size for job in jobs) > SMALL else 1
-        entries = [len(jobs), parts, *[0] * len(self.numbers)]
-        for job in jobs:
-            entries += [job[0].size, *map(address, job)]
+        entries = self.table(parts, [(job[0].size, *map(address, job)) for job in jobs])
         table = (ctypes.c_int64 * len(entries))(*entries)
         numbers = (ctypes.c_double * len(self.numbers)).from_buffer(table, 8 * HEAD)
         numbers[:] = [eval(number, {}, values) for number in self.numbers]
-        workers.run(self.function, self.at, ctypes.addressof(table), [(i, i + 1) for i in range(parts)])
+        workers.run(workers.Job(self.phase(ctypes.addressof(table), parts)))
+
+    def table(self, parts: int, jobs: Sequence[Sequence[int]]) -> list[int]:
+        """What the machine code reads, with no numbers yet. jobs: the size of each, and the addresses of its arrays"""
+        return [len(jobs), parts, *[0] * len(self.numbers), *chain(*jobs)]
+
+    def phase(self, table: int, parts: int) -> tuple:
+        """The work on a table, shared out; a phase of a `workers.Job`."""
+        return self.function, self.at, table, [(i, i + 1) for i in range(parts)]
 
     # ---- machine code -----------------------------------------------------------------------------------------------
 

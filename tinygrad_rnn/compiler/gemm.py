@@ -17,7 +17,7 @@ from tinygrad_rnn.compiler import kernels, workers
 from tinygrad_rnn.compiler.llvm import I64, Code, Machine, compiled
 from tinygrad_rnn.compiler.spare import address, recycled
 
-SIZES = 8  # numbers in a job
+SIZES = 8  # numbers of a product
 FEW = 64  # rows for which it is not worth packing the right matrix
 ROWS = 64  # of the left matrix that a worker takes at a time
 
@@ -36,11 +36,11 @@ def _by_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     (M, K), N = a.shape, b.shape[1]
     out = np.empty((M, N), a.dtype)
     packed, at = recycled(kernels.packed_shape((K, N), b.dtype), b.dtype)
-    numbers, where = _job()
-    numbers[:7] = K, N, address(b), *b.strides, at, packed.strides[0]
-    kernels.packer(b.dtype)[0](where, 0, 1, 0)
+    numbers, where = _numbers()
     numbers[:7] = N, K, address(a), a.strides[0], at, address(out), out.strides[0]
-    _run("rows", a.dtype, where, M)
+    numbers[SIZES:] = K, N, address(b), *b.strides, at, packed.strides[0]
+    pack = *kernels.packer(b.dtype), where + 8 * SIZES, [(0, 1)]
+    workers.run(workers.Job(pack, _phase("rows", a.dtype, where, M)))
     return out
 
 
@@ -48,27 +48,28 @@ def _by_columns(a: np.ndarray, g: np.ndarray) -> np.ndarray:
     """aᵀ @ g: each worker has some columns of a."""
     (rows, M), N = a.shape, g.shape[1]
     out = np.empty((M, N), a.dtype)
-    numbers, where = _job()
-    numbers[:] = N, address(a), a.strides[0], address(g), g.strides[0], rows, address(out), out.strides[0]
-    _run("columns", a.dtype, where, M)
+    numbers, where = _numbers()
+    numbers[:SIZES] = N, address(a), a.strides[0], address(g), g.strides[0], rows, address(out), out.strides[0]
+    workers.run(workers.Job(_phase("columns", a.dtype, where, M)))
     return out
 
 
-def _job() -> tuple[Any, int]:
-    """The numbers of a job, one for each thread that gives some, and where they are."""
-    if not hasattr(_local, "job"):
-        numbers = (ctypes.c_int64 * SIZES)()
-        _local.job = numbers, ctypes.addressof(numbers)
-    return _local.job
+def _numbers() -> tuple[Any, int]:
+    """The numbers of a product and of the packing before it, one for each thread that gives some, and where they are."""
+    if not hasattr(_local, "numbers"):
+        numbers = (ctypes.c_int64 * (SIZES + len(kernels.JOB)))()
+        _local.numbers = numbers, ctypes.addressof(numbers)
+    return _local.numbers
 
 
 _local = threading.local()
 
 
-def _run(name: str, dtype: Any, where: int, n: int) -> None:
+def _phase(name: str, dtype: Any, where: int, n: int) -> tuple:
+    """Rows, or columns, shared out; a phase of a `workers.Job`."""
     function, at, _ = _function(name, dtype)
     parts = workers.all_of_them()
-    workers.run(function, at, where, [(n * i // parts, n * (i + 1) // parts) for i in range(parts)])
+    return function, at, where, [(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
 
 
 # ---- machine code ---------------------------------------------------------------------------------------------------

@@ -191,13 +191,16 @@ class Call:
               must not refer to the call
     watcher   a function that is shown the gradients of what is watched, or None
     repeated  the nodes of the outputs and the new states of a repetition that is a part of the graph, or none
+    reverse   from the last step to the first? What goes in and comes out is in the order of the steps, what is between
+              in the order in which they run
     """
 
     eager: Callable[[Sequence[Tensor], Sequence[int] | None], list[Tensor]]
     watcher: Callable[[list[Any]], None] | None = None
 
-    def __init__(self, layer: Layer, T: int, alive: np.ndarray | None, every: int | None):
-        self.layer, self.T, self.alive, self.every = layer, T, alive, every
+    def __init__(self, layer: Layer, T: int, alive: np.ndarray | None, every: int | None, reverse: bool = False):
+        self.layer, self.T, self.every, self.reverse = layer, T, every, reverse
+        self.alive = alive if alive is None else self._turned(alive)
         self.draws = layer.draw(T)
         self.program: Any = None
         self.arrays: list[np.ndarray] = []
@@ -209,14 +212,19 @@ class Call:
         """xs, the states and the captured tensors -> the outputs, the new states."""
         self.arrays = list(arrays)
         n = len(self.layer.circuit.states)
-        self.x, self.state, self.captured = arrays[0], arrays[1 : 1 + n], arrays[1 + n :]
+        self.x, self.state, self.captured = self._turned(arrays[0]), arrays[1 : 1 + n], arrays[1 + n :]
         if self.every:
-            return self._forward_in_parts()
-        self.program = self.layer.acquire(self.T)
-        ys, new = self.program.forward(self._inputs(0, self.T), self.state)
-        if not keep:
-            self.release()
-        return (*ys, *new)
+            ys, new = self._forward_in_parts()
+        else:
+            self.program = self.layer.acquire(self.T)
+            ys, new = self.program.forward(self._inputs(0, self.T), self.state)
+            if not keep:
+                self.release()
+        return (*map(self._turned, ys), *new)
+
+    def _turned(self, a: np.ndarray) -> np.ndarray:
+        """From the order of the steps to that in which they run, or back."""
+        return a[::-1] if self.reverse else a
 
     def _inputs(self, start: int, end: int) -> list[np.ndarray]:
         alive = [] if self.alive is None else [self.alive[start:end]]
@@ -224,13 +232,17 @@ class Call:
 
     def backward(self, gs: Sequence[np.ndarray]) -> dict[str, list[Any]]:
         """The gradients of xs, the states and the captured tensors, from those of the outputs and the new states."""
-        gs, n = [np.ascontiguousarray(g) for g in gs], len(self.layer.circuit.roots["y"])
+        n = len(self.layer.circuit.roots["y"])
+        dys, dstate = [np.ascontiguousarray(self._turned(g)) for g in gs[:n]], gs[n:]
         if self.every:
-            return self._backward_in_parts(gs[:n], gs[n:])
-        if self.program is None:  # a second backward: the buffers were given back after the first
-            self.forward(self.arrays, keep=True)
-        found = self.program.backward(gs[:n], gs[n:])
-        self.release()
+            found = self._backward_in_parts(dys, dstate)
+        else:
+            if self.program is None:  # a second backward: the buffers were given back after the first
+                self.forward(self.arrays, keep=True)
+            found = self.program.backward(dys, dstate)
+            self.release()
+        if self.reverse and found["dx"][0] is not None:
+            found["dx"] = [self._turned(found["dx"][0])]
         return found
 
     def release(self) -> None:
@@ -248,14 +260,14 @@ class Call:
         assert self.every is not None
         return [(a, min(a + self.every, self.T)) for a in range(0, self.T, self.every)]
 
-    def _forward_in_parts(self) -> tuple[np.ndarray, ...]:
+    def _forward_in_parts(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         parts, state, self.starts = [], list(self.state), []
         for start, end in self._parts():
             self.starts.append(state)
             ys, state = self._part(start, end, state)
             parts.append(ys)
             self.release()
-        return (*map(np.concatenate, zip(*parts, strict=True)), *state)
+        return list(map(np.concatenate, zip(*parts, strict=True))), state
 
     def _part(self, start: int, end: int, state: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         self.program = self.layer.acquire(end - start)

@@ -77,6 +77,8 @@ def part(c: Circuit, x: Value, lo: int, hi: int, axis: int = -1) -> Value:
         return x
     if x.op == "part" and x.static["axis"] == axis:
         return part(c, x.args[0], x.static["lo"] + lo, x.static["lo"] + hi, axis)
+    if x.op == "part" and axis == -2:  # columns of the rows, so that `pack` sees columns that are neighbours
+        return part(c, part(c, x.args[0], lo, hi, -2), x.static["lo"], x.static["hi"])
     if is_transpose(x):
         return transpose(c, part(c, x.args[0], lo, hi, -3 - axis))
     if x.op == "zeros":

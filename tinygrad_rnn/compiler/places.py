@@ -7,6 +7,7 @@ result (computing in place), the pieces of a pack take their columns of it.
 from __future__ import annotations
 
 import itertools
+import math
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +34,13 @@ class Buffer:
     free_from: int = -1  # a carried gradient occupies it up to this position
     span: tuple[int, int] = (END, -1)  # positions of the first write and the last read
 
+    def whole(self, T: int) -> tuple[int, ...]:
+        """The shape of its array for T steps."""
+        return (T + self.extra, *self.shape) if self.time else self.shape
+
     def nbytes(self, T: int) -> int:
         """Its size for T steps."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize * (T + self.extra if self.time else 1)
+        return math.prod(self.whole(T)) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,7 @@ def report(program: Any) -> Iterator[str]:
     buffers = {p.buffer for p in s.place.values() if not p.buffer.bound}
     if buffers:
         b = max(buffers, key=lambda b: b.nbytes(s.T))
-        shape = (s.T + b.extra, *b.shape) if b.time else b.shape
-        yield f"buffers: {size(program.nbytes)} for {len(buffers)} arrays, the largest {shape} {b.dtype}"
+        yield f"buffers: {size(program.nbytes)} for {len(buffers)} arrays, the largest {b.whole(s.T)} {b.dtype}"
 
 
 def _phase(s: Schedule, items: Sequence[Item]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,9 +91,9 @@ class Program(run_numpy.Program):
         return super().forward([a if a.flags.c_contiguous else a.copy() for a in inputs], state)
 
     def _refresh(self, phase: str) -> None:
-        for b in self.fresh[phase]:
-            shape = (self.T + b.extra, *b.shape) if b.time else b.shape
-            self.bound[b], self.addresses[b] = recycled(shape, b.dtype)
+        bound, addresses = self.bound, self.addresses
+        for b, shape, dtype in self.wanted[phase]:
+            bound[b], addresses[b] = recycled(shape, dtype)
 
     def backward(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
         for buffer in self.seeds:
@@ -152,12 +152,14 @@ class Native:
         self.panels = {W: address(kept) for W, kept in zip(writer.products, self.kept, strict=False)}
         self.partial = dict(zip(sums, self.kept[len(packed) :], strict=True))
         names = tuple(f"p{i}" for i in range(self.workers))
-        self.total: Any = formula(f"total = {' + '.join(names)}", names, ("total",), self.dtype) if sums else None
+        self.total = formula(f"total = {' + '.join(names)}", names, ("total",), self.dtype) if sums else None
         self._fill_table(biases)
-        self.pack, self.pack_address = kernels.packer(self.dtype)
         self.machine = compiled(str(module)) if items else None
         self.function = self.machine.function(name, 4) if self.machine else None
-        self.address = self.machine.address(name) if self.machine else 0
+        if self.machine:
+            pack = *kernels.packer(self.dtype), *self.jobs
+            steps = self.function, self.machine.address(name), self.where, self.rows
+            self.job = workers.Job(pack, steps, *([self.total.phase(self.sums, self.workers)] if self.total else []))
 
     def __call__(self, bound: dict) -> None:
         if self.function is None:
@@ -178,21 +180,7 @@ class Native:
         if self.workers == 1:
             self.function(self.where, *self.rows[0], 0)
             return
-        workers.run(self.pack, self.pack_address, *self.jobs)
-        workers.run(self.function, self.address, self.where, self.rows)
-        self._add_up()
-
-    def _add_up(self) -> None:
-        """The sums over time of all workers, together."""
-        jobs = []
-        for v, parts in self.partial.items():
-            total = self.p.view(v, None)
-            if total.flags.c_contiguous:
-                jobs.append((*parts, total))
-            else:
-                np.add.reduce(parts, axis=0, out=total)
-        if jobs:
-            self.total(jobs, {})
+        workers.run(self.job)
 
     def _shared(self, g: Value) -> bool:
         """Do all workers add to the sum of g over time? Each then has one of its own, added up at the end."""
@@ -205,7 +193,10 @@ class Native:
         jobs = [job for W, at in self.panels.items() for job in panels.of_weight(self.s, W, self.look, at)]
         jobs += [job for v in biases for job in panels.of_bias(v, self.look, address(self.look(v)))]
         first, size = len(self.table.names), len(kernels.JOB)
-        self.entries = np.zeros(first + len(jobs) * size, np.int64)
+        behind = first + len(jobs) * size
+        sums = list(self._sums())
+        table = self.total.table(self.workers, [row for row, _, _ in sums]) if self.total else []
+        self.entries = np.array([*[0] * behind, *table], np.int64)
         self.where = address(self.entries)
         ends = np.cumsum([0, *(math.prod(job.shape) for job in jobs)])
         half = int(np.searchsorted(ends, ends[-1] / 2))
@@ -217,12 +208,26 @@ class Native:
             slot = first + i * size
             self.entries[slot : slot + size] = job.row(0)
             self._put(slot + kernels.JOB.index("W"), job.source)
+        self.sums = self.where + 8 * behind
+        for i, (row, v, offset) in enumerate(reversed(sums)):
+            self._put_final(len(self.entries) - 1 - i * len(row), v, offset)
         captured = {self.s.place[v].buffer for v in self.c.captured}
         self.lasting = [(b, slots) for b, slots in self.given.items() if b in captured]
         self.passing = [(b, slots) for b, slots in self.given.items() if b not in captured]
         self.known: dict[Any, np.ndarray] = {}  # the captured arrays whose addresses are in the table
         # The same memory as a ctypes array, which is faster to write into one by one.
         self.table_of = (ctypes.c_int64 * len(self.entries)).from_buffer(memoryview(self.entries))  # type: ignore[arg-type]
+
+    def _sums(self) -> Iterator[tuple[list[int], Value, int]]:
+        """What the workers' sums over time are added up to, as rows for `Formula.table`, whose last number is still to
+        come: the address of a value plus an offset."""
+        for v, parts in self.partial.items():
+            total = self.look(v)
+            if total.flags.c_contiguous:
+                yield [total.size, *map(address, parts), 0], v, 0
+            else:
+                for i, rows in enumerate(zip(*parts, strict=True)):
+                    yield [total.shape[1], *map(address, rows), 0], v, i * total.strides[0]
 
     def look(self, v: Any) -> np.ndarray:
         """An array with the shape and strides of a value (with time, if it has that)."""
@@ -236,8 +241,7 @@ class Native:
         if not buffer.bound:
             return self.p.arrays[buffer]
         if buffer not in self.templates:
-            shape = (self.T + buffer.extra, *buffer.shape) if buffer.time else buffer.shape
-            self.templates[buffer] = np.empty(shape, buffer.dtype)
+            self.templates[buffer] = np.empty(buffer.whole(self.T), buffer.dtype)
         return self.templates[buffer]
 
     def _fill(self, slot: int, kind: str, *key: Any) -> None:
@@ -277,8 +281,12 @@ class Native:
         """The address of a value, now or (of what the caller gives) at each call."""
         if isinstance(v, Value) and v in self.partial:
             self.entries[slot] = address(self.partial[v])
-            return
-        at = address(self.look(v))
+        else:
+            self._put_final(slot, v)
+
+    def _put_final(self, slot: int, v: Any, offset: int = 0) -> None:
+        """The same plus an offset, of a sum over time the address of the sum of all workers."""
+        at = address(self.look(v)) + offset
         buffer = self.s.where(v).buffer if isinstance(v, Value) else None
         if buffer is None or not buffer.bound:
             self.entries[slot] = at

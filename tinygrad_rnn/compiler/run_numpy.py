@@ -66,6 +66,7 @@ class Program:
         self.arrays: dict[Buffer, np.ndarray] = {}
         self.fresh: dict[str, list[Buffer]] = {"forward": [], "backward": []}  # buffers that are made anew at each call
         self._choose_fresh()
+        self.wanted = {phase: [(b, b.whole(steps), b.dtype) for b in bs] for phase, bs in self.fresh.items()}
         self.nbytes = _allocate(self.s, arena, self.arrays) + sum(
             b.nbytes(steps) for bs in self.fresh.values() for b in bs
         )
@@ -75,8 +76,9 @@ class Program:
         self.inputs = [self.s.place[v].buffer for v in inputs]
         self.seeds = [self.s.place[v].buffer for v in c.given]
         self.roots: dict[Any, np.ndarray] = {}  # views of the roots in the plan's own buffers
-        self.ways: list[tuple[Buffer, tuple]] | None = None  # those of the gradients of the captured tensors
         self.direct: dict[Any, tuple[Buffer, tuple]] = {}  # the roots in fresh buffers: nobody else writes there
+        self.ways: dict[str, list[Any]] = {}  # by name, where to find the roots of a kind, once all are known
+        self.starts = {"forward": self._starts(c.states, 0), "backward": self._starts(c.carried, steps)}
         self._forward = self._compile("forward", self.s.items[: self.s.split])
         self._backward = self._compile("backward", self.s.items[self.s.split :])
 
@@ -92,46 +94,44 @@ class Program:
         """inputs: x, the captured tensors, draws and alive, as in the circuit. Returns the outputs, the new state."""
         self.bound = dict(zip(self.inputs, inputs, strict=True))
         self._refresh("forward")
-        self._start(self.c.states, state, 0)
+        self._start("forward", state)
         self._forward(self.bound)
-        ys = [self.result(v, "all") for v in self.c.roots["y"]]
-        return ys, [self.result(v, self.T - 1) for v in self.c.roots["state"]]
+        return self._results("y", "all"), self._results("state", self.T - 1)
 
     def backward(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
         """The gradients by name: dx, dstate, dcaptured, dwatched."""
         self.bound.update(zip(self.seeds, dys, strict=True))
         self._refresh("backward")
-        self._start(self.c.carried, dstate, self.T)
+        self._start("backward", dstate)
         self._backward(self.bound)
-        roots = self.c.roots
-        found: dict[str, list[np.ndarray | None]] = {}
-        for name in ("dx", "dwatched"):
-            found[name] = [v and self.result(v, "all") for v in roots[name]]
-        found["dstate"] = [v and self.result(v, 0) for v in roots["dstate"]]
-        found["dcaptured"] = self._captured()
-        return found
-
-    def _captured(self) -> list[np.ndarray | None]:
-        """The gradients of the captured tensors: for a small network, many small arrays."""
-        if self.ways is None:
-            roots = self.c.roots["dcaptured"]
-            found = [v and self.result(v, None) for v in roots]
-            if all((v, None) in self.direct for v in roots):
-                self.ways = [self.direct[v, None] for v in roots]
-            return found
-        bound = self.bound
-        return [bound[buffer][columns] for buffer, columns in self.ways]
+        when = {"dx": "all", "dstate": 0, "dcaptured": None, "dwatched": "all"}
+        return {name: self._results(name, t) for name, t in when.items()}
 
     def _refresh(self, phase: str) -> None:
-        for b in self.fresh[phase]:
-            self.bound[b], _ = recycled((self.T + b.extra, *b.shape) if b.time else b.shape, b.dtype)
+        for b, shape, dtype in self.wanted[phase]:
+            self.bound[b], _ = recycled(shape, dtype)
 
-    def _start(self, leaves: list[Value], given: Sequence[np.ndarray], at: int) -> None:
-        """Put the given state where the first step of a loop looks for it."""
-        for leaf, start in zip(leaves, given, strict=True):
-            place = self.s.place.get(leaf)
-            if place is not None:
-                self.array(place.buffer)[(at, ...) if place.buffer.time else ...] = start
+    def _starts(self, leaves: list[Value], at: int) -> list[tuple[int, Buffer, Any]]:
+        """Where the first step of a loop looks for the given states: (which one, the buffer, where in it)."""
+        pairs = [(i, self.s.place[leaf].buffer) for i, leaf in enumerate(leaves) if leaf in self.s.place]
+        return [(i, buffer, (at, ...) if buffer.time else ...) for i, buffer in pairs]
+
+    def _start(self, phase: str, given: Sequence[np.ndarray]) -> None:
+        """Put the given states there."""
+        for i, buffer, where in self.starts[phase]:
+            self.array(buffer)[where] = given[i]
+
+    def _results(self, name: str, t: Any) -> list[np.ndarray | None]:
+        """The roots of a kind: for a small network, many small arrays."""
+        ways, bound = self.ways.get(name), self.bound
+        if ways is not None:
+            return [way and (bound[way[0]][way[1]] if way[0] else way[1].copy()) for way in ways]
+        roots = self.c.roots[name]
+        found = [v and self.result(v, t) for v in roots]
+        known = {key: (None, array) for key, array in self.roots.items()} | self.direct
+        if all(v is None or (v, t) in known for v in roots):
+            self.ways[name] = [v and known[v, t] for v in roots]
+        return found
 
     def result(self, v: Value, t: Any) -> np.ndarray:
         """A root as an array that is the caller's."""
@@ -430,7 +430,7 @@ def _allocate(s: Schedule, arena: Arena, arrays: dict[Buffer, np.ndarray]) -> in
     number: dict[Buffer, int] = {}
     buffers = dict.fromkeys(p.buffer for p in s.place.values() if not p.buffer.bound)
     for b in sorted(buffers, key=lambda b: b.span[0]):
-        kind = ((s.T + b.extra, *b.shape) if b.time else b.shape, b.dtype)
+        kind = b.whole(s.T), b.dtype
         free = next((e for e in shared[kind] if e[0] < b.span[0]), None)
         if free is None:
             free = [0, len(wanted)]

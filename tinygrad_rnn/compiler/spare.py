@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import sys
 import threading
 
 from collections.abc import Sequence
 from itertools import accumulate
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
+
+from numpy import ndarray
 
 ARRAYS = 1 << 29  # bytes of arrays, at most
 EACH = 16  # arrays of one size
@@ -66,21 +70,26 @@ def recycled(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, int]:
     Fresh memory is slow at the first touch: the system maps and clears it page by page. Arrays of about one size share
     it, so that what has just been read and let go is written next, while it is in the caches.
     """
-    dtype = np.dtype(dtype)
-    nbytes = math.prod(shape) * dtype.itemsize
-    step = max(LINE, 1 << max(nbytes.bit_length() - 3, 0))  # at most an eighth is wasted
-    size = -(-nbytes // step) * step
+    size = _rounded(shape, dtype)
     known = _handed_out.get(size, ())
     for block, start, at in known if _COUNTS else ():
-        if sys.getrefcount(block) == FREE:  # our name for it keeps other threads away
-            return np.ndarray(shape, dtype, block, start), at
+        if getrefcount(block) == FREE:  # our name for it keeps other threads away
+            return ndarray(shape, dtype, block, start), at
     block = np.empty(size + LINE, np.uint8)
     start = -address(block) % LINE
     at = address(block) + start
-    if len(known) < EACH and nbytes:
+    if len(known) < EACH and size:
         _handed_out[size] = (*known, (block, start, at))
         _limit(len(block))
     return np.ndarray(shape, dtype, block, start), at
+
+
+@functools.lru_cache(1 << 12)
+def _rounded(shape: tuple[int, ...], dtype: Any) -> int:
+    """The bytes of an array, rounded up: at most an eighth is wasted."""
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    step = max(LINE, 1 << max(nbytes.bit_length() - 3, 0))
+    return -(-nbytes // step) * step
 
 
 def _limit(more: int) -> None:
@@ -117,7 +126,7 @@ def _count_when_free() -> int:
     """What getrefcount says in `recycled` of a block that nobody holds: the tuple, the name, perhaps the argument."""
     known = ((np.empty(0), 0, 0),)
     for block, _, _ in known:
-        return sys.getrefcount(block)
+        return getrefcount(block)
     return 0
 
 

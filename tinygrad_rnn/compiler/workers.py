@@ -8,11 +8,13 @@ between two looks.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import threading
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any
 
@@ -28,8 +30,9 @@ PATIENCE = MOMENT + 10_000  # looks before a worker goes to sleep: some millisec
 
 when_started: list[Callable[[], None]] = []  # what to do once there are workers
 
-# The numbers that two threads share, each in a cache line of its own
-TICKET, DONE, AWAKE, FUNCTION, TABLE, FIRST, LAST, NUMBER = range(0, 64, 8)
+# The numbers that two threads share, each in a cache line of its own; the last ones are written and read together
+TICKET, DONE, AWAKE, HELD, FUNCTION = range(0, 40, 8)
+TABLE, FIRST, LAST, NUMBER = range(FUNCTION + 1, FUNCTION + 5)
 
 
 def count(B: int) -> int:
@@ -49,23 +52,44 @@ def started() -> bool:
     return _Process.team is not None
 
 
-def run(function: Any, address: int, table: int, rows: list[tuple[int, int]]) -> None:
-    """function(table, first row, last row, number) for each range of rows, side by side."""
-    team = _team() if len(rows) > 1 else None
-    if team is None or len(team.workers) < len(rows) - 1 or not team.lock.acquire(blocking=False):  # they are busy
-        for i, (first, last) in enumerate(rows):
-            function(table, first, last, i)
+class Job:
+    """Work in phases, each of which is shared out, and done by all before the next one begins.
+
+    phases: for each the machine code of f(table, first, last, number), for Python and as an address, its table, and
+    the (first, last) of each part; the first part is the caller's
+    """
+
+    def __init__(self, *phases: tuple[Callable[..., None], int, int, Sequence[tuple[int, int]]]):
+        self.phases, self.parts = phases, max(len(ranges) for *_, ranges in phases)
+        numbers = [len(phases), self.parts]
+        for _, address, table, ranges in phases:
+            numbers += [address, table, *chain(*ranges), *[0, 0] * (self.parts - len(ranges))]
+        self.numbers = (ctypes.c_int64 * len(numbers))(*numbers)
+        self.where = ctypes.addressof(self.numbers)
+
+    def alone(self) -> None:
+        """One after the other."""
+        for function, _, table, ranges in self.phases:
+            for i, (first, last) in enumerate(ranges):
+                function(table, first, last, i)
+
+
+def run(job: Job) -> None:
+    """Do a job together."""
+    team = _team() if job.parts > 1 else None
+    if team is None or len(team.workers) < job.parts - 1 or not team.lock.acquire(blocking=False):  # they are busy
+        job.alone()
         return
     busy: list[Worker] = []
     try:
-        for i, worker in enumerate(team.workers[: len(rows) - 1], 1):
+        for i, worker in enumerate(team.workers[: job.parts - 1], 1):
             busy.append(worker)
-            worker.give(address, table, *rows[i], i)
-        function(table, *rows[0], 0)
+            worker.give(job.where, i)
+        team.lead(job.where, team.where)
     finally:  # also when somebody interrupts us: they write into memory that will be somebody else's
         try:
             for worker in busy:
-                team.wait(worker.where)
+                team.settle(worker.where)
         finally:
             team.lock.release()
 
@@ -74,19 +98,19 @@ class Worker:
     """A thread, and the numbers through which it is given jobs."""
 
     def __init__(self, code: Any, number: int):
-        self.shared = np.zeros(64 + 8, np.int64)
-        at = -self.shared.ctypes.data % 64 // 8  # whole cache lines
-        self.numbers = self.shared[at : at + 64]
-        self.where = self.numbers.ctypes.data
+        self.shared = (ctypes.c_int64 * (64 + 8))()
+        first = ctypes.addressof(self.shared)
+        self.where = first + -first % 64  # whole cache lines
+        self.awake = ctypes.c_int64.from_address(self.where + 8 * AWAKE)
         self.code = code  # must outlive the thread that runs it
-        self.publish, self.serve = code.function("publish", 6), code.function("serve", 1)
+        self.start, self.serve = code.function("start", 3), code.function("serve", 1)
         self.bell: SimpleQueue[None] = SimpleQueue()
         threading.Thread(target=self._work, name=f"tinygrad_rnn-{number}", daemon=True).start()
 
-    def give(self, function: int, table: int, first: int, last: int, number: int) -> None:
-        """Start a job, and wake the thread if it sleeps."""
-        self.publish(self.where, function, table, first, last, number)
-        if not self.numbers[AWAKE]:
+    def give(self, job: int, number: int) -> None:
+        """Start the first phase of a job, and wake the thread if it sleeps."""
+        self.start(self.where, job, number)
+        if not self.awake.value:
             self.bell.put(None)
 
     def _work(self) -> None:
@@ -101,8 +125,10 @@ class Team:
     def __init__(self) -> None:
         self.code = code = Machine(_source())
         self.lock = threading.Lock()
-        self.wait = code.function("wait", 1)
+        self.lead, self.settle = code.function("lead", 2), code.function("settle", 1)
         self.workers = [Worker(code, i) for i in range(1, count(1 << 30))]
+        self.wheres = (ctypes.c_int64 * (1 + len(self.workers)))(0, *[w.where for w in self.workers])
+        self.where = ctypes.addressof(self.wheres)
         for function in when_started if self.workers else ():
             function()
 
@@ -137,19 +163,29 @@ if hasattr(os, "register_at_fork"):
 @functools.cache
 def _source() -> str:
     module = ir.Module("workers")
-    _write_publish(module)
-    _write_serve(module)
-    _write_wait(module)
+    for write in (_write_publish, _write_start, _write_wait, _write_settle, _write_lead, _write_serve):
+        write(module)
     return str(module)
 
 
 def _write_publish(module: ir.Module) -> None:
-    """publish(numbers, function, table, first, last, number)"""
-    code = Code(module, "publish", 6, np.float32)
-    where, *job = code.arguments
+    """publish(numbers, phase, number): give a worker its part of a phase"""
+    code = Code(module, "publish", 3, np.float32)
+    where, phase, number = code.arguments
+    part = code.add(phase, code.mul(number, 16))
+    job = (_read(code, phase), _read(code, phase, 8), _read(code, part, 16), _read(code, part, 24), number)
     for at, value in zip((FUNCTION, TABLE, FIRST, LAST, NUMBER), job, strict=True):
         _put(code, where, at, value)
     _put(code, where, TICKET, code.b.add(_get(code, where, TICKET), code.integer(1)))
+    code.finish()
+
+
+def _write_start(module: ir.Module) -> None:
+    """start(numbers, job, number): give a worker its part of the first phase; it will not sleep until `settle`"""
+    code = Code(module, "start", 3, np.float32)
+    where, job, number = code.arguments
+    _put(code, where, HELD, code.integer(1))
+    _call(code, "publish", where, code.add(job, 16), number)
     code.finish()
 
 
@@ -172,6 +208,33 @@ def _write_wait(module: ir.Module) -> None:
         b.call(code.external(YIELD, I32, []), [])
     b.cbranch(b.icmp_signed("==", _get(code, where, DONE), _get(code, where, TICKET)), end, look)
     b.position_at_end(end)
+    code.finish()
+
+
+def _write_settle(module: ir.Module) -> None:
+    """settle(numbers): wait until a worker has done its part, and let it sleep when it likes"""
+    code = Code(module, "settle", 1, np.float32)
+    (where,) = code.arguments
+    _call(code, "wait", where)
+    _put(code, where, HELD, code.integer(0))
+    code.finish()
+
+
+def _write_lead(module: ir.Module) -> None:
+    """lead(job, workers): the caller's part of a job whose first phase has started; see `Job`"""
+    code = Code(module, "lead", 2, np.float32)
+    job, workers = code.arguments
+    parts = _read(code, job, 8)
+    kind = ir.FunctionType(VOID, [I64] * 4).as_pointer()
+    with code.loop(0, _read(code, job)) as k:
+        phase = code.add(job, 16, code.mul(k, code.add(16, code.mul(parts, 16))))
+        with code.b.if_then(code.b.icmp_signed(">", k, code.integer(0))):
+            with code.loop(1, parts) as i:
+                _call(code, "wait", _read(code, code.add(workers, code.mul(i, 8))))
+            with code.loop(1, parts) as i:
+                _call(code, "publish", _read(code, code.add(workers, code.mul(i, 8))), phase, i)
+        own = [_read(code, phase, 8), _read(code, phase, 16), _read(code, phase, 24), code.integer(0)]
+        code.b.call(code.b.inttoptr(_read(code, phase), kind), own)
     code.finish()
 
 
@@ -207,12 +270,24 @@ def _write_serve(module: ir.Module) -> None:
     b.store(more, looks)
     with b.if_then(b.icmp_signed(">", more, code.integer(MOMENT))):
         b.call(code.external(YIELD, I32, []), [])
-    b.cbranch(b.icmp_signed("<", more, code.integer(PATIENCE)), look, leave)
+    stays = b.or_(
+        b.icmp_signed("<", more, code.integer(PATIENCE)), b.icmp_signed("!=", _get(code, where, HELD), code.integer(0))
+    )
+    b.cbranch(stays, look, leave)
     b.position_at_end(leave)  # say so first, and look once more: a job given meanwhile would wait for ever
     _put(code, where, AWAKE, code.integer(0))
     b.cbranch(b.icmp_signed("==", _get(code, where, TICKET), _get(code, where, DONE)), end, awake)
     b.position_at_end(end)
     code.finish()
+
+
+def _call(code: Code, name: str, *arguments: Any) -> None:
+    code.b.call(code.module.globals[name], arguments)
+
+
+def _read(code: Code, where: Any, at: int = 0) -> Any:
+    """A number that does not change meanwhile."""
+    return code.b.load(code.b.inttoptr(code.add(where, at), I64.as_pointer()))
 
 
 def _get(code: Code, where: Any, at: int) -> Any:

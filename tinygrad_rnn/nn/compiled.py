@@ -37,6 +37,7 @@ class Job(NamedTuple):
     every       keep the state of every so many steps, or None
     all_states  is the state after each step wanted?
     hooks       what is shown the gradients of the state after each step
+    reverse     from the last step to the first?
     """
 
     step: Callable[..., tuple[Tensor, Any]]
@@ -45,6 +46,7 @@ class Job(NamedTuple):
     every: int | None
     all_states: bool
     hooks: tuple[Hook, ...]
+    reverse: bool
 
 
 class Recording(NamedTuple):
@@ -99,7 +101,7 @@ class Compiled:
         moving = [_fit(s, kept) for i, (s, kept) in pairs if i not in layer.constant]
         captured = recording.captured(given, tensors)
         inputs = [xs, *moving, *captured]
-        call = Call(layer, len(xs), alive, job.every)
+        call = Call(layer, len(xs), alive, job.every, job.reverse)
         call.eager = partial(_again, cell, recording, job, state, alive)
         if job.hooks:
             call.watcher = partial(_show, recording, job.hooks, len(xs))
@@ -269,7 +271,8 @@ def _again(
     with _as_it_was(cell, recording.training, captured, tensors[n:]):
         ys, states = job.eager(tensors[0], nest.map_leaves(lambda _: next(leaves), state), alive, steps)
     every = [stack(each) for each in zip(*map(nest.leaves, states), strict=True)] if job.all_states else []
-    return [ys, *every, *(s for i, s in enumerate(nest.leaves(states[-1])) if i not in constant)]
+    last = states[0 if job.reverse else -1]
+    return [ys, *every, *(s for i, s in enumerate(nest.leaves(last)) if i not in constant)]
 
 
 def _show(recording: Recording, hooks: tuple[Hook, ...], T: int, grads: list[Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import ops
-from tinygrad_rnn.backend import is_array, xp
+from tinygrad_rnn import backend, ops
+from tinygrad_rnn.ops.lookup import nll
 from tinygrad_rnn.tensor import Tensor, tensor
 
 
@@ -21,21 +22,18 @@ def cross_entropy(
     returns: in nats; "mean" is over the positions that count, and 0 if there are none
     IndexError for a target that is not from 0 to V-1.
     """
-    ids = targets.data if isinstance(targets, Tensor) else targets if is_array(targets) else np.asarray(targets)
+    ids = targets.data if isinstance(targets, Tensor) else targets if backend.is_array(targets) else np.asarray(targets)
     if ids.shape != logits.shape[:-1]:
         raise ValueError(
             f"cross_entropy: targets must be {logits.shape[:-1]} for logits {logits.shape}, got {ids.shape}"
         )
-    lib = xp(ids)
+    ids = backend.move(ids, logits.device)
     counts = ids != ignore_index
-    ids = lib.where(counts, ids, 0)
     logp = ops.log_softmax(logits, axis=-1)
-    loss = -ops.take_along_axis(logp, ids[..., None], axis=-1).squeeze(-1)
+    loss = nll(logp, ids, counts)
     if label_smoothing:
-        loss = (1 - label_smoothing) * loss - label_smoothing * logp.mean(-1)
-    if not bool(counts.all()):
-        loss = ops.where(counts, loss, 0)
-    return _reduced(loss, reduction, int(counts.sum()), "cross_entropy")
+        loss = (1 - label_smoothing) * loss - label_smoothing * ops.where(counts, logp.mean(-1), 0)
+    return _reduced(loss, reduction, lambda: int(counts.sum()), "cross_entropy")
 
 
 def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
@@ -46,14 +44,14 @@ def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Ten
             f"mse_loss: prediction and target must have one shape, got {prediction.shape} and {target.shape}"
         )
     d = prediction - target
-    return _reduced(d * d, reduction, d.size, "mse_loss")
+    return _reduced(d * d, reduction, lambda: d.size, "mse_loss")
 
 
-def _reduced(loss: Tensor, reduction: str, n: int, who: str) -> Tensor:
+def _reduced(loss: Tensor, reduction: str, count: Callable[[], int], who: str) -> Tensor:
     if reduction == "none":
         return loss
     if reduction == "sum":
         return loss.sum()
     if reduction != "mean":
         raise ValueError(f'{who}: reduction must be "sum", "mean" or "none", got {reduction!r}')
-    return loss.sum() / max(n, 1)
+    return loss.sum() / max(count(), 1)

@@ -70,13 +70,6 @@ class Recurrent(Module):
         T, B, _ = xs.shape
         state = self.cell.initial_state(B) if state is None else state
         alive = _alive(lengths, T, B)
-        if not self.reverse:
-            return self._run(xs, state, alive, all_states)
-        ys, state = self._run(xs.flip(0), state, None if alive is None else np.flip(alive, 0).copy(), all_states)
-        return ys.flip(0), nest.map_leaves(lambda s: s.flip(0), state) if all_states else state
-
-    def _run(self, xs: Tensor, state: Any, alive: np.ndarray | None, all_states: bool) -> tuple[Tensor, Any]:
-        """Over the steps in the order in which they stand."""
         if not self._why_eager(xs):
             try:
                 return self._compiled(self.cell, self._job(all_states), xs, state, alive)
@@ -85,7 +78,7 @@ class Recurrent(Module):
         if not len(xs):
             return self._nothing(xs, state, all_states)
         ys, states = self._eager(xs, state, alive)
-        return ys, nest.map_leaves(lambda *each: stack(each), *states) if all_states else states[-1]
+        return ys, nest.map_leaves(lambda *each: stack(each), *states) if all_states else self._last(states)
 
     def register_state_hook(self, hook: Hook) -> Callable[[], None]:
         """Show hook the gradients ∂L/∂sₜ of the state after each step, in each backward pass through a later call.
@@ -103,7 +96,9 @@ class Recurrent(Module):
 
     def _job(self, all_states: bool = False) -> Job:
         engine = engines.find(self.engine)
-        return Job(self._masked_step, self._eager, engine, self.checkpoint_every, all_states, self._hooks)
+        return Job(
+            self._masked_step, self._eager, engine, self.checkpoint_every, all_states, self._hooks, self.reverse
+        )
 
     def _refuse(self, reason: Unsupported) -> None:
         """ValueError if the step cannot be compiled but must be."""
@@ -151,7 +146,8 @@ class Recurrent(Module):
     def _eager(
         self, xs: Tensor, state: Any, alive: np.ndarray | None, steps: Sequence[int] | None = None
     ) -> tuple[Tensor, list[Any]]:
-        """Step by step: ys, and the state after each step. steps: those to run, for a drawing that leaves others out"""
+        """Step by step: ys, and the state after each step, both in the order of xs. steps: those to run, numbered from
+        the first one that runs, for a drawing that leaves others out"""
         on_device: Any = None
         if alive is not None:
             on_device = backend.move(alive, xs.device)
@@ -160,12 +156,14 @@ class Recurrent(Module):
         states: list[Any] = []
         watch = Watch(self._hooks) if self._hooks and mode.recording else None
         wanted = None if steps is None else {0, *steps}
-        for t, x in enumerate(unbind(xs)):
-            if wanted is not None and t not in wanted:
+        parts, way = unbind(xs), -1 if self.reverse else 1
+        for number, t in enumerate(range(len(xs))[::way]):
+            if wanted is not None and number not in wanted:
                 ys.append(ys[-1])
                 states.append(state)
                 continue
-            with scope(t):
+            x = parts[t]
+            with scope(number):
                 y, new = self._step(x, state)
                 if watch is not None:
                     new = own(new, (x, state))
@@ -175,7 +173,11 @@ class Recurrent(Module):
             state = new
             ys.append(y)
             states.append(state)
-        return stack(ys), states
+        return stack(ys[::way]), states[::way]
+
+    def _last(self, states: list[Any]) -> Any:
+        """Of the states after each step the one after the last that ran."""
+        return states[0 if self.reverse else -1]
 
     def _step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         result = self.cell(x, state)

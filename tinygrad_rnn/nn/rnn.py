@@ -45,7 +45,8 @@ class Bidirectional(Module):
 class Layers(Module):
     """Layers of any cell; arguments and shapes as in `nn.RNN`. make: a function of input size and hidden size
 
-    Layers in one direction are one stack of cells, which the compiler takes apart.
+    Layers in one direction are one stack of cells, which the compiler takes apart. With joined=False a call returns the
+    states of the L·D cells as a list, in the order of `cells`.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Layers(Module):
         return _joined([cell.initial_state(batch_size) for cell in self.cells], axis=0)
 
     def forward(
-        self, xs: Tensor, state: Any = None, lengths: Any = None, *, all_states: bool = False
+        self, xs: Tensor, state: Any = None, lengths: Any = None, *, all_states: bool = False, joined: bool = True
     ) -> tuple[Tensor, Any]:
         given = [None] * len(self.cells) if state is None else self._separate(state)
         if self.bidirectional:
@@ -92,7 +93,7 @@ class Layers(Module):
             below = given[0] if self.num_layers == 1 else None if state is None else tuple(given)
             ys, new = self.layers[0](xs, below, lengths, all_states=all_states)
             new = [new] if self.num_layers == 1 else new
-        return ys, _joined(new, axis=1 if all_states else 0)
+        return ys, _joined(new, axis=1 if all_states else 0) if joined else list(new)
 
     def _separate(self, state: Any) -> list[Any]:
         """The state of each cell."""

@@ -75,10 +75,15 @@ class EncoderDecoder(Module):
 
     def _read(self, xs: Tensor, lengths: Any) -> tuple[Tensor, Tensor]:
         """What the encoder says of each step (S, B, V), and all that it ends with, side by side (B, D)."""
-        hs, state = self.encoder(xs, lengths=lengths)  # type: ignore[misc]
-        leaves = nest.leaves(state)
-        if isinstance(self.encoder, Layers):  # (L·D, B, H)
-            leaves = [s.swapaxes(0, 1) for s in leaves]
+        encoder: Any = self.encoder
+        if type(encoder).forward is Layers.forward:
+            hs, states = encoder(xs, lengths=lengths, joined=False)
+            leaves = [s for each in zip(*map(nest.leaves, states), strict=True) for s in each]
+        else:
+            hs, state = encoder(xs, lengths=lengths)
+            leaves = nest.leaves(state)
+            if isinstance(encoder, Layers):  # (L·D, B, H)
+                leaves = [s.swapaxes(0, 1) for s in leaves]
         flat = [s if s.ndim == 2 else s.reshape((len(s), -1)) for s in leaves]
         return self.dropout(hs), flat[0] if len(flat) == 1 else concat(flat, axis=-1)
 

@@ -181,6 +181,36 @@ def take_along_axis(x: Any, index: Any, axis: int) -> Any:
     return _take_along_axis(x, index=xp(ids).broadcast_to(ids, full), axis=axis)
 
 
+@primitive
+def _nll(logp: Array, *, at: Array, counts: Array) -> Array:
+    """-logp at flat positions, one in each row; 0 where it does not count."""
+    return xp(logp).where(counts, -logp.reshape(-1)[at], logp.dtype.type(0))
+
+
+@primitive
+def _spread_nll(g: Array, *, at: Array, counts: Array, shape: tuple[int, ...]) -> Array:
+    """Zeros of `shape` with -g at flat positions: what nll undoes."""
+    lib = xp(g)
+    out = lib.zeros(shape, g.dtype)
+    out.reshape(-1)[at] = lib.where(counts, -g, g.dtype.type(0))
+    return out
+
+
+_nll.vjp(logp=lambda g, logp_shape, at, counts: _spread_nll(g, at=at, counts=counts, shape=logp_shape))
+_spread_nll.vjp(g=lambda g, at, counts: _nll(g, at=at, counts=counts))
+
+
+def nll(logp: Any, targets: Array, counts: Array) -> Any:
+    """The negative logarithms of the targets' probabilities; 0 for targets that do not count.
+
+    logp: (..., V)  targets: (...) integers, from 0 to V - 1 where they count  counts: (...) of bool; all on one device
+    """
+    lib, V = xp(targets), logp.shape[-1]
+    ids = _ids(lib.where(counts, targets, 0), "cross_entropy", V, logp)
+    first = lib.arange(0, ids.size * V, V) if V else lib.zeros(ids.size, int)
+    return _nll(logp, at=ids + first.reshape(ids.shape), counts=counts)
+
+
 def scatter_add(x: Any, index: Any, values: Any, axis: int = 0) -> Any:
     """x with `values` added at the integers `index`, of the same shape, along `axis`; places named twice get both."""
     axis = _axis(x, axis, "scatter_add")
