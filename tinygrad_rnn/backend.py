@@ -69,16 +69,19 @@ def add_at(out: Array, key: Any, values: Array) -> None:
         xp(out).add.at(out, key, values)
         return
     # Whole rows by one integer array: the gradient of an embedding
-    index = key.astype(np.intp).ravel() % len(out)
-    if not index.size or not out.size:
+    if not key.size or not out.size:
         return
-    rows = np.broadcast_to(values, key.shape + out.shape[1:]).reshape(-1, *out.shape[1:])
+    index = key.astype(np.intp, copy=False).ravel() % len(out)
+    shape = key.shape + out.shape[1:]
+    rows = (values if values.shape == shape else np.broadcast_to(values, shape)).reshape(-1, *out.shape[1:])
     few = len(out) <= FEW and len(out) * len(rows) <= LITTLE
-    if few and out.ndim == 2 and out.dtype.kind == "f" and np.isfinite(rows).all():
+    if few and out.ndim == 2 and out.dtype.kind == "f":
         chosen = np.zeros((len(out), len(rows)), out.dtype)  # as a product with rows of zeros and ones
         chosen[index, np.arange(len(rows))] = 1
-        out += chosen @ rows
-        return
+        total = chosen @ rows
+        if np.isfinite(total).all():  # else 0 times an infinity may have spoiled the other sums
+            out += total
+            return
     # Sort, then one segmented sum: ten times np.add.at
     order = np.argsort(index, kind="stable")
     index = index[order]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from operator import is_
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array, xp
 from tinygrad_rnn.blas import FLOATS
 from tinygrad_rnn.compiler import engines
-from tinygrad_rnn.compiler.spare import recycled
+from tinygrad_rnn.compiler.spare import address, recycled
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
 from tinygrad_rnn.tensor import Parameter, Tensor
 
@@ -55,6 +56,7 @@ class Optimizer:
         self._lr = lr
         self.steps = 0
         self.states: list[dict[str, Array]] = [{} for _ in self.parameters]
+        self._known: dict[int, _Seen] = {}  # by the parameters' ids
 
     @property
     def lr(self) -> float:
@@ -81,25 +83,28 @@ class Optimizer:
     def _in_one_pass(self, pairs: list[tuple], lr: float) -> list[tuple]:
         """Update what machine code can; returns the rest."""
         jobs: dict[Any, list[tuple]] = {}
-        rest, memory = [], self.memory
+        rest, made, memory, known = [], [], self.memory, self._known
         for parameter, state in pairs:
-            p, g = parameter.array, parameter.grad.array
-            if type(p) is np.ndarray and any(k not in state for k in memory):
-                state.update({k: np.zeros(p.shape, p.dtype) for k in memory if k not in state})
-            kept = [state[k] for k in memory] if state else []
-            if _fits(p, g, kept):
-                new, _ = recycled(p.shape, p.dtype)  # p itself stays as it is: a graph may hold it
-                jobs.setdefault(p.dtype, []).append(
-                    (parameter, new, [p, np.ascontiguousarray(g, p.dtype), *kept], kept)
-                )
-            else:
+            p, g, seen = parameter.array, parameter.grad.array, known.get(id(parameter))
+            if seen is None or not seen.holds(p, [state.get(k) for k in memory]):
+                seen = _seen(p, state, memory)
+            if seen is None or type(g) is not np.ndarray or g.shape != p.shape:
                 rest.append((parameter, state))
+                continue
+            g = np.ascontiguousarray(g, p.dtype)
+            new, at = recycled(p.shape, p.dtype)  # p itself stays as it is: a graph may hold it
+            jobs.setdefault(p.dtype, []).append((p.size, seen.at, address(g), *seen.places, at, *seen.places))
+            known[id(parameter)] = seen._replace(p=new, at=at)
+            made.append((parameter, new, p, g))
         for dtype, several in jobs.items():
-            run = engines.formula(self.formula, ("p", "g", *memory), ("p", *memory), dtype)
-            run([(*reads, new, *kept) for _, new, reads, kept in several], self.numbers(lr))
-            for parameter, new, _, _ in several:
-                parameter.array = new
+            formula = engines.formula(self.formula, ("p", "g", *memory), ("p", *memory), dtype)
+            formula.run(several, self.numbers(lr))
+        for parameter, new, _, _ in made:
+            parameter.array = new
         return rest
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": {}}  # a copy has arrays elsewhere
 
     def numbers(self, lr: float) -> dict[str, float]:
         """The numbers in the formula, for the step under way."""
@@ -144,13 +149,27 @@ class Optimizer:
         self.steps, self.states = int(values["steps"]), states
 
 
-def _fits(p: Array, g: Array, kept: Sequence[Array]) -> bool:
-    """Are these as machine code wants them? Who moves a parameter to another dtype leaves state of the old one."""
-    if not (type(p) is type(g) is np.ndarray and p.dtype in FLOATS and p.flags.c_contiguous and g.shape == p.shape):
-        return False
-    return all(
-        type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.c_contiguous for a in kept
-    )
+class _Seen(NamedTuple):
+    """A parameter's array and its state as machine code wants them, and where they are."""
+
+    p: np.ndarray
+    at: int
+    kept: list[np.ndarray]
+    places: list[int]
+
+    def holds(self, p: Array, kept: Sequence[Any]) -> bool:
+        """Are these still the arrays?"""
+        return self.p is p and len(self.kept) == len(kept) and all(map(is_, self.kept, kept))
+
+
+def _seen(p: Array, state: dict[str, Array], memory: Sequence[str]) -> _Seen | None:
+    """None if they are not so: who moves a parameter to another dtype leaves state of the old one."""
+    if not (type(p) is np.ndarray and p.dtype in FLOATS and p.flags.c_contiguous):
+        return None
+    state.update({k: np.zeros(p.shape, p.dtype) for k in memory if k not in state})
+    kept = [state[k] for k in memory]
+    fits = [type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.c_contiguous for a in kept]
+    return _Seen(p, address(p), kept, [address(a) for a in kept]) if all(fits) else None
 
 
 class SGD(Optimizer):
@@ -310,12 +329,12 @@ def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None
 
 
 def _squared(g: Any) -> float:
-    flat = g.array.reshape(-1)
-    total = float(flat @ flat) if flat.dtype == np.float32 else math.inf
+    array = g.array
+    total = float(xp(array).vdot(array, array)) if array.dtype == np.float32 else math.inf
     if 1e-20 < total < 1e30:  # BLAS adds up in many parts: as exact as the gradients are
         return total
-    flat = flat.astype(np.float64)  # in float16, and here, the sum would be infinite, or lose its small terms
-    return float(flat @ flat)
+    array = array.astype(np.float64)  # in float16, and here, the sum would be infinite, or lose its small terms
+    return float(xp(array).vdot(array, array))
 
 
 # ---- schedules: functions from the number of steps made to the learning rate ----------------------------------------

@@ -44,8 +44,12 @@ class Formula:
 
     def __call__(self, jobs: Sequence[Sequence[np.ndarray]], values: Mapping[str, float]) -> None:
         """Once for each job: the arrays that it reads, and those that it writes, contiguous. values: numbers by name"""
-        parts = workers.all_of_them() if sum(job[0].size for job in jobs) > SMALL else 1
-        entries = self.table(parts, [(job[0].size, *map(address, job)) for job in jobs])
+        self.run([(job[0].size, *map(address, job)) for job in jobs], values)
+
+    def run(self, jobs: Sequence[Sequence[int]], values: Mapping[str, float]) -> None:
+        """The same, given for each job the size and the addresses of its arrays."""
+        parts = workers.all_of_them() if sum([job[0] for job in jobs]) > SMALL else 1
+        entries = self.table(parts, jobs)
         table = (ctypes.c_int64 * len(entries))(*entries)
         numbers = (ctypes.c_double * len(self.numbers)).from_buffer(table, 8 * HEAD)
         numbers[:] = [eval(number, {}, values) for number in self.numbers]

@@ -56,7 +56,8 @@ class Recording(NamedTuple):
     structure  the new state, with the number of each leaf in its place
     training   for each module of the cell, whether it was in training
     outside    the sources that are tensors, with the values that they are in the circuit
-    pick       takes what was captured out of the tensors of the module, if all of it is there
+    pick       takes what was captured out of the leaves of the state and the tensors of the module, if all of it is there
+    moving     the leaves of the state that change from step to step
     """
 
     layer: Layer
@@ -65,24 +66,25 @@ class Recording(NamedTuple):
     training: list[bool]
     outside: list[tuple[Tensor, Value]]
     pick: Callable[[list[Tensor]], Sequence[Tensor]] | None
+    moving: list[int]
 
     def captured(self, given: list[Tensor], tensors: list[Tensor]) -> Sequence[Tensor]:
         """What the step captured, now. given: the leaves of the state  tensors: those of the module"""
         if self.pick is not None:
-            return self.pick(tensors)
+            return self.pick([*given, *tensors])
         return [_bound(source, given, tensors) for source in self.sources]
 
 
 class Compiled:
     """The recordings of a cell, by shapes and by what its modules hold.
 
-    recordings  the one used last comes last; for a step that cannot be compiled, why; each with what its key knows by
+    recordings  the one found last comes last; for a step that cannot be compiled, why; each with what its key knows by
                 identity
-    last        the one used last, with what it is for and the cell's inventory
+    last        the cell's inventory, and the recordings for what it holds by what they are for: a shorter way to them
     arenas      the memory that all of them use, one after the other
     """
 
-    last: tuple[Recording, tuple, Inventory] | None = None
+    last: tuple[Inventory, dict[tuple, Recording]] | None = None
 
     def __init__(self) -> None:
         self.recordings: dict[Any, tuple[Recording | Unsupported, list[Any]]] = {}
@@ -97,8 +99,7 @@ class Compiled:
         given = nest.leaves(state)
         recording, tensors = self.find(cell, job, xs, state, alive is not None)
         layer = recording.layer
-        pairs = enumerate(zip(given, layer.states, strict=True))
-        moving = [_fit(s, kept) for i, (s, kept) in pairs if i not in layer.constant]
+        moving = [_fit(given[i], layer.states[i].array) for i in recording.moving]
         captured = recording.captured(given, tensors)
         inputs = [xs, *moving, *captured]
         call = Call(layer, len(xs), alive, job.every, job.reverse)
@@ -109,9 +110,9 @@ class Compiled:
         ys, *new = recurrent(*inputs, call=call, keep=keep)
         if job.all_states:
             return ys, nest.map_leaves(new.__getitem__, recording.structure)
-        last = iter(new)
-        same = given if mode.recording else [s.detach() for s in given]
-        leaves = [s if i in layer.constant else next(last) for i, s in enumerate(same)]
+        leaves = list(given if mode.recording else [s.detach() for s in given])
+        for i, s in zip(recording.moving, new, strict=True):
+            leaves[i] = s
         return ys, nest.map_leaves(leaves.__getitem__, recording.structure)
 
     def plan(self, cell: Module, job: Job, xs: Tensor, state: Any, masked: bool) -> tuple[Layer, list[str], int]:
@@ -132,9 +133,11 @@ class Compiled:
         shapes = (xs.array.shape[1:], xs.array.dtype, mode.recording and xs.requires_grad, _structure(state))
         asked = (job.engine[0].NAME, masked, mode.recording, job.all_states, bool(job.hooks), shapes)
         last = self.last
-        if last is not None and last[1] == asked and last[2].unchanged(cell) and _is_of_now(last[0]):
-            return last[0], last[2].tensors
-        held = Inventory(cell)
+        if last is None or not last[0].unchanged(cell):
+            last = self.last = Inventory(cell), {}
+        held, quick = last
+        if asked in quick and _is_of_now(quick[asked]):
+            return quick[asked], held.tensors
         key = (asked, held.key)
         with self.lock:
             found = self.recordings.pop(key, None)
@@ -155,7 +158,9 @@ class Compiled:
                     self.recordings.pop(next(iter(self.recordings)))
         if isinstance(found[0], Unsupported):
             raise Unsupported(*found[0].args)
-        self.last = found[0], asked, held
+        if len(quick) > LAYERS:
+            quick.clear()
+        quick[asked] = found[0]
         return found[0], held.tensors
 
 
@@ -179,9 +184,11 @@ def _record(
     layer.captured = []  # the first call's, with all that they were computed from
     pairs = zip(sources, layer.circuit.captured, strict=True)
     outside = [(t, v) for t, v in pairs if isinstance(t, Tensor)]
-    places = [s[1] for s in sources if isinstance(s, tuple) and s[0] == "module"]
+    first = {"state": 0, "module": len(leaves)}
+    places = [first[s[0]] + s[1] for s in sources if isinstance(s, tuple)]
     pick = itemgetter(*places) if len(places) == len(sources) > 1 else None
-    return Recording(layer, sources, structure[-1], [m.training for m in cell.modules()], outside, pick)
+    moving = [i for i in range(len(leaves)) if i not in layer.constant]
+    return Recording(layer, sources, structure[-1], [m.training for m in cell.modules()], outside, pick, moving)
 
 
 def _is_of_now(recording: Recording | Unsupported) -> bool:
@@ -244,7 +251,8 @@ def paths(state: Any, path: str = "state") -> list[str]:
 
 def _fit(given: Tensor, expected: Any) -> Tensor:
     """A state in the shape and dtype that the step keeps."""
-    if given.shape == expected.shape and given.dtype == expected.dtype:
+    array = given.array
+    if array.shape == expected.shape and array.dtype == expected.dtype:
         return given
     return given.broadcast_to(expected.shape).astype(expected.dtype)
 

@@ -30,7 +30,8 @@ def cross_entropy(
     ids = backend.move(ids, logits.device)
     counts = ids != ignore_index
     logp = ops.log_softmax(logits, axis=-1)
-    loss = nll(logp, ids, counts)
+    whole = reduction in ("sum", "mean") and not label_smoothing
+    loss = nll(logp, ids, counts, total=whole)
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * ops.where(counts, logp.mean(-1), 0)
     return _reduced(loss, reduction, lambda: int(counts.sum()), "cross_entropy")
@@ -50,8 +51,7 @@ def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Ten
 def _reduced(loss: Tensor, reduction: str, count: Callable[[], int], who: str) -> Tensor:
     if reduction == "none":
         return loss
-    if reduction == "sum":
-        return loss.sum()
-    if reduction != "mean":
+    if reduction not in ("sum", "mean"):
         raise ValueError(f'{who}: reduction must be "sum", "mean" or "none", got {reduction!r}')
-    return loss.sum() / max(count(), 1)
+    total = loss.sum() if loss.ndim else loss
+    return total if reduction == "sum" else total / max(count(), 1)

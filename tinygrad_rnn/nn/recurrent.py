@@ -218,10 +218,10 @@ def _alive(lengths: Any, T: int, B: int) -> np.ndarray | None:
     host = backend.to_numpy(lengths) if backend.is_array(lengths) else np.asarray(lengths)
     if host.shape != (B,) or host.dtype.kind not in "iu":
         raise ValueError(f"Recurrent: lengths must be ({B},) integers, got {host.shape} of dtype {host.dtype}")
-    if B and (host.min() < 0 or host.max() > T):
-        raise ValueError(f"Recurrent: lengths must be from 0 to T = {T}, got {host.min()} to {host.max()}")
-    alive = np.arange(T)[:, None] < host
-    return None if alive.all() else alive
+    least, most = (int(host.min()), int(host.max())) if B else (T, T)
+    if least < 0 or most > T:
+        raise ValueError(f"Recurrent: lengths must be from 0 to T = {T}, got {least} to {most}")
+    return None if least == T else np.arange(T)[:, None] < host
 
 
 def _where(mask: Any, new: Tensor, old: Any) -> Tensor:

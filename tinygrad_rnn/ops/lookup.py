@@ -182,13 +182,14 @@ def take_along_axis(x: Any, index: Any, axis: int) -> Any:
 
 
 @primitive
-def _nll(logp: Array, *, at: Array, counts: Array) -> Array:
-    """-logp at flat positions, one in each row; 0 where it does not count."""
-    return xp(logp).where(counts, -logp.reshape(-1)[at], logp.dtype.type(0))
+def _nll(logp: Array, *, at: Array, counts: Array, total: bool) -> Array:
+    """-logp at flat positions, one in each row, 0 where it does not count; or the sum of them."""
+    each = xp(logp).where(counts, -logp.reshape(-1)[at], logp.dtype.type(0))
+    return each.sum() if total else each
 
 
 @primitive
-def _spread_nll(g: Array, *, at: Array, counts: Array, shape: tuple[int, ...]) -> Array:
+def _spread_nll(g: Array, *, at: Array, counts: Array, total: bool, shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` with -g at flat positions: what nll undoes."""
     lib = xp(g)
     out = lib.zeros(shape, g.dtype)
@@ -196,19 +197,21 @@ def _spread_nll(g: Array, *, at: Array, counts: Array, shape: tuple[int, ...]) -
     return out
 
 
-_nll.vjp(logp=lambda g, logp_shape, at, counts: _spread_nll(g, at=at, counts=counts, shape=logp_shape))
-_spread_nll.vjp(g=lambda g, at, counts: _nll(g, at=at, counts=counts))
+_nll.vjp(
+    logp=lambda g, logp_shape, at, counts, total: _spread_nll(g, at=at, counts=counts, total=total, shape=logp_shape)
+)
+_spread_nll.vjp(g=lambda g, at, counts, total: _nll(g, at=at, counts=counts, total=total))
 
 
-def nll(logp: Any, targets: Array, counts: Array) -> Any:
-    """The negative logarithms of the targets' probabilities; 0 for targets that do not count.
+def nll(logp: Any, targets: Array, counts: Array, *, total: bool = False) -> Any:
+    """The negative logarithms of the targets' probabilities; 0 for targets that do not count. total: their sum
 
     logp: (..., V)  targets: (...) integers, from 0 to V - 1 where they count  counts: (...) of bool; all on one device
     """
     lib, V = xp(targets), logp.shape[-1]
     ids = _ids(lib.where(counts, targets, 0), "cross_entropy", V, logp)
     first = lib.arange(0, ids.size * V, V) if V else lib.zeros(ids.size, int)
-    return _nll(logp, at=ids + first.reshape(ids.shape), counts=counts)
+    return _nll(logp, at=ids + first.reshape(ids.shape), counts=counts, total=total)
 
 
 def scatter_add(x: Any, index: Any, values: Any, axis: int = 0) -> Any:
