@@ -104,7 +104,7 @@ def _pack_one(module: ir.Module, dtype: Any) -> Any:
                     code.store(found, code.add(target, code.mul(k, WIDE * size), i * size))
             with otherwise:
                 _pack_turned(
-                    code, K, _least(code, b.sub(N, j), code.integer(panel(dtype))), source, row, column, target
+                    code, K, least(code, b.sub(N, j), code.integer(panel(dtype))), source, row, column, target
                 )
     code.finish()
     return code.function
@@ -214,14 +214,14 @@ def _contraction(module: ir.Module, dtype: Any) -> None:
     scratch = [code.top.ptrtoint(code.top.alloca(ir.ArrayType(code.vector, n)), I64)
                for n in (WIDE * BLOCK, CHUNK * BLOCK // code.lanes)]  # fmt: skip
     with code.loop(0, rows, BLOCK) as r:
-        some = _least(code, b.sub(rows, r), code.integer(BLOCK))
+        some = least(code, b.sub(rows, r), code.integer(BLOCK))
         per = b.sdiv(code.integer(BLOCK), some)
         with (
             code.loop(0, b.sdiv(b.sub(code.add(steps, per), code.integer(1)), per)) as block,
             code.loop(0, M, CHUNK) as m,
         ):
             s = b.mul(block, per)
-            count, height = _least(code, b.sub(steps, s), per), _least(code, b.sub(M, m), code.integer(CHUNK))
+            count, height = least(code, b.sub(steps, s), per), least(code, b.sub(M, m), code.integer(CHUNK))
             more = b.or_(add, b.zext(b.icmp_signed("!=", code.add(r, s), zero), I64))
             left = code.add(a, code.mul(s, a_step), code.mul(r, a_row), code.mul(m, item))
             right = code.add(g, code.mul(s, g_step), code.mul(r, g_row))
@@ -259,7 +259,8 @@ def _gather_rows(code: Code, a: Any, a_step: Any, a_row: Any, steps: Any, rows: 
         b.store(found, b.inttoptr(target, kind.as_pointer())).align = code.item
 
 
-def _least(code: Code, x: Any, y: Any) -> Any:
+def least(code: Code, x: Any, y: Any) -> Any:
+    """The smaller one of two integers."""
     return code.b.select(code.b.icmp_signed("<", x, y), x, y)
 
 
