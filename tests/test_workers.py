@@ -44,7 +44,7 @@ def test_who_interrupts_a_job_gets_the_processor_when_all_parts_are_done(monkeyp
     n = 300_000
     f = formula.formula("p = log(exp(log(exp(g))))", ("g",), ("p",), np.dtype("f8"))
     g, out = np.ones(n), np.zeros(n)
-    entries = [1, 2, *[0] * len(f.numbers), n, g.ctypes.data, out.ctypes.data]
+    entries = [1, 2, *[0] * len(f.names), n, g.ctypes.data, out.ctypes.data]
     table = (ctypes.c_int64 * len(entries))(*entries)
 
     def interrupted(*_):

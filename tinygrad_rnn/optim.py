@@ -10,7 +10,7 @@ import math
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -82,24 +82,24 @@ class Optimizer:
 
     def _in_one_pass(self, pairs: list[tuple], lr: float) -> list[tuple]:
         """Update what machine code can; returns the rest."""
-        jobs: dict[Any, list[tuple]] = {}
+        jobs: dict[Any, list[list[int]]] = {}
         rest, made, memory, known = [], [], self.memory, self._known
         for parameter, state in pairs:
             p, g, seen = parameter.array, parameter.grad.array, known.get(id(parameter))
-            if seen is None or not seen.holds(p, [state.get(k) for k in memory]):
-                seen = _seen(p, state, memory)
-            if seen is None or type(g) is not np.ndarray or g.shape != p.shape:
+            if seen is None or seen.p is not p or not seen.keeps(state, memory):
+                seen = known[id(parameter)] = _Seen(p, state, memory)
+            if not seen.fits or type(g) is not np.ndarray or g.shape != p.shape:
                 rest.append((parameter, state))
                 continue
-            g = np.ascontiguousarray(g, p.dtype)
-            new, at = recycled(p.shape, p.dtype)  # p itself stays as it is: a graph may hold it
-            jobs.setdefault(p.dtype, []).append((p.size, seen.at, address(g), *seen.places, at, *seen.places))
-            known[id(parameter)] = seen._replace(p=new, at=at)
-            made.append((parameter, new, p, g))
+            g = np.ascontiguousarray(g, seen.dtype)
+            new, at = recycled(p.shape, seen.dtype)  # p itself stays as it is: a graph may hold it
+            jobs.setdefault(seen.dtype, []).append([p.size, seen.at, address(g), *seen.places, at, *seen.places])
+            seen.p, seen.at = new, at
+            made.append((parameter, new, g))
         for dtype, several in jobs.items():
             formula = engines.formula(self.formula, ("p", "g", *memory), ("p", *memory), dtype)
             formula.run(several, self.numbers(lr))
-        for parameter, new, _, _ in made:
+        for parameter, new, _ in made:
             parameter.array = new
         return rest
 
@@ -149,27 +149,30 @@ class Optimizer:
         self.steps, self.states = int(values["steps"]), states
 
 
-class _Seen(NamedTuple):
-    """A parameter's array and its state as machine code wants them, and where they are."""
+class _Seen:
+    """A parameter's array, and its state, as machine code was last given them: where they are, if they fit.
 
-    p: np.ndarray
-    at: int
-    kept: list[np.ndarray]
-    places: list[int]
+    They do not where a parameter was moved to another dtype, and its state was not.
+    """
 
-    def holds(self, p: Array, kept: Sequence[Any]) -> bool:
-        """Are these still the arrays?"""
-        return self.p is p and len(self.kept) == len(kept) and all(map(is_, self.kept, kept))
+    __slots__ = ("at", "dtype", "fits", "kept", "memory", "p", "places")
 
+    def __init__(self, p: Array, state: dict[str, Array], memory: Sequence[str]):
+        self.p, self.memory, self.kept, self.dtype = p, memory, [], p.dtype
+        self.fits = type(p) is np.ndarray and p.dtype in FLOATS and p.flags.c_contiguous
+        if self.fits:
+            state.update({k: np.zeros(p.shape, p.dtype) for k in memory if k not in state})
+            self.kept = [state[k] for k in memory]
+            self.fits = all(
+                type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.c_contiguous
+                for a in self.kept
+            )
+        if self.fits:
+            self.at, self.places = address(p), [address(a) for a in self.kept]
 
-def _seen(p: Array, state: dict[str, Array], memory: Sequence[str]) -> _Seen | None:
-    """None if they are not so: who moves a parameter to another dtype leaves state of the old one."""
-    if not (type(p) is np.ndarray and p.dtype in FLOATS and p.flags.c_contiguous):
-        return None
-    state.update({k: np.zeros(p.shape, p.dtype) for k in memory if k not in state})
-    kept = [state[k] for k in memory]
-    fits = [type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.c_contiguous for a in kept]
-    return _Seen(p, address(p), kept, [address(a) for a in kept]) if all(fits) else None
+    def keeps(self, state: dict[str, Array], memory: Sequence[str]) -> bool:
+        """Is the state still in the same arrays?"""
+        return self.memory == memory and all(map(is_, self.kept, map(state.get, memory)))
 
 
 class SGD(Optimizer):

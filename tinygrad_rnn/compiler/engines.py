@@ -52,13 +52,16 @@ def has_formula(lines: str) -> bool:
     """Can lines of maths be machine code? They must be assignments of what elementwise operations are written in."""
     if not has_fast():
         return False
-    from tinygrad_rnn.compiler.formula import is_formula  # noqa: PLC0415
-
-    return is_formula(lines)
+    return _formulas().is_formula(lines)
 
 
 def formula(lines: str, reads: tuple[str, ...], writes: tuple[str, ...], dtype: Any) -> Any:
     """Lines of maths on arrays as machine code (see compiler.formula), for which there must be "fast"."""
-    from tinygrad_rnn.compiler.formula import formula  # noqa: PLC0415
+    return _formulas().formula(lines, reads, writes, dtype)
 
-    return formula(lines, reads, writes, dtype)
+
+@functools.cache
+def _formulas() -> ModuleType:
+    from tinygrad_rnn.compiler import formula  # noqa: PLC0415
+
+    return formula

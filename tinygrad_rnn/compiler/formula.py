@@ -37,8 +37,8 @@ class Formula:
         tree = ast.parse(lines)
         found = _Numbers({*reads, *(line.targets[0].id for line in tree.body)})  # type: ignore[attr-defined]
         self.lines = [(line.targets[0].id, found.visit(line.value)) for line in tree.body]  # type: ignore[attr-defined]
-        self.numbers = [compile(n, "formula", "eval") for n in found.names]
         self.names = list(found.names)
+        self.numbers = compile("".join(f"{n}, " for n in self.names) or "()", "formula", "eval")
         machine = compiled(self._source())
         self.function, self.at, self.machine = machine.function("formula", 4), machine.address("formula"), machine
 
@@ -51,13 +51,13 @@ class Formula:
         parts = workers.all_of_them() if sum([job[0] for job in jobs]) > SMALL else 1
         entries = self.table(parts, jobs)
         table = (ctypes.c_int64 * len(entries))(*entries)
-        numbers = (ctypes.c_double * len(self.numbers)).from_buffer(table, 8 * HEAD)
-        numbers[:] = [eval(number, {}, values) for number in self.numbers]
+        numbers = (ctypes.c_double * len(self.names)).from_buffer(table, 8 * HEAD)
+        numbers[:] = eval(self.numbers, {}, values)
         workers.run(workers.Job(self.phase(ctypes.addressof(table), parts)))
 
     def table(self, parts: int, jobs: Sequence[Sequence[int]]) -> list[int]:
         """What the machine code reads, with no numbers yet. jobs: the size of each, and the addresses of its arrays"""
-        return [len(jobs), parts, *[0] * len(self.numbers), *chain(*jobs)]
+        return [len(jobs), parts, *[0] * len(self.names), *chain(*jobs)]
 
     def phase(self, table: int, parts: int) -> tuple:
         """The work on a table, shared out; a phase of a `workers.Job`."""
