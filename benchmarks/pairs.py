@@ -143,7 +143,7 @@ def main(minutes: int = 5) -> None:
         return lambda: [step(i) for i in range(len(batches))] and None
 
     runs = {name: epoch(step) for name, step in steps.items()}
-    times = timing.interleaved(runs, rounds=9, slice_s=0.5)
+    times = timing.interleaved(runs, rounds=25, slice_s=0.5)
     timing.print_times(f"{len(batches)} batches, {tokens:,} phonemes", times, "tinygrad_rnn")
     for name, t in times.items():
         print(f"  {name:<14}{tokens / t.median:10,.0f} phonemes a second")

@@ -40,7 +40,7 @@ class Formula:
         self.names = list(found.names)
         self.numbers = compile("".join(f"{n}, " for n in self.names) or "()", "formula", "eval")
         machine = compiled(self._source())
-        self.function, self.at, self.machine = machine.function("formula", 4), machine.address("formula"), machine
+        self.function, self.at = machine.function("formula", 4), machine.address("formula")
 
     def __call__(self, jobs: Sequence[Sequence[np.ndarray]], values: Mapping[str, float]) -> None:
         """Once for each job: the arrays that it reads, and those that it writes, contiguous. values: numbers by name"""

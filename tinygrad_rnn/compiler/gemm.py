@@ -14,50 +14,88 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_rnn.compiler import kernels, workers
-from tinygrad_rnn.compiler.llvm import I64, Code, Machine, compiled
+from tinygrad_rnn.compiler.llvm import I64, Code, compiled
 from tinygrad_rnn.compiler.spare import address, recycled
 
 SIZES = 8  # numbers of a product
 FEW = 16  # rows for which it is not worth packing the right matrix
 ROWS = 64  # of the left matrix that a worker takes at a time; where there are fewer, workers share the columns
+PLANS = 256  # kept, for matrices of as many shapes
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     """a @ b, matrices of one dtype, float32 or float64; None if a product of BLAS is as good."""
     if a.strides[1] == a.itemsize:
-        return _packed(a, b) if len(a) >= FEW else None
+        return _plan(Packed, a, b)(a, b) if len(a) >= FEW else None
     if a.strides[0] == a.itemsize:
-        return _contracted(a.T, b if b.strides[1] == b.itemsize else b.copy())
+        left, g = a.T, b if b.strides[1] == b.itemsize else b.copy()
+        return _plan(Contracted, left, g)(left, g)
     return None
 
 
-def _packed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a @ b: each worker packs some panels of b, and multiplies some rows of a, or with some panels."""
-    (M, K), N = a.shape, b.shape[1]
-    out = np.empty((M, N), a.dtype)
-    shape, wide = kernels.packed_shape((K, N), b.dtype), kernels.panel(b.dtype)
-    packed, at = recycled(shape, b.dtype)
-    panels = _shares(shape[0])
-    numbers, where = _numbers(len(panels))
-    numbers[:SIZES] = N, K, address(a), a.strides[0], at, address(out), out.strides[0], M
-    for i, (first, last) in enumerate(panels):
-        start, apart = address(b) + first * wide * b.strides[1], packed.strides[0]
-        job = K, min(last * wide, N) - first * wide, start, *b.strides, at + first * apart, apart
-        numbers[SIZES + i * len(job) : SIZES + (i + 1) * len(job)] = job
-    pack = *kernels.packer(b.dtype), where + 8 * SIZES, [(i, i + 1) for i in range(len(panels))]
-    multiply = _phase("rows", a.dtype, where, _shares(M)) if M >= ROWS else _phase("panels", a.dtype, where, panels)
-    workers.run(workers.Job(pack, multiply))
-    return out
+def _plan(kind: Callable, a: np.ndarray, b: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """How to multiply matrices of these shapes: made once for each thread, whose own numbers it has."""
+    plans = _local.__dict__.setdefault("plans", {})
+    key = kind, a.shape, a.strides, b.shape, b.strides, a.dtype
+    found = plans.get(key)
+    if found is None:
+        if len(plans) >= PLANS:
+            plans.clear()
+        found = plans[key] = kind(a, b)
+    return found
 
 
-def _contracted(a: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """aᵀ @ g: each worker has some columns of a."""
-    (rows, M), N = a.shape, g.shape[1]
-    out = np.empty((M, N), a.dtype)
-    numbers, where = _numbers(0)
-    numbers[:SIZES] = N, address(a), a.strides[0], address(g), g.strides[0], rows, address(out), out.strides[0]
-    workers.run(workers.Job(_phase("columns", a.dtype, where, _shares(M))))
-    return out
+_local = threading.local()
+
+
+class Packed:
+    """a @ b: each worker packs some panels of b, and multiplies some rows of a, or all with some panels.
+
+    a, b: two such matrices
+    """
+
+    def __init__(self, a: np.ndarray, b: np.ndarray):
+        (M, K), N, dtype = a.shape, b.shape[1], a.dtype
+        self.shape, self.dtype, self.packed = (M, N), dtype, kernels.packed_shape((K, N), dtype)
+        wide, panels = kernels.panel(dtype), _shares(self.packed[0])
+        apart = K * wide * dtype.itemsize
+        numbers = [N, K, 0, a.strides[0], 0, 0, N * dtype.itemsize, M]
+        self.parts = []  # for each part of b: where its job is, how far it is from b's start, and its panels from theirs
+        for first, last in panels:
+            self.parts.append((len(numbers), first * wide * b.strides[1], first * apart))
+            numbers += [K, min(last * wide, N) - first * wide, 0, *b.strides, 0, apart]
+        self.numbers = (ctypes.c_int64 * len(numbers))(*numbers)
+        where = ctypes.addressof(self.numbers)
+        pack = *kernels.packer(dtype), where + 8 * SIZES, [(i, i + 1) for i in range(len(panels))]
+        name, shares = ("rows", _shares(M)) if M >= ROWS else ("panels", panels)
+        self.job = workers.Job(pack, (*_function(name, dtype), where, shares))
+
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        out, numbers, start = np.empty(self.shape, self.dtype), self.numbers, address(b)
+        _, at = packed = recycled(self.packed, self.dtype)
+        numbers[2], numbers[4], numbers[5] = address(a), at, address(out)
+        for job, source, target in self.parts:
+            numbers[job + 2], numbers[job + 5] = start + source, at + target
+        workers.run(self.job)
+        del packed
+        return out
+
+
+class Contracted:
+    """aᵀ @ g: each worker has some columns of a. a, g: two such matrices"""
+
+    def __init__(self, a: np.ndarray, g: np.ndarray):
+        (rows, M), N, dtype = a.shape, g.shape[1], a.dtype
+        self.shape, self.dtype = (M, N), dtype
+        numbers = N, 0, a.strides[0], 0, g.strides[0], rows, 0, N * dtype.itemsize
+        self.numbers = (ctypes.c_int64 * SIZES)(*numbers)
+        self.job = workers.Job((*_function("columns", dtype), ctypes.addressof(self.numbers), _shares(M)))
+
+    def __call__(self, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+        out, numbers = np.empty(self.shape, self.dtype), self.numbers
+        numbers[1], numbers[3], numbers[6] = address(a), address(g), address(out)
+        workers.run(self.job)
+        return out
 
 
 def _shares(n: int) -> list[tuple[int, int]]:
@@ -66,35 +104,16 @@ def _shares(n: int) -> list[tuple[int, int]]:
     return [(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
 
 
-def _numbers(jobs: int) -> tuple[Any, int]:
-    """The numbers of a product and of the jobs of packing before it, and where they are; some for each thread that
-    multiplies."""
-    size = SIZES + jobs * len(kernels.JOB)
-    if len(getattr(_local, "numbers", ())) < size:
-        _local.numbers = (ctypes.c_int64 * size)()
-        _local.where = ctypes.addressof(_local.numbers)
-    return _local.numbers, _local.where
-
-
-_local = threading.local()
-
-
-def _phase(name: str, dtype: Any, where: int, shares: list[tuple[int, int]]) -> tuple:
-    """A product, shared out; a phase of a `workers.Job`."""
-    function, at, _ = _function(name, dtype)
-    return function, at, where, shares
-
-
 # ---- machine code ---------------------------------------------------------------------------------------------------
 
 
 @functools.cache
-def _function(name: str, dtype: np.dtype) -> tuple[Callable[..., None], int, Machine]:
-    """A function of (numbers, first, last, worker), where it is, and what must live as long."""
+def _function(name: str, dtype: np.dtype) -> tuple[Callable[..., None], int]:
+    """A function of (numbers, first, last, worker), and where it is."""
     module = ir.Module(name)
     {"rows": _write_rows, "panels": _write_panels, "columns": _write_columns}[name](module, dtype)
     made = compiled(str(module))
-    return made.function(name, 4), made.address(name), made
+    return made.function(name, 4), made.address(name)
 
 
 def _write_rows(module: ir.Module, dtype: Any) -> None:

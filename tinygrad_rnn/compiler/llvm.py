@@ -97,8 +97,10 @@ class Machine:
         return self.engine.get_function_address(name)
 
     def function(self, name: str, arguments: int) -> Callable[..., None]:
-        """A function of so many 64-bit integers."""
-        return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(self.engine.get_function_address(name))
+        """A function of so many 64-bit integers. The machine code lives as long as it does."""
+        found: Any = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(self.engine.get_function_address(name))
+        found.machine = self
+        return found
 
 
 def _keep(path: Path, made: bytes) -> None:

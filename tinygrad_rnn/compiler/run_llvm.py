@@ -154,11 +154,12 @@ class Native:
         names = tuple(f"p{i}" for i in range(self.workers))
         self.total = formula(f"total = {' + '.join(names)}", names, ("total",), self.dtype) if sums else None
         self._fill_table(biases)
-        self.machine = compiled(str(module)) if items else None
-        self.function = self.machine.function(name, 4) if self.machine else None
-        if self.machine:
+        self.function = None
+        if items:
+            machine = compiled(str(module))
+            self.function = machine.function(name, 4)
             pack = *kernels.packer(self.dtype), *self.jobs
-            steps = self.function, self.machine.address(name), self.where, self.rows
+            steps = self.function, machine.address(name), self.where, self.rows
             self.job = workers.Job(pack, steps, *([self.total.phase(self.sums, self.workers)] if self.total else []))
 
     def __call__(self, bound: dict) -> None:
