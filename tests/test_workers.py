@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -39,22 +40,75 @@ def test_two_threads_that_call_at_once_make_one_team():
         assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
 
 
+@pytest.fixture
+def asleep():
+    """The team, all of which sleep."""
+    team, end = workers._team(), time.monotonic() + 20
+    while any(w.awake.value for w in team.workers) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not any(w.awake.value for w in team.workers)
+    return team
+
+
+def long_job(n):
+    """A job of two phases, p = 1 and q = 2 p for n elements in two parts; the results, and what must live as long."""
+    p, q = np.zeros(n), np.zeros(n)
+    lines = {"p = log(exp(log(exp(g))))": (np.ones(n), p), "p = g + g": (p, q)}
+    formulas = [formula.formula(line, ("g",), ("p",), np.dtype("f8")) for line in lines]
+    tables = []
+    for f, (g, out) in zip(formulas, lines.values(), strict=True):
+        entries = f.table(2, [(n, g.ctypes.data, out.ctypes.data)])
+        tables.append((ctypes.c_int64 * len(entries))(*entries))
+    phases = [f.phase(ctypes.addressof(table), 2) for f, table in zip(formulas, tables, strict=True)]
+    return workers.Job(*phases), p, q, (lines, tables)
+
+
 @needs_two
-def test_who_interrupts_a_job_gets_the_processor_when_all_parts_are_done(monkeypatch):
+def test_each_phase_of_a_job_sees_what_all_did_in_the_one_before(asleep):
+    job, p, q, _held = long_job(100_001)
+    for _ in range(3):  # the workers sleep, and do not
+        p[:] = q[:] = 0
+        workers.run(job)
+        assert (p == 1).all()
+        assert (q == 2).all()
+    p[:] = q[:] = 0
+    job.alone()
+    assert (q == 2).all()
+
+
+@needs_two
+def test_who_interrupts_a_job_gets_the_processor_when_all_parts_are_done(asleep, monkeypatch):
     n = 300_000
-    f = formula.formula("p = log(exp(log(exp(g))))", ("g",), ("p",), np.dtype("f8"))
-    g, out = np.ones(n), np.zeros(n)
-    entries = [1, 2, *[0] * len(f.names), n, g.ctypes.data, out.ctypes.data]
-    table = (ctypes.c_int64 * len(entries))(*entries)
+    job, p, _, _held = long_job(n)
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workers._team(), "lead", interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(asleep, "lead", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            workers.run(job)
+    assert (p[n // 2 :] == 1).all()
+    assert not asleep.lock.locked()
+    workers.run(job)
+    assert (p == 1).all()
+
+
+@needs_two
+def test_who_interrupts_before_all_are_awake_wakes_them(asleep, monkeypatch):
+    job, _, _, _held = long_job(1000)
+    wake, calls = asleep.wake, []
+
+    def interrupted(job):
+        calls.append(job)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        wake(job)
+
+    monkeypatch.setattr(asleep, "wake", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        workers.run(workers.Job(f.phase(ctypes.addressof(table), 2)))
-    assert (out[n // 2 :] == 1).all()
-    assert not workers._team().lock.locked()
+        workers.run(job)
+    assert len(calls) == 2
 
 
 def test_a_shared_product_outlives_the_cache_of_machine_code(monkeypatch):

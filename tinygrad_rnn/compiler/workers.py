@@ -80,16 +80,18 @@ def run(job: Job) -> None:
     if team is None or len(team.workers) < job.parts - 1 or not team.lock.acquire(blocking=False):  # they are busy
         job.alone()
         return
-    busy: list[Worker] = []
+    done = False
     try:
-        for i, worker in enumerate(team.workers[: job.parts - 1], 1):
-            busy.append(worker)
-            worker.give(job.where, i)
-        team.lead(job.where, team.where)
-    finally:  # also when somebody interrupts us: they write into memory that will be somebody else's
+        team.do(job.where, team.where)
+        done = not team.numbers[0]
+        if not done:
+            team.wake(job)
+            team.lead(job.where, team.where)
+    finally:
         try:
-            for worker in busy:
-                team.settle(worker.where)
+            if not done:  # also when somebody interrupts us: they write into memory that will be somebody else's
+                team.wake(job)
+                team.settle(job.where, team.where)
         finally:
             team.lock.release()
 
@@ -103,15 +105,9 @@ class Worker:
         self.where = first + -first % 64  # whole cache lines
         self.awake = ctypes.c_int64.from_address(self.where + 8 * AWAKE)
         self.code = code  # must outlive the thread that runs it
-        self.start, self.serve = code.function("start", 3), code.function("serve", 1)
+        self.serve = code.function("serve", 1)
         self.bell: SimpleQueue[None] = SimpleQueue()
         threading.Thread(target=self._work, name=f"tinygrad_rnn-{number}", daemon=True).start()
-
-    def give(self, job: int, number: int) -> None:
-        """Start the first phase of a job, and wake the thread if it sleeps."""
-        self.start(self.where, job, number)
-        if not self.awake.value:
-            self.bell.put(None)
 
     def _work(self) -> None:
         while True:
@@ -120,17 +116,26 @@ class Worker:
 
 
 class Team:
-    """The workers of a process."""
+    """The workers of a process.
+
+    numbers  does one of them sleep that was given a job? and where the numbers of each are
+    """
 
     def __init__(self) -> None:
         self.code = code = Machine(_source())
         self.lock = threading.Lock()
-        self.lead, self.settle = code.function("lead", 2), code.function("settle", 1)
+        self.do, self.lead, self.settle = (code.function(name, 2) for name in ("do", "lead", "settle"))
         self.workers = [Worker(code, i) for i in range(1, count(1 << 30))]
-        self.wheres = (ctypes.c_int64 * (1 + len(self.workers)))(0, *[w.where for w in self.workers])
-        self.where = ctypes.addressof(self.wheres)
+        self.numbers = (ctypes.c_int64 * (1 + len(self.workers)))(0, *[w.where for w in self.workers])
+        self.where = ctypes.addressof(self.numbers)
         for function in when_started if self.workers else ():
             function()
+
+    def wake(self, job: Job) -> None:
+        """Wake those who sleep and have a part of a job."""
+        for worker in self.workers[: job.parts - 1]:
+            if not worker.awake.value:
+                worker.bell.put(None)
 
 
 class _Process:
@@ -163,7 +168,7 @@ if hasattr(os, "register_at_fork"):
 @functools.cache
 def _source() -> str:
     module = ir.Module("workers")
-    for write in (_write_publish, _write_start, _write_wait, _write_settle, _write_lead, _write_serve):
+    for write in (_write_publish, _write_wait, _write_settle, _write_lead, _write_do, _write_serve):
         write(module)
     return str(module)
 
@@ -177,15 +182,6 @@ def _write_publish(module: ir.Module) -> None:
     for at, value in zip((FUNCTION, TABLE, FIRST, LAST, NUMBER), job, strict=True):
         _put(code, where, at, value)
     _put(code, where, TICKET, code.b.add(_get(code, where, TICKET), code.integer(1)))
-    code.finish()
-
-
-def _write_start(module: ir.Module) -> None:
-    """start(numbers, job, number): give a worker its part of the first phase; it will not sleep until `settle`"""
-    code = Code(module, "start", 3, np.float32)
-    where, job, number = code.arguments
-    _put(code, where, HELD, code.integer(1))
-    _call(code, "publish", where, code.add(job, 16), number)
     code.finish()
 
 
@@ -212,11 +208,13 @@ def _write_wait(module: ir.Module) -> None:
 
 
 def _write_settle(module: ir.Module) -> None:
-    """settle(numbers): wait until a worker has done its part, and let it sleep when it likes"""
-    code = Code(module, "settle", 1, np.float32)
-    (where,) = code.arguments
-    _call(code, "wait", where)
-    _put(code, where, HELD, code.integer(0))
+    """settle(job, workers): wait until all have done their parts, and let them sleep when they like"""
+    code = Code(module, "settle", 2, np.float32)
+    job, workers = code.arguments
+    with code.loop(1, _read(code, job, 8)) as i:
+        where = _read(code, code.add(workers, code.mul(i, 8)))
+        _call(code, "wait", where)
+        _put(code, where, HELD, code.integer(0))
     code.finish()
 
 
@@ -235,6 +233,28 @@ def _write_lead(module: ir.Module) -> None:
                 _call(code, "publish", _read(code, code.add(workers, code.mul(i, 8))), phase, i)
         own = [_read(code, phase, 8), _read(code, phase, 16), _read(code, phase, 24), code.integer(0)]
         code.b.call(code.b.inttoptr(_read(code, phase), kind), own)
+    code.finish()
+
+
+def _write_do(module: ir.Module) -> None:
+    """do(job, workers): start a job; if all workers are awake, do it, else say so in the first of the workers' numbers
+
+    From its start to `settle` a worker does not fall asleep: nobody could wake it between two phases.
+    """
+    code = Code(module, "do", 2, np.float32)
+    job, workers = code.arguments
+    b, one, zero = code.b, code.integer(1), code.integer(0)
+    sleepers = b.inttoptr(workers, I64.as_pointer())
+    b.store(zero, sleepers)
+    with code.loop(1, _read(code, job, 8)) as i:
+        where = _read(code, code.add(workers, code.mul(i, 8)))
+        _put(code, where, HELD, one)
+        _call(code, "publish", where, code.add(job, 16), i)
+        with b.if_then(b.icmp_signed("==", _get(code, where, AWAKE), zero)):
+            b.store(one, sleepers)
+    with b.if_then(b.icmp_signed("==", b.load(sleepers), zero)):
+        _call(code, "lead", job, workers)
+        _call(code, "settle", job, workers)
     code.finish()
 
 
