@@ -484,6 +484,14 @@ def test_a_compiled_step_is_given_the_keys(engine):
         assert circuit.roots["dcaptured"][[v.name for v in circuit.captured].index("memory.keys")] is not None
 
 
+@without_llvmlite
+def test_the_gates_of_an_attended_cell_are_read_where_they_are():
+    rnn = cell_of("general", "output, fed", "fast")
+    xs, values, h, c = sources_of()
+    state = rnn.cell.start(nn.LSTMState(h, c), rnn.cell.attention.remember(values))
+    assert "once:" not in str(rnn.plan(xs, state))  # rows of W for the context, put together gate by gate
+
+
 @pytest.mark.parametrize(
     ("kind", "engine"),
     [("general", "numpy"), ("multihead", "numpy"), pytest.param("additive", "fast", marks=without_llvmlite)],

@@ -60,7 +60,7 @@ class Packed:
         wide, panels = kernels.panel(dtype), _shares(self.packed[0])
         apart = K * wide * dtype.itemsize
         numbers = [N, K, 0, a.strides[0], 0, 0, N * dtype.itemsize, M]
-        self.parts = []  # for each part of b: where its job is, how far it is from b's start, and its panels from theirs
+        self.parts = []  # of b: where the job is, how far the part is from the start, and how far its panels are
         for first, last in panels:
             self.parts.append((len(numbers), first * wide * b.strides[1], first * apart))
             numbers += [K, min(last * wide, N) - first * wide, 0, *b.strides, 0, apart]

@@ -103,9 +103,7 @@ def _pack_one(module: ir.Module, dtype: Any) -> Any:
                     found = code.load(code.add(source, code.mul(k, row), i * size), masks[i])
                     code.store(found, code.add(target, code.mul(k, WIDE * size), i * size))
             with otherwise:
-                _pack_turned(
-                    code, K, least(code, b.sub(N, j), code.integer(panel(dtype))), source, row, column, target
-                )
+                _pack_turned(code, K, least(code, b.sub(N, j), code.integer(panel(dtype))), source, row, column, target)
     code.finish()
     return code.function
 

@@ -121,7 +121,7 @@ class Program:
         for i, buffer, where in self.starts[phase]:
             self.array(buffer)[where] = given[i]
 
-    def _results(self, name: str, t: Any) -> list[np.ndarray | None]:
+    def _results(self, name: str, t: Any) -> list[Any]:
         """The roots of a kind: for a small network, many small arrays."""
         ways, bound = self.ways.get(name), self.bound
         if ways is not None:

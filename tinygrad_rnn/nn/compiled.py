@@ -56,7 +56,7 @@ class Recording(NamedTuple):
     structure  the new state, with the number of each leaf in its place
     training   for each module of the cell, whether it was in training
     outside    the sources that are tensors, with the values that they are in the circuit
-    pick       takes what was captured out of the leaves of the state and the tensors of the module, if all of it is there
+    pick       takes what was captured out of the leaves of the state and the module's tensors, if all of it is there
     moving     the leaves of the state that change from step to step
     """
 

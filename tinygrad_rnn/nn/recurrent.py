@@ -96,9 +96,7 @@ class Recurrent(Module):
 
     def _job(self, all_states: bool = False) -> Job:
         engine = engines.find(self.engine)
-        return Job(
-            self._masked_step, self._eager, engine, self.checkpoint_every, all_states, self._hooks, self.reverse
-        )
+        return Job(self._masked_step, self._eager, engine, self.checkpoint_every, all_states, self._hooks, self.reverse)
 
     def _refuse(self, reason: Unsupported) -> None:
         """ValueError if the step cannot be compiled but must be."""
