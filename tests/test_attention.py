@@ -489,7 +489,7 @@ def test_the_gates_of_an_attended_cell_are_read_where_they_are():
     rnn = cell_of("general", "output, fed", "fast")
     xs, values, h, c = sources_of()
     state = rnn.cell.start(nn.LSTMState(h, c), rnn.cell.attention.remember(values))
-    assert "once:" not in str(rnn.plan(xs, state))  # rows of W for the context, put together gate by gate
+    assert "\n  once:" not in str(rnn.plan(xs, state))  # rows of W for the context, put together gate by gate
 
 
 @pytest.mark.parametrize(
