@@ -452,7 +452,9 @@ def test_cross_entropy_of_confident_logits_neither_overflows_nor_changes_the_dty
 
 
 @pytest.mark.parametrize(
-    "form", [list, np.array, lambda t: np.array(t, np.uint8), tg.tensor], ids=["list", "array", "uint8", "tensor"]
+    "form",
+    [list, np.array, lambda t: np.array(t, np.uint8), lambda t: np.array(t, np.uint64), tg.tensor],
+    ids=["list", "array", "uint8", "uint64", "tensor"],
 )
 def test_targets_may_be_any_integers_on_every_device(form, device):
     x = leaf(3, V)

@@ -1,10 +1,12 @@
 """What reviews and fuzzing found, once each."""
 
 import copy
+import gc
 import pickle
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -266,3 +268,28 @@ def test_a_detached_parameter_in_a_recorded_step_follows_the_parameter(engine):
     rnn(xs)
     rnn.cell.W.data = 3 * np.eye(2)
     np.testing.assert_array_equal(rnn(xs)[0].numpy()[-1], [[13, 13]])
+
+
+def test_a_cell_that_cannot_be_compiled_keeps_no_graph_of_earlier_calls():
+    class Seen(nn.RNNCell):
+        def forward(self, x, h):
+            y, h = super().forward(x, h)
+            self.seen = h
+            return y, h
+
+    rnn, xs, earlier = nn.Recurrent(Seen(3, 4)), tg.ones(6, 2, 3), []
+    for _ in range(3):
+        ys, _ = rnn(xs)
+        earlier.append(weakref.ref(rnn.cell.seen))
+        del ys
+    gc.collect()
+    assert [there() is not None for there in earlier] == [False, False, True]
+
+
+@pytest.mark.parametrize("filler", [np.inf, -np.inf, np.nan])
+def test_an_infinite_gradient_of_an_embedding_reaches_its_own_row_only(filler):
+    W = tg.tensor(np.ones((3, 2)), requires_grad=True)
+    g = np.ones((4, 2))
+    g[1, 0] = filler
+    ops.embedding(np.array([0, 1, 0, 2]), W).backward(tg.tensor(g))
+    np.testing.assert_array_equal(W.grad.numpy(), [[2, 2], [filler, 1], [1, 1]])

@@ -111,6 +111,30 @@ def test_who_interrupts_before_all_are_awake_wakes_them(asleep, monkeypatch):
     assert len(calls) == 2
 
 
+@needs_two
+def test_who_interrupts_at_the_end_still_waits_for_all(asleep, monkeypatch):
+    n = 300_000
+    job, p, _, _held = long_job(n)
+    wake, calls = asleep.wake, []
+
+    def interrupted(job):
+        calls.append(job)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        wake(job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asleep, "wake", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            workers.run(job)
+    assert (p == 1).all()
+    assert not asleep.lock.locked()
+    end = time.monotonic() + 20
+    while any(w.awake.value for w in asleep.workers) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not any(w.awake.value for w in asleep.workers)  # nothing keeps them awake
+
+
 def test_a_shared_product_outlives_the_cache_of_machine_code(monkeypatch):
     a = np.random.default_rng(0).standard_normal((70, 70))
     workers._team()

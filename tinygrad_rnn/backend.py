@@ -78,7 +78,8 @@ def add_at(out: Array, key: Any, values: Array) -> None:
     if few and out.ndim == 2 and out.dtype.kind == "f":
         chosen = np.zeros((len(out), len(rows)), out.dtype)  # as a product with rows of zeros and ones
         chosen[index, np.arange(len(rows))] = 1
-        total = chosen @ rows
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = chosen @ rows
         if np.isfinite(total).all():  # else 0 times an infinity may have spoiled the other sums
             out += total
             return

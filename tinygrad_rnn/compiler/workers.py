@@ -90,8 +90,10 @@ def run(job: Job) -> None:
     finally:
         try:
             if not done:  # also when somebody interrupts us: they write into memory that will be somebody else's
-                team.wake(job)
-                team.settle(job.where, team.where)
+                try:
+                    team.wake(job)
+                finally:
+                    team.settle(job.where, team.where)
         finally:
             team.lock.release()
 

@@ -134,7 +134,7 @@ class Compiled:
         asked = (job.engine[0].NAME, masked, mode.recording, job.all_states, bool(job.hooks), shapes)
         last = self.last
         if last is None or not last[0].unchanged(cell):
-            last = self.last = Inventory(cell), {}
+            last = Inventory(cell), {}
         held, quick = last
         if asked in quick and _is_of_now(quick[asked]):
             return quick[asked], held.tensors
@@ -161,6 +161,7 @@ class Compiled:
         if len(quick) > LAYERS:
             quick.clear()
         quick[asked] = found[0]
+        self.last = last  # only now: a cell that cannot be compiled may hold a whole graph
         return found[0], held.tensors
 
 

@@ -209,7 +209,7 @@ def nll(logp: Any, targets: Array, counts: Array, *, total: bool = False) -> Any
     logp: (..., V)  targets: (...) integers, from 0 to V - 1 where they count  counts: (...) of bool; all on one device
     """
     lib, V = xp(targets), logp.shape[-1]
-    ids = _ids(lib.where(counts, targets, 0), "cross_entropy", V, logp)
+    ids = _ids(lib.where(counts, targets, 0), "cross_entropy", V, logp).astype(np.int64, copy=False)
     first = lib.arange(0, ids.size * V, V) if V else lib.zeros(ids.size, int)
     return _nll(logp, at=ids + first.reshape(ids.shape), counts=counts, total=total)
 
