@@ -205,6 +205,14 @@ def test_a_state_with_several_readers_has_one_square_and_a_line_to_each_of_them(
     assert len(heads) == len(set(heads)) == 3  # h·W, r ⊙ h, z ⊙ h
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_loss_of_all_steps_is_one_circle(reduction):
+    ys = nn.Linear(H, V)(nn.Recurrent(nn.RNNCell(I, H))(inputs(T))[0])
+    nodes, edges, _ = read(viz.draw(nn.cross_entropy(ys, np.zeros((T, B), int), reduction=reduction), view="cells"))
+    (loss,) = (n for n, it in nodes.items() if it.get("label") == "L")
+    assert [nodes[a]["label"] for a, b, _ in edges if b == loss] == ["ŷ"]
+
+
 def test_an_unfolded_circuit_holds_the_folded_one_and_each_step():
     loss, more = summed_losses(nn.LSTMCell(I, H)), {"view": "circuit", "depth": 1}
     (nodes, edges, _), (folded, _, _) = (read(viz.draw(loss, unfold=unfold, **more)) for unfold in (True, False))

@@ -14,7 +14,7 @@ from viz.contract import Flow
 
 LOSS = {
     "log_softmax", "take_along_axis", "neg", "sum", "div", "mul", "where", "pow", "mean", "sub", "abs", "log", "add",
-    "logsumexp", "getitem", "clip",
+    "logsumexp", "getitem", "clip", "nll",
 }  # fmt: skip
 _PAIRWISE = {"add", "sub", "mul"}
 
