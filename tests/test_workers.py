@@ -40,14 +40,31 @@ def test_two_threads_that_call_at_once_make_one_team():
         assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
 
 
-@pytest.fixture
-def asleep():
-    """The team, all of which sleep."""
-    team, end = workers._team(), time.monotonic() + 20
+def assert_falls_asleep(team):
+    end = time.monotonic() + 20
     while any(w.awake.value for w in team.workers) and time.monotonic() < end:
         time.sleep(0.01)
     assert not any(w.awake.value for w in team.workers)
-    return team
+
+
+@pytest.fixture
+def asleep():
+    """The team, all of which sleep."""
+    assert_falls_asleep(workers._team())
+    return workers._team()
+
+
+def interrupting(call, function=lambda job: None):
+    """The function, interrupted at the first call, or the second, …; and the calls."""
+    calls = []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        function(*args)
+
+    return interrupted, calls
 
 
 def long_job(n):
@@ -80,14 +97,9 @@ def test_each_phase_of_a_job_sees_what_all_did_in_the_one_before(asleep):
 def test_who_interrupts_a_job_gets_the_processor_when_all_parts_are_done(asleep, monkeypatch):
     n = 300_000
     job, p, _, _held = long_job(n)
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(asleep, "lead", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            workers.run(job)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(asleep, "lead", interrupting(1)[0])
+        workers.run(job)
     assert (p[n // 2 :] == 1).all()
     assert not asleep.lock.locked()
     workers.run(job)
@@ -97,15 +109,8 @@ def test_who_interrupts_a_job_gets_the_processor_when_all_parts_are_done(asleep,
 @needs_two
 def test_who_interrupts_before_all_are_awake_wakes_them(asleep, monkeypatch):
     job, _, _, _held = long_job(1000)
-    wake, calls = asleep.wake, []
-
-    def interrupted(job):
-        calls.append(job)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        wake(job)
-
-    monkeypatch.setattr(asleep, "wake", interrupted)
+    wake, calls = interrupting(1, asleep.wake)
+    monkeypatch.setattr(asleep, "wake", wake)
     with pytest.raises(KeyboardInterrupt):
         workers.run(job)
     assert len(calls) == 2
@@ -113,26 +118,13 @@ def test_who_interrupts_before_all_are_awake_wakes_them(asleep, monkeypatch):
 
 @needs_two
 def test_who_interrupts_at_the_end_still_waits_for_all(asleep, monkeypatch):
-    n = 300_000
-    job, p, _, _held = long_job(n)
-    wake, calls = asleep.wake, []
-
-    def interrupted(job):
-        calls.append(job)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        wake(job)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(asleep, "wake", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            workers.run(job)
+    job, p, _, _held = long_job(300_000)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(asleep, "wake", interrupting(2, asleep.wake)[0])
+        workers.run(job)
     assert (p == 1).all()
     assert not asleep.lock.locked()
-    end = time.monotonic() + 20
-    while any(w.awake.value for w in asleep.workers) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not any(w.awake.value for w in asleep.workers)  # nothing keeps them awake
+    assert_falls_asleep(asleep)  # nothing keeps them awake
 
 
 def test_a_shared_product_outlives_the_cache_of_machine_code(monkeypatch):

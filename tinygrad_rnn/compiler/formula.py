@@ -17,7 +17,7 @@ from llvmlite import ir
 from tinygrad_rnn.compiler import workers
 from tinygrad_rnn.compiler.elements import Elements
 from tinygrad_rnn.compiler.kernels import FUNCTIONS
-from tinygrad_rnn.compiler.llvm import I64, Code, compiled
+from tinygrad_rnn.compiler.llvm import Code, compiled
 from tinygrad_rnn.compiler.spare import address
 
 SMALL = 1 << 14  # elements up to which one thread does it all
@@ -71,12 +71,11 @@ class Formula:
         code = Code(module, "formula", 4, self.dtype)
         table, part, after, _ = code.arguments
         b, head, width = code.b, HEAD + len(self.names), 1 + len(self.reads) + len(self.writes)
-        read = lambda where, i: b.load(b.inttoptr(code.add(where, 8 * i), I64.as_pointer()))
         numbers = {name: self._number(code, code.add(table, 8 * i)) for i, name in enumerate(self.names, HEAD)}
-        count, parts = read(table, 0), read(table, 1)
+        count, parts = code.load_integer(table), code.load_integer(table, 1)
         with code.loop(0, count) as i:
             job = code.add(table, 8 * head, code.mul(i, 8 * width))
-            n, *arrays = [read(job, k) for k in range(width)]
+            n, *arrays = [code.load_integer(job, k) for k in range(width)]
             sources = dict(zip(self.reads, arrays, strict=False))
             targets = dict(zip(self.writes, arrays[len(self.reads) :], strict=True))
             vectors = functools.partial(self._vectors, code, numbers, sources, targets)

@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_rnn.compiler import kernels, workers
-from tinygrad_rnn.compiler.llvm import I64, Code, compiled
+from tinygrad_rnn.compiler.llvm import Code, compiled
 from tinygrad_rnn.compiler.spare import address, recycled
 
 SIZES = 8  # numbers of a product
@@ -72,12 +72,11 @@ class Packed:
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         out, numbers, start = np.empty(self.shape, self.dtype), self.numbers, address(b)
-        _, at = packed = recycled(self.packed, self.dtype)
+        _held, at = recycled(self.packed, self.dtype)  # nobody else is given it while we hold it
         numbers[2], numbers[4], numbers[5] = address(a), at, address(out)
         for job, source, target in self.parts:
             numbers[job + 2], numbers[job + 5] = start + source, at + target
         workers.run(self.job)
-        del packed
         return out
 
 
@@ -160,4 +159,4 @@ def _write_columns(module: ir.Module, dtype: Any) -> None:
 def _read(code: Code, n: int) -> list[Any]:
     """The first numbers of the job."""
     where = code.arguments[0]
-    return [code.b.load(code.b.inttoptr(code.add(where, 8 * i), I64.as_pointer())) for i in range(n)]
+    return [code.load_integer(where, i) for i in range(n)]

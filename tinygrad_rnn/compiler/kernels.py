@@ -79,8 +79,8 @@ def _pack(module: ir.Module, dtype: Any) -> None:
     jobs, first, last, _ = code.arguments
     one = _pack_one(module, dtype)
     with code.loop(first, last) as i:
-        entry = lambda at: code.b.inttoptr(code.add(jobs, code.mul(i, 8 * len(JOB)), 8 * at), I64.as_pointer())
-        code.b.call(one, [code.b.load(entry(at)) for at in range(len(JOB))])
+        job = code.add(jobs, code.mul(i, 8 * len(JOB)))
+        code.b.call(one, [code.load_integer(job, at) for at in range(len(JOB))])
     code.finish()
 
 

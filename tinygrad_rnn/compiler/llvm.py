@@ -223,6 +223,10 @@ class Code:
 
     # ---- memory ---------------------------------------------------------------------------------------------------
 
+    def load_integer(self, address: Any, i: int = 0) -> Any:
+        """The i-th of the integers at an address."""
+        return self.b.load(self._pointer(self.add(address, 8 * i), I64))
+
     def _pointer(self, address: Any, kind: Any) -> Any:
         return self.b.inttoptr(address, kind.as_pointer())
 

@@ -180,7 +180,7 @@ def _write_publish(module: ir.Module) -> None:
     code = Code(module, "publish", 3, np.float32)
     where, phase, number = code.arguments
     part = code.add(phase, code.mul(number, 16))
-    job = (_read(code, phase), _read(code, phase, 8), _read(code, part, 16), _read(code, part, 24), number)
+    job = *(code.load_integer(phase, i) for i in (0, 1)), *(code.load_integer(part, i) for i in (2, 3)), number
     for at, value in zip((FUNCTION, TABLE, FIRST, LAST, NUMBER), job, strict=True):
         _put(code, where, at, value)
     _put(code, where, TICKET, code.b.add(_get(code, where, TICKET), code.integer(1)))
@@ -213,8 +213,8 @@ def _write_settle(module: ir.Module) -> None:
     """settle(job, workers): wait until all have done their parts, and let them sleep when they like"""
     code = Code(module, "settle", 2, np.float32)
     job, workers = code.arguments
-    with code.loop(1, _read(code, job, 8)) as i:
-        where = _read(code, code.add(workers, code.mul(i, 8)))
+    with code.loop(1, code.load_integer(job, 1)) as i:
+        where = _worker(code, workers, i)
         _call(code, "wait", where)
         _put(code, where, HELD, code.integer(0))
     code.finish()
@@ -224,17 +224,17 @@ def _write_lead(module: ir.Module) -> None:
     """lead(job, workers): the caller's part of a job whose first phase has started; see `Job`"""
     code = Code(module, "lead", 2, np.float32)
     job, workers = code.arguments
-    parts = _read(code, job, 8)
+    parts = code.load_integer(job, 1)
     kind = ir.FunctionType(VOID, [I64] * 4).as_pointer()
-    with code.loop(0, _read(code, job)) as k:
+    with code.loop(0, code.load_integer(job)) as k:
         phase = code.add(job, 16, code.mul(k, code.add(16, code.mul(parts, 16))))
         with code.b.if_then(code.b.icmp_signed(">", k, code.integer(0))):
             with code.loop(1, parts) as i:
-                _call(code, "wait", _read(code, code.add(workers, code.mul(i, 8))))
+                _call(code, "wait", _worker(code, workers, i))
             with code.loop(1, parts) as i:
-                _call(code, "publish", _read(code, code.add(workers, code.mul(i, 8))), phase, i)
-        own = [_read(code, phase, 8), _read(code, phase, 16), _read(code, phase, 24), code.integer(0)]
-        code.b.call(code.b.inttoptr(_read(code, phase), kind), own)
+                _call(code, "publish", _worker(code, workers, i), phase, i)
+        own = [code.load_integer(phase, 1), code.load_integer(phase, 2), code.load_integer(phase, 3), code.integer(0)]
+        code.b.call(code.b.inttoptr(code.load_integer(phase), kind), own)
     code.finish()
 
 
@@ -248,8 +248,8 @@ def _write_do(module: ir.Module) -> None:
     b, one, zero = code.b, code.integer(1), code.integer(0)
     sleepers = b.inttoptr(workers, I64.as_pointer())
     b.store(zero, sleepers)
-    with code.loop(1, _read(code, job, 8)) as i:
-        where = _read(code, code.add(workers, code.mul(i, 8)))
+    with code.loop(1, code.load_integer(job, 1)) as i:
+        where = _worker(code, workers, i)
         _put(code, where, HELD, one)
         _call(code, "publish", where, code.add(job, 16), i)
         with b.if_then(b.icmp_signed("==", _get(code, where, AWAKE), zero)):
@@ -307,9 +307,9 @@ def _call(code: Code, name: str, *arguments: Any) -> None:
     code.b.call(code.module.globals[name], arguments)
 
 
-def _read(code: Code, where: Any, at: int = 0) -> Any:
-    """A number that does not change meanwhile."""
-    return code.b.load(code.b.inttoptr(code.add(where, at), I64.as_pointer()))
+def _worker(code: Code, workers: Any, i: Any) -> Any:
+    """Where the numbers of worker i are."""
+    return code.load_integer(code.add(workers, code.mul(i, 8)))
 
 
 def _get(code: Code, where: Any, at: int) -> Any:

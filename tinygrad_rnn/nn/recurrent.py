@@ -78,7 +78,8 @@ class Recurrent(Module):
         if not len(xs):
             return self._nothing(xs, state, all_states)
         ys, states = self._eager(xs, state, alive)
-        return ys, nest.map_leaves(lambda *each: stack(each), *states) if all_states else self._last(states)
+        last = states[0 if self.reverse else -1]
+        return ys, nest.map_leaves(lambda *each: stack(each), *states) if all_states else last
 
     def register_state_hook(self, hook: Hook) -> Callable[[], None]:
         """Show hook the gradients ∂L/∂sₜ of the state after each step, in each backward pass through a later call.
@@ -172,10 +173,6 @@ class Recurrent(Module):
             ys.append(y)
             states.append(state)
         return stack(ys[::way]), states[::way]
-
-    def _last(self, states: list[Any]) -> Any:
-        """Of the states after each step the one after the last that ran."""
-        return states[0 if self.reverse else -1]
 
     def _step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         result = self.cell(x, state)
