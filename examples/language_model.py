@@ -46,8 +46,8 @@ def read(folder):
 def losses(model, stream):
     state = model.initial_state(stream.columns.shape[1])
     for inputs, targets in stream:
-        logits, state = model(inputs, nn.detached(state))  # the state goes on from window to window, gradients do not
-        yield nn.cross_entropy(logits, targets, reduction="sum")  # nats
+        ys, state = model.read(inputs, nn.detached(state))  # the state goes on from window to window, gradients do not
+        yield nn.linear_cross_entropy(ys, model.output.W, model.output.b, targets, reduction="sum")  # nats
 
 
 @tg.no_grad()

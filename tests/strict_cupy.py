@@ -314,6 +314,10 @@ def arange(start, stop=None, step=1, dtype=None):
     return ndarray(np.arange(*((start,) if stop is None else (start, stop, step)), dtype=dtype), _current.id)
 
 
+def flatnonzero(a):
+    return _kernel(np.flatnonzero, _array(a))
+
+
 def eye(N, M=None, k=0, dtype=float):
     return ndarray(np.eye(N, M, k, dtype), _current.id)
 

@@ -50,8 +50,13 @@ class LanguageModel(nn.Module):
         self.output = nn.Linear(output_size, vocabulary_size)
 
     def forward(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
+        ys, state = self.read(ids, state)
+        return self.output(ys), state
+
+    def read(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """What the output layer is given, (T, B, H), and the state after the last step."""
         ys, state = self.recurrent(self.dropout(self.embedding(ids)), state)
-        return self.output(self.dropout(ys)), state
+        return self.dropout(ys), state
 
     def step(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
         """One step: ids (B,), returns logits (B, V) and the new state."""
@@ -100,9 +105,10 @@ class LanguageTask:
 
     def _loss(self, stream: Stream, batch: int, state: Any) -> tuple[Tensor, int, Any]:
         inputs, targets = stream.window(batch)
-        logits, state = self.model(inputs, state)
-        targets = backend.from_numpy(targets, logits.device)
-        return nn.cross_entropy(logits, targets, reduction="sum"), targets.size, nn.detached(state)
+        ys, state = self.model.read(inputs, state)
+        output = self.model.output
+        loss = nn.linear_cross_entropy(ys, output.W, output.b, targets, reduction="sum")
+        return loss, targets.size, nn.detached(state)
 
     def validate(self) -> float:
         """Nats per token on the held-out tail, the state carried from its beginning to its end."""

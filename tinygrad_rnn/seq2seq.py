@@ -115,11 +115,10 @@ class PairTask:
 
     def batch_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Nats of these pairs, summed, and the number of their tokens."""
-        logits = self.model(batch.source, batch.inputs, batch.lengths)
-        targets = backend.from_numpy(batch.targets, logits.device)
-        return nn.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED), int(
-            (batch.targets != IGNORED).sum()
-        )
+        outputs = self.model.decode(batch.source, batch.inputs, batch.lengths)
+        last: Any = self.model.output
+        loss = nn.linear_cross_entropy(outputs, last.W, last.b, batch.targets, reduction="sum", ignore_index=IGNORED)
+        return loss, int((batch.targets != IGNORED).sum())
 
     def validate(self) -> float:
         """Nats per token of the held-out pairs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -65,3 +66,16 @@ def _formulas() -> ModuleType:
     from tinygrad_rnn.compiler import formula  # noqa: PLC0415
 
     return formula
+
+
+def cross_entropy() -> Callable[..., Any] | None:
+    """Logits, cross entropy and gradients as machine code (see compiler.cross_entropy), if there is "fast"."""
+    return _cross_entropy() if has_fast() else None
+
+
+@functools.cache
+def _cross_entropy() -> Callable[..., Any]:
+    from tinygrad_rnn.compiler import cross_entropy  # noqa: PLC0415
+
+    find("fast")  # which sees to it that BLAS has one thread beside the workers
+    return cross_entropy.in_blocks

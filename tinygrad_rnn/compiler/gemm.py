@@ -57,7 +57,7 @@ class Packed:
     def __init__(self, a: np.ndarray, b: np.ndarray):
         (M, K), N, dtype = a.shape, b.shape[1], a.dtype
         self.shape, self.dtype, self.packed = (M, N), dtype, kernels.packed_shape((K, N), dtype)
-        wide, panels = kernels.panel(dtype), _shares(self.packed[0])
+        wide, panels = kernels.panel(dtype), shares(self.packed[0], workers.all_of_them())
         apart = K * wide * dtype.itemsize
         numbers = [N, K, 0, a.strides[0], 0, 0, N * dtype.itemsize, M]
         self.parts = []  # of b: where the job is, how far the part is from the start, and how far its panels are
@@ -67,8 +67,8 @@ class Packed:
         self.numbers = (ctypes.c_int64 * len(numbers))(*numbers)
         where = ctypes.addressof(self.numbers)
         pack = *kernels.packer(dtype), where + 8 * SIZES, [(i, i + 1) for i in range(len(panels))]
-        name, shares = ("rows", _shares(M)) if M >= ROWS else ("panels", panels)
-        self.job = workers.Job(pack, (*_function(name, dtype), where, shares))
+        name, ranges = ("rows", shares(M, workers.all_of_them())) if M >= ROWS else ("panels", panels)
+        self.job = workers.Job(pack, (*_function(name, dtype), where, ranges))
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         out, numbers, start = np.empty(self.shape, self.dtype), self.numbers, address(b)
@@ -88,7 +88,9 @@ class Contracted:
         self.shape, self.dtype = (M, N), dtype
         numbers = N, 0, a.strides[0], 0, g.strides[0], rows, 0, N * dtype.itemsize
         self.numbers = (ctypes.c_int64 * SIZES)(*numbers)
-        self.job = workers.Job((*_function("columns", dtype), ctypes.addressof(self.numbers), _shares(M)))
+        self.job = workers.Job(
+            (*_function("columns", dtype), ctypes.addressof(self.numbers), shares(M, workers.all_of_them()))
+        )
 
     def __call__(self, a: np.ndarray, g: np.ndarray) -> np.ndarray:
         out, numbers = np.empty(self.shape, self.dtype), self.numbers
@@ -97,9 +99,8 @@ class Contracted:
         return out
 
 
-def _shares(n: int) -> list[tuple[int, int]]:
-    """n things shared out to all workers."""
-    parts = workers.all_of_them()
+def shares(n: int, parts: int) -> list[tuple[int, int]]:
+    """n things shared out to so many."""
     return [(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
 
 

@@ -9,7 +9,7 @@ from tinygrad_rnn.nn.attention import (
 from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, LSTMState, RNNCell, Stack, detached
 from tinygrad_rnn.nn.decoder import AttentionCell, AttentionState, ContextCell, ContextState, attention_weights
 from tinygrad_rnn.nn.layers import Dropout, Embedding, LayerNorm, Linear
-from tinygrad_rnn.nn.losses import cross_entropy, mse_loss
+from tinygrad_rnn.nn.losses import cross_entropy, linear_cross_entropy, mse_loss
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.nn.rnn import GRU, LSTM, RNN, Bidirectional, Layers
@@ -27,5 +27,5 @@ __all__ = [
     "LayerNorm", "LayerNormLSTMCell", "Layers", "Linear", "MGUCell", "Memory", "Module", "MultiheadAttention",
     "Parameter", "PeepholeLSTMCell", "ProjectedLSTMCell", "RNNCell", "Recurrent", "ResidualCell",
     "ScaledDotAttention", "Stack", "VariationalDropoutCell", "ZoneoutCell", "attention_weights", "cross_entropy",
-    "detached", "init", "irnn_cell", "mse_loss", "state_size",
+    "detached", "init", "irnn_cell", "linear_cross_entropy", "mse_loss", "state_size",
 ]  # fmt: skip

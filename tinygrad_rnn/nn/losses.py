@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import backend, ops
-from tinygrad_rnn.ops.lookup import nll
+from tinygrad_rnn.backend import xp
+from tinygrad_rnn.graph import state as mode
+from tinygrad_rnn.nn.linear_loss import Pass, linear_nll
+from tinygrad_rnn.ops.lookup import _ids, nll
 from tinygrad_rnn.tensor import Tensor, tensor
+
+SMALL = 1 << 20  # multiplications of a product below which a pass over blocks is not worth its start
 
 
 def cross_entropy(
@@ -22,12 +27,7 @@ def cross_entropy(
     returns: in nats; "mean" is over the positions that count, and 0 if there are none
     IndexError for a target that is not from 0 to V-1.
     """
-    ids = targets.data if isinstance(targets, Tensor) else targets if backend.is_array(targets) else np.asarray(targets)
-    if ids.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"cross_entropy: targets must be {logits.shape[:-1]} for logits {logits.shape}, got {ids.shape}"
-        )
-    ids = backend.move(ids, logits.device)
+    ids = _targets(targets, logits, "cross_entropy", "logits")
     counts = ids != ignore_index
     logp = ops.log_softmax(logits, axis=-1)
     whole = reduction in ("sum", "mean") and not label_smoothing
@@ -35,6 +35,45 @@ def cross_entropy(
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * ops.where(counts, logp.mean(-1), 0)
     return _reduced(loss, reduction, lambda: int(counts.sum()), "cross_entropy")
+
+
+def linear_cross_entropy(
+    ys: Tensor, W: Tensor, b: Tensor | None, targets: Any, *, reduction: str = "mean", ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """cross_entropy(ys @ W + b, targets) without ever holding the logits of all positions.
+
+    The value and all gradients are found in one pass over blocks of rows: for large vocabularies less than a quarter of
+    the memory, and faster. Derivatives of derivatives take the plain way, with all logits; so do few and small ones,
+    and reduction="none".
+
+    ys: (..., H)  W: (H, V)  b: (V,) or None  targets: (...) integers; the rest as in cross_entropy
+    returns: in nats
+    """
+    ids = _targets(targets, ys, "linear_cross_entropy", "ys")
+    options: Any = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
+    small = ys.size * W.shape[-1] < SMALL
+    if small or reduction not in ("sum", "mean") or mode.trace is not None:
+        return cross_entropy(_linear(ys, W, b), ids, reduction=reduction, **options)
+    counts, wanted = ids != ignore_index, [mode.recording and x is not None and x.requires_grad for x in (ys, W, b)]
+    kept = None if counts.all() else xp(counts).flatnonzero(counts)  # no product is computed for the others
+    targets = _ids(ids.reshape(-1) if kept is None else ids.reshape(-1)[kept], "linear_cross_entropy", W.shape[-1], ys)
+    plain = lambda ys, W, b: cross_entropy(_linear(ys, W, b), ids.reshape(-1), reduction="sum", **options)
+    call = Pass(plain, wanted, targets, kept, label_smoothing)
+    loss = linear_nll(ys.reshape(-1, ys.shape[-1]), W, b, call=call)
+    return _reduced(loss, reduction, lambda: len(targets), "linear_cross_entropy")
+
+
+def _linear(ys: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+    return ys @ W if b is None else ys @ W + b
+
+
+def _targets(targets: Any, like: Tensor, who: str, what: str) -> Any:
+    """The targets as an array where `like` is; ValueError unless there is one for each of its vectors."""
+    ids = targets.data if isinstance(targets, Tensor) else targets if backend.is_array(targets) else np.asarray(targets)
+    if ids.shape != like.shape[:-1]:
+        raise ValueError(f"{who}: targets must be {like.shape[:-1]} for {what} {like.shape}, got {ids.shape}")
+    return backend.move(ids, like.device)
 
 
 def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:

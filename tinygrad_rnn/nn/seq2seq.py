@@ -89,8 +89,12 @@ class EncoderDecoder(Module):
 
     def forward(self, xs: Any, ys: Any, lengths: Any = None) -> Tensor:
         """Teacher forcing. ys: (T, B), the ids before those to be said  returns: logits (T, B, V) of these"""
+        return self.output(self.decode(xs, ys, lengths))
+
+    def decode(self, xs: Any, ys: Any, lengths: Any = None) -> Tensor:
+        """What the output layer is given, (T, B, H), by teacher forcing."""
         outputs, _ = self.decoder(self.dropout(self.target(ys)), self.encode(xs, lengths))
-        return self.output(self.dropout(outputs))
+        return self.dropout(outputs)
 
     def step(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
         """One step of the decoder. ids: (B,), the ones before  returns: logits (B, V), the new state"""

@@ -1,0 +1,119 @@
+"""A linear layer and the cross entropy of its outputs in one pass over blocks of rows, for large vocabularies.
+
+The logits of all positions, (N, V), are most of the memory of a language model, and are read and written many times. A
+block of them at a time stays in memory that is used again, and its gradients are taken while it is there:
+
+    z = y W + b    p = softmax(z)    ∂L/∂z = p - target    ∂L/∂y = ∂L/∂z Wᵀ    ∂L/∂W = yᵀ ∂L/∂z    ∂L/∂b = Σ ∂L/∂z
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.backend import Array, xp
+from tinygrad_rnn.blas import FLOATS
+from tinygrad_rnn.compiler import engines
+from tinygrad_rnn.primitive import make
+from tinygrad_rnn.tensor import Tensor, grad
+
+BLOCK = 1 << 24  # bytes of logits at a time
+
+
+class Pass:
+    """One call: what it needs besides its arrays, and the gradients that it found.
+
+    plain      the same in several operations, of the tensors (ys, W, b): for second derivatives, and for drawings
+    wanted     for each of ys, W, b: is its gradient?
+    targets    of the rows of ys that count; kept: the numbers of these rows, None for all
+    gradients  of ys, W, b for ∂loss = 1, from the forward to the backward pass
+    """
+
+    def __init__(
+        self, plain: Callable[..., Tensor], wanted: Sequence[bool], targets: Array, kept: Array | None, smoothing: float
+    ):
+        self.plain, self.wanted, self.targets, self.kept, self.smoothing = plain, wanted, targets, kept, smoothing
+        self.gradients: list[Any] | None = None
+
+    def run(self, ys: Array, W: Array, b: Array | None) -> Array:
+        """The summed loss; the gradients are kept."""
+        arrays = [a for a in (ys, W, b) if a is not None]
+        ours = all(type(a) is np.ndarray and a.dtype == ys.dtype for a in arrays) and ys.dtype in FLOATS
+        fast = engines.cross_entropy() if ours and len(self.targets) and W.size else None
+        rows = ys if self.kept is None else ys[self.kept]
+        loss, self.gradients = (fast or in_blocks)(rows, W, b, self.targets, self.smoothing, self.wanted, BLOCK)
+        if self.kept is not None and self.wanted[0]:
+            dys = xp(ys).zeros(ys.shape, loss.dtype)
+            dys[self.kept] = self.gradients[0]
+            self.gradients[0] = dys
+        return loss
+
+
+def in_blocks(
+    ys: Array, W: Array, b: Array | None, targets: Array, smoothing: float, wanted: Sequence[bool], block: int
+) -> tuple[Array, list[Any]]:
+    """The summed loss, and the gradients of ys, W, b that are wanted, by the array library.
+
+    ys: (N, H)  W: (H, V)  b: (V,)  targets: (N,), from 0 to V - 1  block: bytes of logits at a time
+    """
+    lib, (N, _), V = xp(ys), ys.shape, W.shape[1]
+    arrays = [ys, W, b]
+    dtype = np.result_type(*[a.dtype for a in arrays if a is not None])
+    found = [lib.zeros(a.shape, dtype) if a is not None and w else None for a, w in zip(arrays, wanted, strict=True)]
+    losses, rows = lib.zeros(N, dtype), max(1, block // max(1, V * dtype.itemsize))
+    for start in range(0, N, rows):
+        y, ids = ys[start : start + rows], targets[start : start + rows]
+        z, at = y @ W if b is None else y @ W + b, (lib.arange(len(y)), ids)
+        losses[start : start + rows] = _softmax_in_place(z, at, smoothing)
+        if any(wanted):
+            z[at] -= 1 - smoothing
+            z -= smoothing / V
+            _add_gradients(found, y, W, z, start)
+    return losses.sum(), found
+
+
+def _softmax_in_place(z: Array, at: tuple[Array, Array], smoothing: float) -> Array:
+    """Turn logits into probabilities; the loss of each row."""
+    lib = xp(z)
+    z -= z.max(-1, keepdims=True)
+    target, mean = z[at], z.mean(-1) if smoothing else 0
+    lib.exp(z, out=z)
+    total = z.sum(-1, keepdims=True)
+    z /= total
+    return lib.log(total)[:, 0] - (1 - smoothing) * target - smoothing * mean
+
+
+def _add_gradients(found: list[Any], y: Array, W: Array, dz: Array, start: int) -> None:
+    dys, dW, db = found
+    if dys is not None:
+        dys[start : start + len(y)] = dz @ W.T
+    if dW is not None:
+        dW += y.T @ dz
+    if db is not None:
+        db += dz.sum(0)
+
+
+def _linear_cross_entropy(ys: Array, W: Array, b: Array | None, *, call: Pass) -> Array:
+    """-Σ log P(target), P = softmax(ys W + b)."""
+    return call.run(ys, W, b)
+
+
+linear_nll = make(_linear_cross_entropy)
+
+
+@linear_nll.vjp
+def _rule(g: Any, ys: Any, W: Any, b: Any, call: Pass, tracked: tuple[bool, ...]) -> Sequence[Any]:
+    if isinstance(g, Tensor):
+        wanted = [x for x, t in zip((ys, W, b), tracked, strict=True) if t]
+        found = iter(grad([call.plain(ys, W, b)], wanted, [g], create_graph=True))
+        return [next(found) if t else None for t in tracked]
+    if call.gradients is None:  # a second backward: the first one gave its arrays away
+        call.run(ys, W, b)
+    gradients, call.gradients = call.gradients, None
+    assert gradients is not None
+    for d in gradients:
+        if d is not None:
+            d *= g
+    return gradients
