@@ -6,6 +6,7 @@ import dataclasses
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,7 @@ from tinygrad_rnn.random import replayed
 from tinygrad_rnn.tensor import Tensor, grad
 
 Step = Callable[..., tuple[list[Any], list[Any]]]  # step(x, states[, alive]) -> (outputs, new states), y first
-PLANS = 16  # lengths of sequences for which a layer keeps its programs
-SPARE = 4  # how often, at most: several calls before a backward pass use one each
+SPARE = 16  # programs that a layer keeps, at most: several calls before a backward pass use one each
 
 
 class Layer:
@@ -52,7 +52,8 @@ class Layer:
             simplify(self.simple)
             reassociate(self.simple)
             self.engines, self.slower, self.arenas = list(engines), "", arenas
-            self.programs: dict[int, list[Any]] = {}  # by number of steps, the one used last comes last
+            self.programs: list[Any] = []  # that nobody uses, the one used last comes last
+            self.capacities: list[int] = []  # numbers of steps that programs were made for, each twice the one before
             self._choose()
         except RecursionError:
             raise Unsupported("its step is too long") from None
@@ -71,23 +72,29 @@ class Layer:
         self.prepared.known = {}
 
     def acquire(self, T: int) -> Any:
-        """A program for T steps whose buffers nobody uses."""
+        """A program for T steps whose buffers nobody uses: one that was made for as many steps or for more."""
         with self.arenas.lock:
-            known = self.programs[T] = self.programs.pop(T, [])
-            if len(self.programs) > PLANS:
-                self.programs.pop(next(iter(self.programs)))
-            program = next((p for p in known if not p.arena.busy), None)
-            if program is None:
-                program = self._made(T)
-            else:
-                known.remove(program)
+            free = [p for p in self.programs if p.capacity >= T and not p.arena.busy]
+            program = min(free, key=attrgetter("capacity")) if free else self._made(self._capacity(T))
+            if free:
+                self.programs.remove(program)
             program.arena.busy = True
-            return program
+        if program.T != T:
+            program.aim(T)
+        return program
 
-    def _made(self, T: int) -> Any:
+    def _capacity(self, T: int) -> int:
+        """For how many steps to make a program: the first length as it is, later ones with room for longer ones."""
+        known = [n for n in self.capacities if n >= T]
+        if not known:
+            known = [max([T, *(2 * n for n in self.capacities)])]
+            self.capacities += known
+        return known[0]
+
+    def _made(self, capacity: int) -> Any:
         while True:
             try:
-                return self.engine.Program(_copied(self.prepared), T, self.arenas.free())
+                return self.engine.Program(_copied(self.prepared), capacity, self.arenas.free())
             except NotFusable as reason:
                 self.slower = str(reason)
                 self._choose()
@@ -97,9 +104,9 @@ class Layer:
         program.bound = {}  # it need not keep what went in
         with self.arenas.lock:
             program.arena.busy = False
-            known = self.programs.get(program.T)
-            if known is not None and len(known) < SPARE:
-                known.append(program)
+            self.programs.append(program)
+            if len(self.programs) > SPARE:
+                self.programs.pop(0)
 
     def draw(self, T: int) -> list[np.ndarray]:
         """The random numbers of T steps, in the order in which the eager engine draws them."""

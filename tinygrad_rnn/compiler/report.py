@@ -42,8 +42,8 @@ def report(program: Any) -> Iterator[str]:
             yield from _phase(s, items)
     buffers = {p.buffer for p in s.place.values() if not p.buffer.bound}
     if buffers:
-        b = max(buffers, key=lambda b: b.nbytes(s.T))
-        yield f"buffers: {size(program.nbytes)} for {len(buffers)} arrays, the largest {b.whole(s.T)} {b.dtype}"
+        b = max(buffers, key=lambda b: b.nbytes(program.T))
+        yield f"buffers: {size(program.nbytes)} for {len(buffers)} arrays, the largest {b.whole(program.T)} {b.dtype}"
 
 
 def _phase(s: Schedule, items: Sequence[Item]) -> Iterator[str]:

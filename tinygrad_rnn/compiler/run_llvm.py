@@ -69,6 +69,7 @@ class Program(run_numpy.Program):
 
     engine = NAME
     addresses: dict[Any, int]  # of the buffers that are given at each call, as far as they are known
+    machines: Sequence[Native] = ()  # of both directions
 
     def _schedule(self, sink_bytes: int) -> Schedule:
         return Schedule(self.c, self.T, sink_bytes=0, fuse=True)
@@ -100,6 +101,11 @@ class Program(run_numpy.Program):
             self.addresses.pop(buffer, None)
         return super().backward(dys, dstate)
 
+    def aim(self, T: int) -> None:
+        super().aim(T)
+        for machine in self.machines:
+            machine.aim(T)
+
     def _compile(self, name: str, items: list[Item]) -> Callable:
         s = self.s
         fixed = [item for item in items if not s.moves(item.values[0]) and item.values[0].op != "tsum"]
@@ -109,6 +115,7 @@ class Program(run_numpy.Program):
         after = self._after([item.values[0] for item in code if item.values[0].op == "tsum"])
         before = super()._compile(name, [item for item in fixed if item.values[0] not in after])
         machine = Native(self, name, code, [v for v in packs if len(v.shape) == 1])
+        self.machines = [*self.machines, machine]
         then = super()._compile(name, [item for item in fixed if item.values[0] in after])
 
         def run(bound: dict) -> None:
@@ -131,7 +138,7 @@ class Native:
     """The machine code of one direction, and the table that tells it where everything is."""
 
     def __init__(self, program: Program, name: str, items: list[Item], biases: list[Value]):
-        self.p, self.s, self.c, self.T = program, program.s, program.c, program.T
+        self.p, self.s, self.c, self.capacity = program, program.s, program.c, program.capacity
         reals = {v.dtype for v in self.s.level if self.s.moves(v) and v.dtype != bool}
         if reals - {np.dtype(np.float32)} and reals - {np.dtype(np.float64)}:
             raise NotFusable(f"its values are of several dtypes: {', '.join(sorted(map(str, reals)))}")
@@ -230,6 +237,18 @@ class Native:
                 for i, rows in enumerate(zip(*parts, strict=True)):
                     yield [total.shape[1], *map(address, rows), 0], v, i * total.strides[0]
 
+    def _times(self, T: int) -> dict[str, int]:
+        """What the table says of the number of steps."""
+        block = max(1, kernels.BLOCK // max(1, self.rows[0][1] - self.rows[0][0]))  # steps, in a sum over time
+        return {"T": T, "block": block, "blocks": -(-T // block)}
+
+    def aim(self, T: int) -> None:
+        """Run so many steps from now on: the code reads it from the table."""
+        for name, number in self._times(T).items():
+            slot = self.table.names.get((name,))
+            if slot is not None:
+                self.table_of[slot] = number
+
     def look(self, v: Any) -> np.ndarray:
         """An array with the shape and strides of a value (with time, if it has that)."""
         if isinstance(v, (Constant, np.ndarray)):
@@ -242,14 +261,13 @@ class Native:
         if not buffer.bound:
             return self.p.arrays[buffer]
         if buffer not in self.templates:
-            self.templates[buffer] = np.empty(buffer.whole(self.T), buffer.dtype)
+            self.templates[buffer] = np.empty(buffer.whole(self.capacity), buffer.dtype)
         return self.templates[buffer]
 
     def _fill(self, slot: int, kind: str, *key: Any) -> None:
         put = self.entries.__setitem__
-        block = max(1, kernels.BLOCK // max(1, self.rows[0][1] - self.rows[0][0]))  # steps, in a sum over time
-        known = {"T": self.T, "block": block, "blocks": -(-self.T // block), "jobs": self.jobs[0]}
-        known["alone"] = self.jobs[1][-1][1] if self.workers == 1 else 0  # how many a lone worker packs itself
+        alone = self.jobs[1][-1][1] if self.workers == 1 else 0  # how many jobs a lone worker does itself
+        known = {**self._times(self.capacity), "jobs": self.jobs[0], "alone": alone}
         if kind in known:
             put(slot, known[kind])
         elif kind == "packed":

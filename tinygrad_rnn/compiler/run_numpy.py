@@ -33,6 +33,7 @@ UFUNCS: dict[str, Callable] = {
 
 
 NAME = "numpy"
+EVERY_STEP = "every step"  # how an operand that does not move is looked at beside ones that do
 
 
 def prepare(c: Circuit) -> None:
@@ -56,29 +57,33 @@ def _transpose_once(c: Circuit) -> None:
 
 
 class Program:
-    """A schedule in NumPy. Its buffers are written anew by each forward; what it returns is the caller's."""
+    """A schedule in NumPy. Its buffers are written anew by each forward; what it returns is the caller's.
+
+    capacity  the steps that it has buffers for
+    T         the steps that it runs, as many at most: what lies behind them in the buffers is never read
+    """
 
     engine = "numpy"
 
     def __init__(self, c: Circuit, steps: int, arena: Arena, *, sink_bytes: int = 1 << 20):
-        self.c, self.T, self.arena = c, steps, arena
+        self.c, self.T, self.capacity, self.arena = c, steps, steps, arena
         self.s = self._schedule(sink_bytes)
         self.arrays: dict[Buffer, np.ndarray] = {}
         self.fresh: dict[str, list[Buffer]] = {"forward": [], "backward": []}  # buffers that are made anew at each call
         self._choose_fresh()
-        self.wanted = {phase: [(b, b.whole(steps), b.dtype) for b in bs] for phase, bs in self.fresh.items()}
-        self.nbytes = _allocate(self.s, arena, self.arrays) + sum(
-            b.nbytes(steps) for bs in self.fresh.values() for b in bs
-        )
+        self.kept = _allocate(self.s, arena, self.arrays)
+        self.sized: list[tuple[dict, str, Callable]] = []  # what depends on T in the generated functions
         self.bound: dict[Buffer, Any] = {}
         self.sources: dict[str, str] = {}
         inputs = [c.x, *c.captured, *c.draws, *([c.alive] if c.alive is not None else [])]
         self.inputs = [self.s.place[v].buffer for v in inputs]
         self.seeds = [self.s.place[v].buffer for v in c.given]
         self.roots: dict[Any, np.ndarray] = {}  # views of the roots in the plan's own buffers
+        self.passing: set[Any] = set()  # those of them that depend on T
         self.direct: dict[Any, tuple[Buffer, tuple]] = {}  # the roots in fresh buffers: nobody else writes there
         self.ways: dict[str, list[Any]] = {}  # by name, where to find the roots of a kind, once all are known
-        self.starts = {"forward": self._starts(c.states, 0), "backward": self._starts(c.carried, steps)}
+        self.starts = {"forward": self._starts(c.states), "backward": self._starts(c.carried)}
+        self._aim_results()
         self._forward = self._compile("forward", self.s.items[: self.s.split])
         self._backward = self._compile("backward", self.s.items[self.s.split :])
 
@@ -87,6 +92,25 @@ class Program:
 
     def _choose_fresh(self) -> None:
         """Every buffer is the program's own, whose views are made once; results are copied."""
+
+    def aim(self, T: int) -> None:
+        """Run so many steps from now on."""
+        self.T = T
+        self._aim_results()
+        for env, name, make in self.sized:
+            env[name] = make()
+
+    def _aim_results(self) -> None:
+        self.wanted = {phase: [(b, b.whole(self.T), b.dtype) for b in bs] for phase, bs in self.fresh.items()}
+        for key in self.passing:
+            self.roots.pop(key, None)
+            self.ways.clear()
+        self.passing.clear()
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that so many steps take."""
+        return sum(b.nbytes(self.T) for b in (*self.kept, *self.fresh["forward"], *self.fresh["backward"]))
 
     def forward(
         self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray]
@@ -111,15 +135,15 @@ class Program:
         for b, shape, dtype in self.wanted[phase]:
             self.bound[b], _ = recycled(shape, dtype)
 
-    def _starts(self, leaves: list[Value], at: int) -> list[tuple[int, Buffer, Any]]:
-        """Where the first step of a loop looks for the given states: (which one, the buffer, where in it)."""
-        pairs = [(i, self.s.place[leaf].buffer) for i, leaf in enumerate(leaves) if leaf in self.s.place]
-        return [(i, buffer, (at, ...) if buffer.time else ...) for i, buffer in pairs]
+    def _starts(self, leaves: list[Value]) -> list[tuple[int, Buffer]]:
+        """Where the first step of a loop looks for the given states: (which one, the buffer)."""
+        return [(i, self.s.place[leaf].buffer) for i, leaf in enumerate(leaves) if leaf in self.s.place]
 
     def _start(self, phase: str, given: Sequence[np.ndarray]) -> None:
         """Put the given states there."""
-        for i, buffer, where in self.starts[phase]:
-            self.array(buffer)[where] = given[i]
+        at = 0 if phase == "forward" else self.T
+        for i, buffer in self.starts[phase]:
+            self.array(buffer)[(at, ...) if buffer.time else ...] = given[i]
 
     def _results(self, name: str, t: Any) -> list[Any]:
         """The roots of a kind: for a small network, many small arrays."""
@@ -154,8 +178,10 @@ class Program:
         whole = p.buffer.time == (t == "all") and t in ("all", None)
         if not p.buffer.bound:
             self.roots[v, t] = found
+            if p.buffer.time or t == "all":
+                self.passing.add((v, t))
         elif fresh and whole and all(step[:2] == ("part", -1) for step in p.steps):
-            steps = [slice(p.shift, p.shift + self.T)] if p.buffer.time else []
+            steps = [slice(p.shift, p.shift - p.buffer.extra or None)] if p.buffer.time else []
             self.direct[v, t] = p.buffer, (*steps, ..., *(slice(*step[2:]) for step in p.steps))
         return found
 
@@ -218,7 +244,7 @@ class Program:
             names = ", ".join(n + "_" for n in self.lists)
             head = f"    for {names}, in zip({', '.join(self.lists)}):"
         else:
-            head = f"    for _ in range({self.T}):"
+            head = f"    for _ in {self._sized('steps', lambda: range(self.T))}:"
         self.lines += [head, *("    " + line for line in body)] if body else []
 
     def _name(self, key: Any, value: Any, prefix: str = "v") -> str:
@@ -226,6 +252,13 @@ class Program:
         if key not in self.names:
             self.names[key] = f"{prefix}{len(self.names)}"
             self.env[self.names[key]] = value
+        return self.names[key]
+
+    def _sized(self, key: Any, make: Callable, prefix: str = "v", depends: bool = True) -> str:
+        """The variable that holds what is made, and made anew if it depends on the number of steps."""
+        if key not in self.names:
+            name = self._name(key, make(), prefix)
+            self.sized += [(self.env, name, make)] if depends else []
         return self.names[key]
 
     def _call(self, f: Callable, *operands: str) -> None:
@@ -238,7 +271,7 @@ class Program:
         if not isinstance(v, Value):
             return self._name((type(v), repr(v)), np.asarray(v) if isinstance(v, np.generic) else v)
         if v.op == "zeros":
-            return self._name((v, tag), shape(stand_in(v.shape, v.dtype), 0))
+            return self._sized((v, tag), lambda: shape(stand_in(v.shape, v.dtype), 0), depends=tag == EVERY_STEP)
         p = self.s.where(v)
         steps = loop is not None and p.buffer.time
         key = (v, id(loop) if steps else p.buffer.time and loop is None, tag)
@@ -253,11 +286,20 @@ class Program:
                 self.heads.append(
                     f"    {self.names[key]} = {maker}(bound[{self._name(('buffer', p.buffer), p.buffer)}])"
                 )
+            elif steps:
+                self._name_steps(key, make(self.arrays[p.buffer]), loop)
             else:
-                self._name(key, make(self.arrays[p.buffer]))
+                depends = tag == EVERY_STEP or (p.buffer.time and loop is None)
+                self._sized(key, lambda: make(self.arrays[p.buffer]), depends=depends)
         if steps and self.names[key] not in self.lists:
             self.lists.append(self.names[key])
         return self.names[key] + "_" * steps
+
+    def _name_steps(self, key: Any, views: list[np.ndarray], loop: Any) -> None:
+        """A list of views, one for each step that there are buffers for: of T steps the first ones, or the last ones
+        of a loop that begins with the last step."""
+        first = lambda: self.capacity - self.T if loop.backward else 0
+        self._sized(key, lambda: views[first() : first() + self.T])
 
     def _is_view(self, p: Place, shape: Callable) -> bool:
         """Can it be looked at in this shape without a copy?"""
@@ -268,8 +310,8 @@ class Program:
     def _maker(self, p: Place, loop: Item | None, batch: bool, shape: Callable) -> Callable:
         """A function of the buffer's array that makes what the operand is."""
         if loop is not None:
-            order = range(self.T - 1, -1, -1) if loop.backward else range(self.T)
-            return lambda a: [shape(self._look(a, p, t), 0) for t in order]
+            way = -1 if loop.backward else 1
+            return lambda a: [shape(self._look(a, p, t), 0) for t in range(self.T)[::way]]
         if batch and p.buffer.time:
             return lambda a: shape(self._look(a, p, "all"), 1)
         return lambda a: shape(self._look(a, p, None), 0)
@@ -407,7 +449,7 @@ class Program:
         elif self.s.moves(g):
             self._call(_column_sums, self.operand(g, None), out)
         else:
-            self._call(np.multiply, self.operand(g, None), self.operand(self.T, None), out)
+            self._call(np.multiply, self.operand(g, None), self._sized("T", lambda: self.T), out)
 
     def _general(self, v: Value, loop: Item | None) -> None:
         """Any other operation by its own function; for all steps, with its axes moved behind that of time."""
@@ -419,27 +461,29 @@ class Program:
         for a in v.args:
             each = isinstance(a, Value) and self.s.moves(a)
             spread = lambda x, lead: x if lead else np.broadcast_to(x, (self.T, *x.shape))
-            args.append(self.operand(a, None, spread, "" if each else "spread"))
-        self._call(_into(v, _behind_time(v, self.T)), *args, self.operand(v, None))
+            args.append(self.operand(a, None, spread, "" if each else EVERY_STEP))
+        f = self._sized(("f", v), lambda: _into(v, _behind_time(v, self.T)), "f")
+        self.lines.append(f"    {f}({', '.join([*args, self.operand(v, None)])})")
 
 
-def _allocate(s: Schedule, arena: Arena, arrays: dict[Buffer, np.ndarray]) -> int:
-    """An array for each buffer; buffers of one size that are never alive together share one. Returns the bytes."""
+def _allocate(s: Schedule, arena: Arena, arrays: dict[Buffer, np.ndarray]) -> list[Buffer]:
+    """An array for each buffer; buffers of one size that are never alive together share one. Returns those that have
+    one of their own, or share it with later ones."""
     shared: dict[Any, list[list]] = defaultdict(list)  # for each size: until when it is used, and its number
-    wanted: list[tuple] = []
+    wanted: list[Buffer] = []
     number: dict[Buffer, int] = {}
     buffers = dict.fromkeys(p.buffer for p in s.place.values() if not p.buffer.bound)
     for b in sorted(buffers, key=lambda b: b.span[0]):
-        kind = b.whole(s.T), b.dtype
+        kind = b.time, b.extra, b.shape, b.dtype
         free = next((e for e in shared[kind] if e[0] < b.span[0]), None)
         if free is None:
             free = [0, len(wanted)]
             shared[kind].append(free)
-            wanted.append(kind)
+            wanted.append(b)
         free[0], number[b] = b.span[1], free[1]
-    made = arena.arrays(wanted)
+    made = arena.arrays([(b.whole(s.T), b.dtype) for b in wanted])
     arrays.update((b, made[i]) for b, i in number.items())
-    return sum(a.nbytes for a in made)
+    return wanted
 
 
 def _viewed(a: np.ndarray, lead: int, kind: str, *args: Any) -> np.ndarray:
