@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import unicodedata
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -55,7 +57,15 @@ def python_reference() -> str:
 
 
 class Vocabulary:
-    """Tokens and their numbers: characters, or words. Among them may be "<unk>", which stands for all others."""
+    """Tokens and their numbers: characters, or words. Among them may be "<unk>", which stands for all others.
+
+    A text comes back exactly from its numbers, if it has no unknown tokens: decode(encode(text)) == text.
+
+    A word is what Unicode calls one: letters, digits, and the marks on them, in any script, "don't" whole. Scripts
+    without spaces are not cut any further. A sign of punctuation is a token, and so is an emoji with all that belongs
+    to it. How spaces stand is not told where it is as usual; else the sign of punctuation beside says it: "‿-‿" is a
+    hyphen without spaces, "␣!" an exclamation mark after one. Other gaps (two spaces, a tab, a line's end) are tokens.
+    """
 
     def __init__(self, tokens: Iterable[str], words: bool):
         self.tokens, self.words = list(tokens), words
@@ -80,7 +90,7 @@ class Vocabulary:
         min_count = (2 if words else 1) if min_count is None else min_count
         counts: Counter[str] = Counter()
         for part in [text] if isinstance(text, str) else text:
-            counts.update(_split_words(part) if words else part)
+            counts.update(_words(part) if words else part)
         by = (lambda token: (-counts[token], token)) if words else None
         kept = sorted((t for t, n in counts.items() if n >= min_count and t not in special), key=by)
         unknown = [UNKNOWN] if (words or min_count > 1) and UNKNOWN not in special else []
@@ -94,12 +104,25 @@ class Vocabulary:
         return len(self.tokens)
 
     def split(self, text: str) -> list[str]:
-        """The tokens of a text."""
-        return _split_words(text) if self.words else list(text)
+        """The tokens of a text, as many as `encode` gives numbers, without what they say of spaces."""
+        return [_parts(token)[1] for token in self._tokens(text)] if self.words else list(text)
+
+    def shown(self, ids: Iterable[int]) -> list[str]:
+        """The tokens of numbers, without what they say of spaces."""
+        tokens = [self.tokens[i] for i in ids]
+        return [_parts(token)[1] for token in tokens] if self.words else tokens
+
+    def _tokens(self, text: str) -> list[str]:
+        """The tokens of a text as they are numbered: a gap, or the spaces beside a sign, that was never learned counts
+        for nothing."""
+        if not self.words:
+            return list(text)
+        tokens = [token if token in self.ids else _parts(token)[1] for token in _words(text)]
+        return [token for token in tokens if token in self.ids or token == "\n" or not _is_blank(token)]
 
     def encode(self, text: str, who: str = "text") -> np.ndarray:
         """The numbers of a text's tokens; ValueError that names those that are missing, if there is no "<unk>"."""
-        tokens = self.split(text)
+        tokens = self._tokens(text)
         if UNKNOWN in self.ids:
             unknown = self.ids[UNKNOWN]
             return np.array([self.ids.get(token, unknown) for token in tokens], np.int64)
@@ -110,17 +133,106 @@ class Vocabulary:
         return np.array([self.ids[token] for token in tokens], np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of numbers; words stand with a space before all but punctuation."""
+        """The text of numbers."""
         tokens = [self.tokens[i] for i in ids]
-        if not self.words:
-            return "".join(tokens)
-        return "".join(self.spaced(t, before) for before, t in zip(["\n", *tokens], tokens, strict=False))
+        return "".join(self.spaced(t, before) for before, t in zip(["", *tokens], tokens, strict=False))
 
     def spaced(self, token: str, before: str) -> str:
-        """A token as it stands after another one."""
-        tight = not self.words or token == "\n" or before in ("\n", "") or re.fullmatch(r"[.,;:!?)\]}]", token)
-        return token if tight or before in ("(", "[", "{") else f" {token}"
+        """A token as it stands after another one, or "" at the beginning."""
+        if not self.words:
+            return token
+        (_, left, behind), (ahead, core, _) = _parts(before), _parts(token)
+        mark = ahead or behind
+        return (MARKED[mark] if mark and left else _usual_gap(left, core)) + core
 
 
-def _split_words(text: str) -> list[str]:
-    return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]|\n", text)
+# ---- words and the gaps between them --------------------------------------------------------------------------------
+
+JOINED, APART = "‿", "␣"  # beside a sign of punctuation in a token: no space; a space
+MARKED = {JOINED: "", APART: " "}
+MARK = {gap: mark for mark, gap in MARKED.items()}
+CLOSING = frozenset(".,;:!?…،؛؟۔।॥、。，！？：；")  # noqa: RUF001 (like closing brackets: usually no space before)
+
+
+def _kind(character: str) -> str:
+    """A letter for what a character is to `TOKEN`."""
+    category = unicodedata.category(character)
+    if character in KINDS_BY_NAME:
+        return KINDS_BY_NAME[character]
+    if character.isspace():
+        return " "
+    if category[0] in "LN":
+        return "w"
+    return "m" if category[0] == "M" or category == "Cf" else "s"
+
+
+KINDS_BY_NAME = {
+    **dict.fromkeys("0123456789", "d"),
+    **dict.fromkeys("'’׳״·՛՜՞", "a"),  # noqa: RUF001 (part of a word if letters stand on both sides)
+    **dict.fromkeys(JOINED + APART, "u"),  # as letters, so that no token of a text looks like a marked one
+    **dict.fromkeys(map(chr, range(0x1F1E6, 0x1F200)), "r"),  # regional indicators: two are a flag
+    **dict.fromkeys(map(chr, range(0x1F3FB, 0x1F400)), "t"),  # tones of skin
+    "_": "w", "\n": "n", "\u200b": " ", "\u200d": "j", "\u20e3": "k",  # the last: zero width space, joiner, a keycap
+}  # fmt: skip
+
+
+class _Kinds(dict):
+    """As a table of `str.translate`: the kind of each character, found when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        kind = self[code] = _kind(chr(code))
+        return kind
+
+
+KINDS = _Kinds()
+KEYCAP = "dm?k"
+LETTERS = f"(?:(?!{KEYCAP})[wdmjku])+"
+SIGN = f"(?:{KEYCAP}|rr|[srta])[mktj]*(?:(?<=j)s[mktj]*)*"  # punctuation or an emoji: joined, with tones, tags, marks
+TOKEN = re.compile(f"{LETTERS}(?:(?<!u)a(?!u){LETTERS})*|(?P<sign>{SIGN})|n")
+MARKED_SIGN = re.compile(f"([{JOINED}{APART}]?)(.+?)([{JOINED}{APART}]?)", re.DOTALL)
+
+
+def _words(text: str) -> list[str]:
+    """The tokens of a text, with what they say of spaces; joined as `Vocabulary.spaced` does they give it back."""
+    tokens: list[str] = []
+    before, sign_before, end = "", False, 0
+    for found in TOKEN.finditer(text.translate(KINDS)):
+        token, gap, sign = text[slice(*found.span())], text[end : found.start()], found["sign"] is not None
+        core, end = token, found.end()
+        if gap != _usual_gap(before, core):
+            if gap in MARK and sign and before:
+                token = MARK[gap] + core
+            elif gap in MARK and sign_before:
+                tokens[-1] += MARK[gap]
+            else:
+                tokens.append(gap)
+        tokens.append(token)
+        before, sign_before = core, sign
+    return [*tokens, text[end:]] if end < len(text) else tokens
+
+
+def _usual_gap(before: str, token: str) -> str:
+    """What stands between two tokens unless they say otherwise; "" is the beginning of the text."""
+    blank = _is_blank(before) or _is_blank(token)
+    return "" if blank or _is_opening(before[-1:]) or _is_closing(token[:1]) else " "
+
+
+def _is_blank(token: str) -> bool:
+    return not token.translate(KINDS).strip(" n")
+
+
+def _is_opening(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Ps", "Pi")
+
+
+def _is_closing(sign: str) -> bool:
+    return sign in CLOSING or unicodedata.category(sign) in ("Pe", "Pf")
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _parts(token: str) -> tuple[str, str, str]:
+    """The mark before a sign, the sign, the mark behind it; of all other tokens the middle alone."""
+    found = MARKED_SIGN.fullmatch(token)
+    if found and len(token) > 1 and re.fullmatch(SIGN, found[2].translate(KINDS)):
+        return found[1], found[2], found[3]
+    return "", token, ""

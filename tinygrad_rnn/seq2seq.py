@@ -299,7 +299,7 @@ def unrolled(translator: Translator, text: str) -> tuple[Tensor, list[str], list
     steps = len(best.tokens) + 1  # without padding
     logits = translator.model(batch.source[: batch.lengths[0]], batch.inputs[:steps], batch.lengths)
     loss = nn.cross_entropy(logits, backend.from_numpy(batch.targets[:steps], logits.device), reduction="sum")
-    return loss, translator.source.split(text), [*(translator.target.tokens[i] for i in best.tokens), END]
+    return loss, translator.source.split(text), [*translator.target.shown(best.tokens), END]
 
 
 def _by_length(ids: Sequence[np.ndarray], batch: int) -> Iterator[list[int]]:
@@ -318,11 +318,13 @@ def evaluate(
     returns: "accuracy", the share of the sources with a target hit exactly; "token error rate", edits by tokens of the
     targets; "BLEU" if asked for, of several targets all count; options: as the translator's
     """
+    vocabulary = translator.target
+    seen = lambda tokens: [t for t in tokens if t.strip()] if vocabulary.words else tokens  # words, not the gaps
     references: dict[str, list[list[str]]] = {}
     for source, target in pairs:
-        references.setdefault(source, []).append(translator.target.split(target))
+        references.setdefault(source, []).append(seen(vocabulary.split(target)))
     best = [found[0] for found in translator(list(references), **options)]
-    said = [[translator.target.tokens[i] for i in hypothesis.tokens] for hypothesis in best]
+    said = [seen(vocabulary.shown(hypothesis.tokens)) for hypothesis in best]
     answers = list(references.values())
     scores = {
         "accuracy": 1 - metrics.sequence_error_rate(said, answers),

@@ -122,7 +122,7 @@ def _align(translator: Translator, text: str, best: Hypothesis, path: Path) -> N
 
     if best.weights is None:
         raise ValueError("--alignments: this model was trained without attention, there is nothing to show")
-    target = [translator.target.tokens[i] for i in best.tokens] + [data.END] * best.finished
+    target = translator.target.shown(best.tokens) + [data.END] * best.finished
     weights = best.weights.swapaxes(0, 1) if best.weights.ndim == 3 else best.weights  # heads side by side
     viz.alignment(weights, translator.source.split(text), target, path)
 
