@@ -15,7 +15,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, optim
 from tinygrad_rnn.batches import Stream
-from tinygrad_rnn.data import UNKNOWN, Vocabulary, python_reference
+from tinygrad_rnn.data import UNKNOWN, Vocabulary, python_reference, read_text
 from tinygrad_rnn.lm import LanguageModel
 
 NAMES = "train", "valid", "test"
@@ -38,7 +38,7 @@ def reference(folder):
 
 
 def read(folder):
-    parts = [next(Path(folder).glob(f"*{n}.txt")).read_text("utf-8").replace("\n", " <eos> ").split() for n in NAMES]
+    parts = [read_text(next(Path(folder).glob(f"*{n}.txt"))).replace("\n", " <eos> ").split() for n in NAMES]
     ids = {word: i for i, word in enumerate(dict.fromkeys([UNKNOWN, *parts[0]]))}
     return [np.array([ids.get(word, 0) for word in part]) for part in parts], len(ids)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tinygrad_rnn import backend
 from tinygrad_rnn.commands import draw, lm, seq2seq
 from tinygrad_rnn.commands.options import Parser
-from tinygrad_rnn.commands.output import nobody_reads
+from tinygrad_rnn.commands.output import nobody_reads, note
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(line: str, code: int) -> int:
-    print(f"tinygrad-rnn: {line}", file=sys.stderr)  # noqa: T201
+    note(line)
     return code
 
 

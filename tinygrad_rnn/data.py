@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import unicodedata
 
 from collections import Counter
@@ -20,21 +21,34 @@ def read_text(path: str | Path) -> str:
     """The text in a UTF-8 file; ValueError that says what is wrong with it."""
     if Path(path).exists() and not Path(path).is_file():
         raise ValueError(f"text: {str(path)!r} must be a file: a run reads it again when it is resumed")
+    text = _decoded(path)
+    if not text.strip():
+        raise ValueError(f"text: {str(path)!r} is empty")
+    return text
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 file, or of standard input for "-". They end at "\\n" or "\\r\\n", and at nothing else."""
+    text = _decoded(path)
+    if not text:
+        raise ValueError(f"text: {str(path)!r} is empty")
+    return text.removesuffix("\n").split("\n")
+
+
+def _decoded(path: str | Path) -> str:
+    """The text in a UTF-8 file, each line's end as "\\n"."""
     try:
-        raw = Path(path).read_bytes()
+        raw = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
     except FileNotFoundError:
         raise ValueError(f"text: there is no file {str(path)!r}") from None
     except OSError as error:
         raise ValueError(f"text: {str(path)!r} cannot be read: {error.strerror}") from None
     try:
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"text: {str(path)!r} must be UTF-8, got byte 0x{raw[error.start]:02x} at position {error.start}"
         ) from None
-    if not text.strip():
-        raise ValueError(f"text: {str(path)!r} is empty")
-    return text
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:

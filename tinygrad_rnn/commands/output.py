@@ -23,6 +23,11 @@ def say(text: str, end: str = "\n") -> None:
     print(text, end=end, flush=True)  # noqa: T201
 
 
+def note(text: str) -> None:
+    """A line for the user beside what a command writes: to standard error."""
+    print(f"tinygrad-rnn: {text}", file=sys.stderr)  # noqa: T201
+
+
 def report(text: str) -> None:
     """The same for a run, which goes on when nobody reads any more (`train … | head`)."""
     try:

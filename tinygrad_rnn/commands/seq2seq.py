@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from pathlib import Path
 
 from tinygrad_rnn import data, seq2seq
 from tinygrad_rnn.commands import options, training
-from tinygrad_rnn.commands.output import report, say
+from tinygrad_rnn.commands.output import note, report, say
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.seq2seq import Translator
 from tinygrad_rnn.train import RunFolder
@@ -29,6 +30,7 @@ OPTIONS = {
     "valid": "share of the sources held out, between 0 and 1",
     "seed": "of the weights, of dropout and of the order of the pairs",
 }
+TEXT_FILES = (".txt", ".tsv", ".csv")
 
 
 def add_training(p: argparse.ArgumentParser) -> None:
@@ -54,9 +56,14 @@ def add_translate(p: argparse.ArgumentParser) -> None:
     """The options of `translate`."""
     p.set_defaults(run=translate)
     p.add_argument("folder", metavar="DIR", help="a run's folder")
-    p.add_argument("text", help="a source, or a file with one in each line")
+    p.add_argument("source", metavar="SOURCE", help="a text to read, in quotes if it has blanks; or see --file")
+    kind = p.add_mutually_exclusive_group()
+    kind.add_argument("--file", action="store_true", help='SOURCE is a file with a source in each line; "-" for stdin')
+    kind.add_argument("--text", action="store_true", help="SOURCE is a text, also if it is the name of a file")
     _search_options(p)
-    p.add_argument("--n-best", type=int, default=1, metavar="N", help="print so many for each (default: %(default)s)")
+    p.add_argument(
+        "--n-best", type=int, default=1, metavar="N", help="lines to print for each source (default: %(default)s)"
+    )
     p.add_argument("--alignments", metavar="FILE", help="where the model looked, as a picture; of the first source")
 
 
@@ -94,21 +101,40 @@ def train(args: argparse.Namespace) -> None:
 
 
 def translate(args: argparse.Namespace) -> None:
-    """What the model says to a source, or to each line of a file."""
+    """What the model says to a source, or to each line of a file: as many lines for each, also for an empty one."""
     translator = Translator.load(RunFolder(Path(args.folder)))
-    is_file = len(args.text) < 256 and Path(args.text).is_file()
-    lines = data.read_text(args.text).splitlines() if is_file else [args.text]
-    texts = [line.strip() for line in lines]
+    texts = [line.strip() for line in _sources(args)]
     wanted = [text for text in texts if text]
-    if not wanted:
+    if not wanted and not args.file:
         raise ValueError("translate: the source is empty")
-    search = {"beam": args.beam, "length_penalty": args.length_penalty, "n_best": args.n_best}
-    found = iter(translator(wanted, **search))
-    for i, text in enumerate(texts):
-        hypotheses = next(found) if text else []
-        if text == wanted[0] and args.alignments and i == texts.index(wanted[0]):
-            _align(translator, text, hypotheses[0], Path(args.alignments))
-        say("\n".join(_line(translator, h, args.n_best) for h in hypotheses))
+    found = translator(wanted, beam=args.beam, length_penalty=args.length_penalty, n_best=args.n_best)
+    if wanted and args.alignments:
+        _align(translator, wanted[0], found[0][0], Path(args.alignments))
+    answers = iter(found)
+    for text in texts:
+        lines = [_line(translator, h, args.n_best) for h in next(answers)] if text else []
+        say("\n".join([*lines, *[""] * (args.n_best - len(lines))]))
+
+
+def _sources(args: argparse.Namespace) -> list[str]:
+    """What is to be translated. SOURCE is a text; but "in.txt" and "folder/in" are files where there is one."""
+    source, is_file = args.source, _is_file(args.source)
+    if args.file:
+        return data.read_lines(source)
+    if args.text or not (is_file or source.endswith(TEXT_FILES)):
+        return [source]
+    if is_file and (Path(source).suffix or os.sep in source):
+        note(f"reads the file {source!r}; --file says so, and --text that the text is meant")
+        return data.read_lines(source)
+    note(f"translates the text {source!r}; " + ("--file means the file" if is_file else "there is no such file"))
+    return [source]
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long for a name
+        return False
 
 
 def _line(translator: Translator, hypothesis: Hypothesis, n_best: int) -> str:
