@@ -1,12 +1,14 @@
 """Decoding: which tokens does a model go on with?
 
 For anything that steps: `step(ids, state) -> (logits, new state)`, with ids (N,) int64, logits (N, V) and the state a
-nest of tensors (N, ...). A language model's `step` is one, that of a decoder with attention another. Its N rows must
-know nothing of each other: there are more of them than sequences where a search keeps several hypotheses of each.
-Probabilities are added up on the host, in float64 and as logarithms; nothing is recorded. Logits must be finite: to
-rule a token out give it -1e9, not -inf, which is also what a model that has diverged may give.
+nest of tensors (N, ...), or (L, N, ...) with batch_axis=1, as nn.LSTM has it. A language model's `step` is one, that of
+a decoder with attention another. Its N rows must know nothing of each other: there are more of them than sequences
+where a search keeps several hypotheses of each. Probabilities are added up on the host, in float64 and as logarithms;
+nothing is recorded. Logits must be finite: to rule a token out give it -1e9, not -inf, which is also what a model that
+has diverged may give.
 
-Letters: N rows, B sequences, V vocabulary, S source length, n the length of a hypothesis, its end token included.
+Letters: N rows, B sequences, V vocabulary, S source length, L layers, n the length of a hypothesis, its end token
+included.
 """
 
 from __future__ import annotations
@@ -46,15 +48,23 @@ class Hypothesis(NamedTuple):
 
 
 def greedy(
-    step: Step, state: Any, *, start: int, end: int, max_length: int, weights: Weights | None = None
+    step: Step,
+    state: Any,
+    *,
+    start: int,
+    end: int,
+    max_length: int,
+    weights: Weights | None = None,
+    batch_axis: int = 0,
 ) -> list[Hypothesis]:
     """The likeliest token at each step: a hypothesis for each row of the state.
 
     start, end: the token fed first; the one that ends a sequence
     max_length: at most that many tokens, the end token counted
     weights: weights(state) -> (N, …, S), e.g. the attention weights of the step that made the state, or None
+    batch_axis: the axis of the state's tensors along which the sequences lie: 1 for the state of nn.LSTM, (L, N, H)
     """
-    return _one_each("greedy", step, state, _likeliest, start, end, max_length, weights)
+    return _one_each("greedy", step, state, _likeliest, start, end, max_length, weights, batch_axis)
 
 
 def sample(
@@ -65,6 +75,7 @@ def sample(
     end: int,
     max_length: int,
     weights: Weights | None = None,
+    batch_axis: int = 0,
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
@@ -79,17 +90,19 @@ def sample(
     def pick(log_p: np.ndarray) -> np.ndarray:
         return _draw(log_p, temperature, top_k, top_p, rng)
 
-    return _one_each("sample", step, state, pick, start, end, max_length, weights)
+    return _one_each("sample", step, state, pick, start, end, max_length, weights, batch_axis)
 
 
-def score(step: Step, state: Any, targets: Sequence[Sequence[int]], *, start: int, end: int) -> np.ndarray:
+def score(
+    step: Step, state: Any, targets: Sequence[Sequence[int]], *, start: int, end: int, batch_axis: int = 0
+) -> np.ndarray:
     """log P in nats of given token lists and the end token after each: the chain rule, every token fed as it is given.
 
-    targets: B lists of any lengths, without start and end  returns: (B,) float64
+    targets: B lists of any lengths, without start and end  batch_axis: as for `greedy`  returns: (B,) float64
     """
     with no_grad():
         padded, lengths = _padded(targets, start, end)
-        model = _Model("score", step, state, needed=int(padded.max(initial=end)))
+        model = _Model("score", step, state, batch_axis, needed=int(padded.max(initial=end)))
         _require("score", len(targets) == model.rows, f"there must be {model.rows} targets", len(targets))
         total, last, rows = np.zeros(model.rows), np.full(model.rows, start, np.int64), np.arange(model.rows)
         for t in range(padded.shape[1]):
@@ -111,7 +124,15 @@ def _padded(targets: Sequence[Sequence[int]], start: int, end: int) -> tuple[np.
 
 
 def _one_each(
-    who: str, step: Step, state: Any, pick: Callable, start: int, end: int, max_length: int, weights: Weights | None
+    who: str,
+    step: Step,
+    state: Any,
+    pick: Callable,
+    start: int,
+    end: int,
+    max_length: int,
+    weights: Weights | None,
+    batch_axis: int,
 ) -> list[Hypothesis]:
     """One hypothesis for each row; pick(log P (N, V)) -> tokens (N,)."""
 
@@ -119,7 +140,7 @@ def _one_each(
         rows, tokens = np.arange(len(log_p)), pick(log_p)
         return rows, tokens, found.log_prob + np.where(found.finished, 0.0, log_p[rows, tokens])
 
-    found = _search(who, step, state, choose, 1, start, end, max_length, weights)
+    found = _search(who, step, state, choose, 1, start, end, max_length, weights, batch_axis)
     return found.hypotheses(np.arange(len(found.last)), 1.0)
 
 
@@ -137,6 +158,7 @@ def beam_search(
     length_penalty: float = 1.0,
     n_best: int = 1,
     weights: Weights | None = None,
+    batch_axis: int = 0,
 ) -> list[list[Hypothesis]]:
     """The likeliest sequences that a search over `width` hypotheses at a time finds: for each row of the state its
     `n_best` ones, best first; fewer where there are fewer.
@@ -158,7 +180,7 @@ def beam_search(
     def choose(found: _Found, log_p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return _extensions(found, log_p, width, length_penalty)
 
-    found = _search("beam_search", step, state, choose, width, start, end, max_length, weights)
+    found = _search("beam_search", step, state, choose, width, start, end, max_length, weights, batch_axis)
     best = np.arange(len(found.last)).reshape(-1, width)[:, :n_best]
     return [found.hypotheses(rows[found.log_prob[rows] > -np.inf], length_penalty) for rows in best]
 
@@ -213,12 +235,13 @@ def _search(
     end: int,
     max_length: int,
     weights: Weights | None,
+    batch_axis: int,
 ) -> _Found:
     """Step until nothing is open. choose(found, log P (N, V)) -> each new row's parent, last token and log P."""
     _check_ids(who, start=start, end=end)
     _require(who, max_length >= 0, "max_length must be at least 0", max_length)
     with no_grad():
-        model = _Model(who, step, state, width, needed=end)
+        model = _Model(who, step, state, batch_axis, width, needed=end)
         found = _Found(model.rows, width, start, end)
         while len(found.trail) < max_length and not found.closed.all():
             log_p = model.feed(found.last, found.parents, found.closed)
@@ -229,31 +252,77 @@ def _search(
 
 
 class _Model:
-    """A step function and its state, with `copies` rows for each sequence.
+    """A step function and its state, with `copies` rows for each sequence, along an axis of the state's tensors.
 
     needed: the highest id that there must be a logit for
     """
 
-    def __init__(self, who: str, step: Step, state: Any, copies: int = 1, *, needed: int):
-        self.who, self.step, self.needed = who, step, needed
-        sequences = np.arange(_leading_size(who, state))
+    def __init__(self, who: str, step: Step, state: Any, axis: int = 0, copies: int = 1, *, needed: int):
+        self.who, self.step, self.axis, self.needed = who, step, axis, needed
+        _require(who, axis in (0, 1), "batch_axis must be 0 or 1", axis)
+        sequences = np.arange(self._size(state))
         self.rows = len(sequences) * copies
-        self.state = _gathered(state, np.repeat(sequences, copies), [])
+        self.state = self._gathered(state, np.repeat(sequences, copies))
         self.constant = nest.leaves(self.state)  # as long as it is one of these, a leaf is equal for a sequence's rows
+        layers = axis == 0 and all(len(leaf.shape) > 2 for leaf in self.constant)
+        self.hint = "; for a state (layers, N, H) pass batch_axis=1" if layers else ""
+        self.checked = not layers or self.rows < 2  # nothing can be mistaken
 
     def feed(self, ids: np.ndarray, parents: np.ndarray, ignored: np.ndarray) -> np.ndarray:
         """One step of each row from the state of its parent. ids, parents: (N,)  ignored: (N,) bool, rows that may hold
         anything  returns: log P of each possible next token, (N, V) float64
         """
-        logits, self.state = self.step(ids, _gathered(self.state, parents, self.constant))
-        size = _leading_size(self.who, self.state)
-        _require(self.who, size == self.rows, f"the new state must have {self.rows} rows", size)
+        before = self._gathered(self.state, parents)
+        try:
+            logits, self.state = self.step(ids, before)
+        except ValueError as error:
+            if self.checked or not self.hint:
+                raise
+            raise ValueError(f"{error}{self.hint}") from error
+        size = self._size(self.state)
+        _require(self.who, size == self.rows, f"the new state must have {self.rows} rows", f"{size}{self.hint}")
         values = np.array(_host(logits), np.float64)
         fits = values.ndim == 2 and len(values) == self.rows and values.shape[1] > self.needed
-        _require(self.who, fits, f"logits must be ({self.rows}, V) with V greater than {self.needed}", values.shape)
+        what = f"logits must be ({self.rows}, V) with V greater than {self.needed}"
+        _require(self.who, fits, what, f"{values.shape}{self.hint}")
+        self._check_rows(ids, before, values)
         values[ignored] = 0.0
         _check_finite(self.who, values)
         return _log_softmax(values)
+
+    def _check_rows(self, ids: np.ndarray, state: Any, values: np.ndarray) -> None:
+        """Is a row a sequence? The layers of one sequence, (L, 1, H), can be mistaken for L sequences: the step then
+        spreads the 1 to L, and does not work on the first row alone. Asked at the first step, where it looks so."""
+        pairs = zip(nest.leaves(state), nest.leaves(self.state), strict=False)
+        if not self.checked and any(a.shape[1:2] == (1,) and b.shape[1:2] == (self.rows,) for a, b in pairs):
+            what = "each row of the state must be one sequence's, which the step can go on with alone"
+            _require(self.who, self._alone(ids, state, values), what, f"{nest.describe(state)}{self.hint}")
+        self.checked = True
+
+    def _alone(self, ids: np.ndarray, state: Any, values: np.ndarray) -> bool:
+        """Has the first row the same logits without the others?"""
+        try:
+            logits, _ = self.step(ids[:1], nest.map_leaves(lambda leaf: leaf[:1], state))
+        except Exception:  # whatever a step does that gets what is not meant for it
+            return False
+        alone = np.array(_host(logits), np.float64)
+        return alone.shape == values[:1].shape and np.allclose(alone, values[:1], 1e-3, 1e-3, equal_nan=True)
+
+    def _gathered(self, state: Any, rows: np.ndarray) -> Any:
+        """The state whose row i is row rows[i] of the given one; the leaves in `constant` as they are."""
+        if np.array_equal(rows, np.arange(len(rows))):
+            return state
+        same = {id(leaf) for leaf in getattr(self, "constant", [])}
+        where = (slice(None),) * self.axis + (rows,)
+        return nest.map_leaves(lambda leaf: leaf if id(leaf) in same else leaf[where], state)
+
+    def _size(self, state: Any) -> int:
+        """N, if all leaves of the state have N rows along the axis."""
+        sizes = {tuple(getattr(leaf, "shape", ())[self.axis : self.axis + 1]) for leaf in nest.leaves(state)}
+        one = len(sizes) == 1 and () not in sizes
+        what = "(L, N, …)" if self.axis else "(N, ...)"
+        _require(self.who, one, f"the state must hold tensors {what}, all of one N", nest.describe(state))
+        return sizes.pop()[0]
 
 
 class _Found:
@@ -307,22 +376,6 @@ class _Found:
             if seen is not None:
                 weights.append(seen[rows])
         return tokens[::-1], weights[::-1]
-
-
-def _gathered(state: Any, rows: np.ndarray, constant: list[Any]) -> Any:
-    """The state whose row i is row rows[i] of the given one; the leaves in `constant` as they are."""
-    if np.array_equal(rows, np.arange(len(rows))):
-        return state
-    same = {id(leaf) for leaf in constant}
-    return nest.map_leaves(lambda leaf: leaf if id(leaf) in same else leaf[rows], state)
-
-
-def _leading_size(who: str, state: Any) -> int:
-    """N, if all leaves of the state are (N, ...)."""
-    sizes = {tuple(getattr(leaf, "shape", ())[:1]) for leaf in nest.leaves(state)}
-    one = len(sizes) == 1 and () not in sizes
-    _require(who, one, "the state must hold tensors (N, ...), all of one N", nest.describe(state))
-    return sizes.pop()[0]
 
 
 def _host(values: Any) -> np.ndarray:
