@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from tinygrad_rnn import backend
 from tinygrad_rnn.commands import draw, lm, seq2seq
 from tinygrad_rnn.commands.options import Parser
-from tinygrad_rnn.commands.output import nobody_reads, note
+from tinygrad_rnn.commands.output import escape_unwritable, nobody_reads, note
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0, 2 for bad input (one line on standard error), 130 when interrupted."""
+    escape_unwritable()
     parser = _parsed()
     args = parser.parse_args(argv)
     try:
@@ -22,11 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `sample … | head`: whoever read us has enough
         nobody_reads()
     except (ValueError, RuntimeError, OSError, MemoryError) as error:
-        return _fail(_in_one_line(error), 2)
-    except KeyboardInterrupt:
-        return _fail(
-            "stopped" + ("; --resume goes on from the last checkpoint" if args.command == "train" else ""), 130
-        )
+        return _fail("; ".join([_in_one_line(error), *_notes(error)]), 2)
+    except KeyboardInterrupt as stop:
+        return _fail("; ".join(["stopped", *_notes(stop)]), 130)
     return 0
 
 
@@ -41,6 +40,11 @@ def _in_one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory ({error}); a smaller --hidden or --batch needs less"
     return " ".join(str(error).split())
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What to do, added on the error's way up."""
+    return getattr(error, "__notes__", [])
 
 
 def _parsed() -> Parser:

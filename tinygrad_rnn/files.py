@@ -1,12 +1,21 @@
-"""Files that are replaced in one step: whoever reads one, or kills us, finds the old content or the new, whole."""
+"""Files that are replaced in one step: whoever reads one, or kills us, finds the old content or the new, whole. And
+files that say who writes here, so that nobody else does."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import sys
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 TEMPORARY = r"\..*-[0-9a-f]{8}(\.\w*)?"  # the names of files that are being written
 
@@ -25,13 +34,71 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """The same for a file that `write(temporary path)` makes; the temporary one has the same suffix."""
+    """The same for a file that `write(temporary path)` makes; the temporary one has the same suffix.
+
+    An OSError names the file that was to be written.
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{str(path)!r} cannot be written: there is no folder {str(path.parent)!r}")
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
         write(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and str(error.filename) in ("None", str(temporary)):
+            error.filename = str(path)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a file that says which process writes here; RuntimeError that names the one that does so already.
+
+    The system lets go of it when a process ends, whichever way: what a killed one leaves behind holds nobody up. On
+    file systems that have no locks it only says who writes.
+
+    what: is written by the process, for the error
+    """
+    file = _held(path, what)
+    try:
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        yield
+    finally:
+        if sys.platform == "win32":  # where an open file cannot be removed
+            file.close()
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        file.close()
+
+
+def _held(path: Path, what: str) -> BinaryIO:
+    """The file, open and locked."""
+    while True:
+        file = path.open("a+b")
+        if not _lock(file):
+            file.seek(0)
+            who = file.read().decode(errors="replace").strip()
+            file.close()
+            raise RuntimeError(f"{what} is written by process {who or 'another'}; wait until it ends")
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()  # whoever held it has removed it in between
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file without waiting; False if another process has locked it."""
+    try:
+        if sys.platform == "win32":
+            file.seek(1 << 20)  # behind all content, which others may read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # no locks on this file system
+        return True
+    return True

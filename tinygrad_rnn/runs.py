@@ -73,20 +73,23 @@ def create(
 
 
 def check_same(folder: RunFolder, source: str, content: str, name: str) -> None:
-    """ValueError if a run was started with other content."""
+    """ValueError if a run was started with other content; it may have been moved."""
     if _sha256(content) != folder.read("config").get(f"{source}_sha256"):
-        raise ValueError(f"--resume: {name!r} is not the {source} this run was started with")
+        raise ValueError(
+            f"--resume: {name!r} is not the {source} this run was started with; --{source} FILE names another"
+        )
 
 
 def resume(trainer: Trainer) -> None:
     """Put a run where its last checkpoint left it."""
     folder = trainer.folder
-    folder.clean()
-    if folder.best.exists() and not folder.last.exists():
-        raise ValueError(f"--resume: {str(folder.path)!r} has lost its last.safetensors; start another run")
-    if folder.last.exists():
-        trainer.restore(folder.last)
-        folder.write_metrics(trainer.progress.rows)
+    with folder.locked():
+        folder.clean()
+        if folder.best.exists() and not folder.last.exists():
+            raise ValueError(f"--resume: {str(folder.path)!r} has lost its last.safetensors; start another run")
+        if folder.last.exists():
+            trainer.restore(folder.last)
+            folder.write_metrics(trainer.progress.rows)
 
 
 def kind_of(folder: RunFolder) -> str:

@@ -7,10 +7,13 @@ import io
 import json
 import math
 import re
+import signal
 import tempfile
+import threading
 import time
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +22,7 @@ from tqdm import tqdm
 
 from tinygrad_rnn import backend, nest, optim, random
 from tinygrad_rnn.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix
-from tinygrad_rnn.files import TEMPORARY, write_atomically
+from tinygrad_rnn.files import TEMPORARY, locked, write_atomically
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.tensor import Tensor
 
@@ -89,6 +92,18 @@ class RunFolder:
                 content.replace(self.path)  # all of it or nothing, also for one who is killed here
         except OSError as error:
             raise ValueError(f"--out: {str(self.path)!r} cannot be written: {error.strerror}") from None
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Nobody else trains here meanwhile; RuntimeError that names the process if one does."""
+        return locked(self.path / "train.lock", f"run: {str(self.path)!r}")
+
+    def withdraw(self) -> None:
+        """Remove what `create` made; what else there is stays."""
+        self.clean()
+        for path in self.path.glob("*.json"):
+            path.unlink()
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def update(self, config: Mapping[str, Any]) -> None:
         """Change what config.json says of these options."""
@@ -165,20 +180,27 @@ class Trainer:
             raise ValueError(f"checkpoint: {str(path)!r} does not fit this run ({error})") from None
 
     def fit(self, epochs: int, report: Callable[[str], None]) -> None:
-        """Train up to `epochs` epochs, counted from the start of the run."""
-        self.model.train()
-        while self.progress.epoch < epochs:
-            with _bar(self.task, f"epoch {self.progress.epoch + 1}/{epochs}", self.progress.tokens) as bar:
-                self._epoch(bar)
-            report(self._finish_epoch(self.task.validate(), epochs))
+        """Train up to `epochs` epochs, counted from the start of the run. RuntimeError if another process does.
 
-    def _epoch(self, bar: tqdm) -> None:
-        """The batches that are left of the epoch, saved every now and then."""
+        Ctrl-C stops between two batches, in a checkpoint from which the run can go on; a second one stops at once.
+        """
+        self.model.train()
+        with self.folder.locked(), _stopping() as stopped:
+            while self.progress.epoch < epochs and not stopped():
+                with _bar(self.task, f"epoch {self.progress.epoch + 1}/{epochs}", self.progress.tokens) as bar:
+                    self._epoch(bar, stopped)
+                if not stopped():
+                    report(self._finish_epoch(self.task.validate(), epochs))
+            if stopped():
+                raise KeyboardInterrupt
+
+    def _epoch(self, bar: tqdm, stopped: Callable[[], bool]) -> None:
+        """The batches that are left of the epoch, saved every now and then, and when it is stopped."""
         progress = self.progress
         if progress.batch == 0:
             self.carry = self.task.start(progress.epoch)
         saved = clock = time.monotonic()
-        while progress.batch < len(self.task):
+        while progress.batch < len(self.task) and not stopped():
             nats, n = self._batch(progress.batch)
             progress.batch += 1
             progress.nats += nats
@@ -192,6 +214,8 @@ class Trainer:
             if now - saved >= self.save_every:
                 self.save(self.folder.last)
                 saved = time.monotonic()
+        if stopped():
+            self.save(self.folder.last)
 
     def _batch(self, batch: int) -> tuple[float, int]:
         """One step of the optimiser; the loss in nats, summed, and the number of tokens."""
@@ -234,6 +258,28 @@ class Trainer:
             f"epoch {progress.epoch + 1}/{epochs}: {task.metric} {task.measure(train):.3f} in training, "
             f"{task.measure(valid):.3f} on held-out data, {speed:,.0f} {task.unit}s/s"
         )
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Has Ctrl-C been pressed? Meanwhile it interrupts nothing, so that no `__del__` swallows it and no array is half
+    updated; but pressed again it does. Only in the main thread, and if nobody else has seen to it."""
+    pressed: list[int] = []
+
+    def handler(number: int, _: Any) -> None:
+        pressed.append(number)
+        if len(pressed) > 1:
+            raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _bar(task: Task, title: str, done: int) -> tqdm:

@@ -52,7 +52,7 @@ def _config() -> str | None:
     cache = Path(tempfile.mkdtemp(prefix="tinygrad-rnn-fonts-"))
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
     path = cache / "fonts.conf"
-    path.write_text(CONFIG.format(folder=folder, cache=cache))
+    path.write_text(CONFIG.format(folder=folder, cache=cache), "utf-8")
     return str(path)
 
 

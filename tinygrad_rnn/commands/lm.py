@@ -72,7 +72,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
-    given = options.given(args, lm.Config, ["text"])
+    given = options.given(args, lm.Config)
     if given.get("words") and "embed" not in given and not args.resume:
         given["embed"] = given.get("hidden", lm.Config.hidden)
     return given

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-KEEP = {"epochs"}  # what a resumed run may change
+FILES = ("text", "pairs")  # what is learned may have been moved
+KEEP = ("epochs", *FILES)  # what a resumed run may change
 CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"
 
 
@@ -46,18 +46,22 @@ def of_training(p: argparse.ArgumentParser, dtype: str, out: str) -> None:
     )
 
 
-def given(args: argparse.Namespace, config_class: Any, paths: Sequence[str]) -> dict[str, Any]:
-    """The fields of a config that were named on the command line. paths: those that name files"""
+def given(args: argparse.Namespace, config_class: Any) -> dict[str, Any]:
+    """The fields of a config that were named on the command line."""
     found = {f.name: getattr(args, f.name) for f in fields(config_class) if getattr(args, f.name, None) is not None}
-    found.update({name: str(Path(found[name]).absolute()) for name in paths if name in found})
+    found.update({name: str(Path(found[name]).absolute()) for name in FILES if name in found})
     return found
 
 
 def check_same(saved: Any, found: dict[str, Any]) -> None:
-    """A resumed run keeps its options, but for those in KEEP."""
+    """A resumed run keeps its options, but for those in KEEP; what it learns must be there."""
     old = asdict(saved)
     for key, value in found.items():
         if key not in KEEP and value != old[key]:
             flag = key.replace("_", "-")
             has = f"--{flag} {old[key]}" if not isinstance(value, bool) else f"no --{flag}"
             raise ValueError(f"--resume: the options of a run stay; it has {has}, got {value}; leave the option out")
+    for name in FILES:
+        path = getattr(saved, name, "")
+        if path and name not in found and not Path(path).exists():
+            raise ValueError(f"--resume: there is no file {path!r} any more; if it was moved, add --{name} FILE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -13,6 +14,13 @@ from tinygrad_rnn.tensor import Tensor
 from tinygrad_rnn.train import Trainer
 
 
+def escape_unwritable() -> None:
+    """Where an encoding lacks a sign ("→" in ASCII or cp1252), standard output and error get its number instead."""
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def nobody_reads() -> None:
     """Standard output is closed: from now on it leads nowhere, instead of to another error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -20,7 +28,12 @@ def nobody_reads() -> None:
 
 def say(text: str, end: str = "\n") -> None:
     """To standard output, at once."""
-    print(text, end=end, flush=True)  # noqa: T201
+    try:
+        print(text, end=end, flush=True)  # noqa: T201
+    except OSError as error:  # such as a full disk
+        if error.errno:
+            error.filename = "standard output"
+        raise
 
 
 def note(text: str) -> None:

@@ -88,7 +88,7 @@ def _search_options(p: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Start a run, or go on with one; then a few translations of what was held out."""
-    trainer, config, vocabularies = training.begin(args, seq2seq, options.given(args, seq2seq.Config, ["pairs"]))
+    trainer, config, vocabularies = training.begin(args, seq2seq, options.given(args, seq2seq.Config))
     source, target = map(len, vocabularies)
     title = lambda n: (
         f"{config.cell} encoder–decoder, {n:,} parameters, {source} different source tokens and {target} target tokens"

@@ -28,7 +28,7 @@ def begin(args: argparse.Namespace, kind: Any, given: dict[str, Any]) -> tuple[T
         check_same(saved, given)
         config = kind.checked(replace(saved, **{key: value for key, value in given.items() if key in KEEP}))
         trainer, more = kind.resumed_run(config, folder, args.save_every)
-        folder.update({key: getattr(config, key) for key in KEEP})
+        folder.update({key: getattr(config, key) for key in KEEP if hasattr(config, key)})
     else:
         config = kind.checked(replace(kind.Config(), **given))
         trainer, more = kind.new_run(config, folder, args.save_every)
@@ -36,15 +36,36 @@ def begin(args: argparse.Namespace, kind: Any, given: dict[str, Any]) -> tuple[T
 
 
 def fit(args: argparse.Namespace, trainer: Trainer, config: Any, title: Callable[[int], str]) -> None:
-    """Train, and draw the curve. title: says what is trained, given the number of parameters"""
-    task, progress = trainer.task, trainer.progress
+    """Train, and draw the curve. title: says what is trained, given the number of parameters
+
+    A new run that fails before its first checkpoint leaves no folder.
+    """
+    try:
+        _announce(args, trainer, config, title(sum(p.size for p in trainer.model.parameters())))
+        trainer.fit(config.epochs, report)
+    except BaseException as error:
+        if trainer.folder.last.exists():
+            if isinstance(error, (OSError, MemoryError, KeyboardInterrupt)):
+                error.add_note("--resume goes on from the last checkpoint")
+        elif not args.resume:
+            trainer.folder.withdraw()
+        raise
+    loss_curve(trainer, trainer.folder.path / "loss.png")
+
+
+def _announce(args: argparse.Namespace, trainer: Trainer, config: Any, title: str) -> None:
+    """What is trained, and where it goes on."""
+    task, progress, lr = trainer.task, trainer.progress, trainer.optimizer.lr
     report(
-        f"{title(sum(p.size for p in trainer.model.parameters()))}, {task.tokens():,} to learn from; "
-        f"{backend.default_device()}, {config.dtype}; in {trainer.folder.path}/"
+        f"{title}, {task.tokens():,} to learn from; {backend.default_device()}, {config.dtype}; "
+        f"in {trainer.folder.path}/"
     )
-    if args.resume:
-        report(f"goes on at epoch {progress.epoch + 1}, batch {progress.batch + 1} of {len(task)}")
     if progress.epoch >= config.epochs:
         report(f"all {config.epochs} epochs are done; a larger --epochs goes on")
-    trainer.fit(config.epochs, report)
-    loss_curve(trainer, trainer.folder.path / "loss.png")
+    elif args.resume:
+        before = progress.rows[-1]["learning_rate"] if progress.rows and not progress.batch else lr
+        moved = f", not {before:.3g}: its cosine now ends with epoch {config.epochs}" if lr != before else ""
+        report(
+            f"goes on at epoch {progress.epoch + 1}, batch {progress.batch + 1} of {len(task)}, "
+            f"with learning rate {lr:.3g}{moved}"
+        )
