@@ -39,13 +39,16 @@ def _import_cell(name: str) -> Any:
     if not (module_name and class_name):
         raise ValueError(f'--cell: must be one of {", ".join(CELLS)} or "package.module:Class", got {name!r}')
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+        sys.path.append(str(Path.cwd()))  # last: what lies there takes no other module's place
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's own module raises
         raise ValueError(
             f"--cell: {module_name!r} cannot be imported from {Path.cwd()} ({type(error).__name__}: {error})"
         ) from None
+    here, file = Path.cwd() / f"{module_name}.py", getattr(module, "__file__", None) or "built into Python"
+    if here.exists() and not (Path(file).exists() and here.samefile(file)):
+        raise ValueError(f"--cell: {module_name!r} is {file}, not the {here.name} here; rename this one")
     cls = getattr(module, class_name, None)
     if not (inspect.isclass(cls) and issubclass(cls, nn.Cell)):
         what = (

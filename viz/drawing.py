@@ -70,7 +70,7 @@ class Drawing:
         if suffix != ".dot" and not render.available():
             source = path.with_suffix(".dot")
             write_atomically(source, self.dot)
-            raise RuntimeError(f"viz.draw: nothing here draws graphs, wrote {source}; {render.WAYS_OUT}")
+            raise render.missing(f", wrote {source}")
         write_atomically(path, self.film() if play and suffix == ".svg" else self._file(suffix))
 
     def _file(self, suffix: str) -> bytes | str:

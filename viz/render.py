@@ -17,6 +17,10 @@ from viz import fonts
 from viz.dot import digraph
 
 WAYS_OUT = 'install Graphviz so that `dot` is on PATH, or pip install "tinygrad-rnn[dot]"'
+LIBRARIES = (  # which pygraphviz' wheel takes for granted
+    "on Debian and Ubuntu: apt install libglib2.0-0 libxrender1 libxext6 libexpat1; "
+    "or install Graphviz so that `dot` is on PATH: apt install graphviz"
+)
 _one_at_a_time = threading.Lock()  # Graphviz' library keeps its state in globals
 
 
@@ -31,7 +35,7 @@ def render(source: str, form: str, *, engine: str = "nop2") -> bytes:
         return _with_programs(source, form, engine)
     pygraphviz = _pygraphviz()
     if pygraphviz is None:
-        raise RuntimeError(f"viz.draw: nothing here draws graphs; {WAYS_OUT}")
+        raise missing()
     with _one_at_a_time, _quiet(), fonts.offered():
         graph = pygraphviz.AGraph(string=source)
         graph.has_layout = True  # so draw() takes the positions that are given, and warns of no large graph
@@ -41,6 +45,16 @@ def render(source: str, form: str, *, engine: str = "nop2") -> bytes:
 def available() -> bool:
     """Can pictures be made here?"""
     return bool(_program("dot")) or _pygraphviz() is not None
+
+
+def missing(meanwhile: str = "") -> RuntimeError:
+    """The error where no pictures can be made: why, what was done meanwhile, and what to do."""
+    try:
+        import pygraphviz  # noqa: F401, PLC0415
+    except ImportError as error:
+        if error.name != "pygraphviz" or not isinstance(error, ModuleNotFoundError):
+            return RuntimeError(f"viz.draw: pygraphviz cannot be loaded ({error}){meanwhile}; {LIBRARIES}")
+    return RuntimeError(f"viz.draw: nothing here draws graphs{meanwhile}; {WAYS_OUT}")
 
 
 def _program(name: str) -> str | None:

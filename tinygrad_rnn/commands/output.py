@@ -49,12 +49,29 @@ def report(text: str) -> None:
         nobody_reads()
 
 
+def pictures() -> Any:
+    """The package viz that came with this one; RuntimeError that names another of that name in its place."""
+    home = Path(__file__).parents[2]
+    sys.path.insert(0, str(home))
+    try:
+        import viz  # noqa: PLC0415 (only for those who draw)
+    except ImportError as error:
+        raise RuntimeError(f"viz: cannot be imported ({error}); {REINSTALL}") from None
+    finally:
+        sys.path.remove(str(home))
+    found = Path(viz.__file__ or "viz")
+    if not (hasattr(viz, "draw") and found.parent == home / "viz"):
+        raise RuntimeError(f"viz: {str(found)!r} is not the package that draws; rename it, or {REINSTALL}")
+    return viz
+
+
+REINSTALL = "if it came from PyPI: pip uninstall viz; pip install --force-reinstall --no-deps tinygrad-rnn"
+
+
 def draw_to(loss: Tensor, paths: list[Path], *, play: bool = False, **options: Any) -> None:
     """Draw a graph into files; one that nobody asked for may fail."""
-    import viz  # noqa: PLC0415 (only for those who draw)
-
     try:
-        drawing = viz.draw(loss, **options)
+        drawing = pictures().draw(loss, **options)
         for path in paths:
             drawing.save(path, play=play)
             report(f"wrote {path}")

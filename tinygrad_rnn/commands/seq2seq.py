@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tinygrad_rnn import data, seq2seq
 from tinygrad_rnn.commands import options, training
-from tinygrad_rnn.commands.output import note, report, say
+from tinygrad_rnn.commands.output import note, pictures, report, say
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.seq2seq import Translator
 from tinygrad_rnn.train import RunFolder
@@ -144,13 +144,11 @@ def _line(translator: Translator, hypothesis: Hypothesis, n_best: int) -> str:
 
 def _align(translator: Translator, text: str, best: Hypothesis, path: Path) -> None:
     """The weights of attention as a heat map: what was read against what was written."""
-    import viz  # noqa: PLC0415 (only for those who draw)
-
     if best.weights is None:
         raise ValueError("--alignments: this model was trained without attention, there is nothing to show")
     target = translator.target.shown(best.tokens) + [data.END] * best.finished
     weights = best.weights.swapaxes(0, 1) if best.weights.ndim == 3 else best.weights  # heads side by side
-    viz.alignment(weights, translator.source.split(text), target, path)
+    pictures().alignment(weights, translator.source.split(text), target, path)
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -1,0 +1,107 @@
+"""Machines that cannot draw, and modules of the user's that have the name of another: one line says what to do."""
+
+import subprocess
+import sys
+import types
+
+from pathlib import Path
+
+import pytest
+
+from tinygrad_rnn import named_cells, nn
+from tinygrad_rnn.cli import main
+from tinygrad_rnn.commands import output
+from viz import render
+
+HOME = Path(output.__file__).parents[2]
+CELL = "from tinygrad_rnn import nn\nclass Mine(nn.RNNCell): pass\n"
+
+
+# ---- Graphviz ------------------------------------------------------------------------------------------------
+
+
+def without_pygraphviz(monkeypatch, folder, source):
+    """Here is no dot, and pygraphviz is a package of this source; None: there is none."""
+    monkeypatch.setattr(render, "_program", lambda name: None)
+    for name in [name for name in sys.modules if name.split(".")[0] == "pygraphviz"]:
+        monkeypatch.delitem(sys.modules, name)
+    if source is None:
+        monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    else:
+        (folder / "pygraphviz").mkdir()
+        (folder / "pygraphviz" / "__init__.py").write_text(source)
+        monkeypatch.syspath_prepend(str(folder))
+
+
+LIBRARY = "libgobject-2.0.so.0: cannot open shared object file: No such file or directory"
+BROKEN = {
+    "a library of the system": (f"raise ImportError({LIBRARY!r})", f"pygraphviz cannot be loaded ({LIBRARY})"),
+    "a part of its own": ("import pygraphviz._graphviz", "pygraphviz cannot be loaded (No module named 'pygraphviz."),
+    "what it needs itself": ("import no_such_module", "pygraphviz cannot be loaded (No module named 'no_such_module')"),
+    "all of it": (None, "nothing here draws graphs"),
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), BROKEN.values(), ids=BROKEN)
+def test_what_is_missing_is_named_with_the_way_out(tmp_path, monkeypatch, capsys, source, reason):
+    without_pygraphviz(monkeypatch, tmp_path, source)
+    assert main(["draw", "--steps", "2", "--out", str(tmp_path / "x.svg")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"tinygrad-rnn: viz.draw: {reason}") and error.count("\n") == 1
+    assert f", wrote {tmp_path / 'x.dot'}; " in error and "`dot` is on PATH" in error
+    assert ('pip install "tinygrad-rnn[dot]"' in error) == (source is None), "it is installed"
+    assert ("apt install libglib2.0-0 libxrender1 libxext6" in error) == (source is not None)
+    with pytest.raises(RuntimeError, match=r"^viz\.draw: "):
+        render.render("digraph {}", "svg")
+
+
+# ---- another viz -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["a file of the user's", "PyPI's package in our place"])
+def test_another_viz_is_named_in_one_line(tmp_path, monkeypatch, capsys, place):
+    other = types.ModuleType("viz")
+    other.__file__ = str(tmp_path / "viz.py" if place.startswith("a file") else HOME / "viz" / "__init__.py")
+    monkeypatch.setitem(sys.modules, "viz", other)
+    assert main(["draw", "--out", str(tmp_path / "x.svg")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"tinygrad-rnn: viz: {other.__file__!r} is not the package that draws; rename it, or if")
+    assert "pip uninstall viz" in error and error.count("\n") == 1
+
+
+def test_another_viz_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "viz", None)
+    assert main(["draw", "--out", str(tmp_path / "x.svg")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("tinygrad-rnn: viz: cannot be imported (") and error.count("\n") == 1
+
+
+def test_what_lies_beside_the_user_s_cells_takes_nobody_s_place(tmp_path):
+    (tmp_path / "my_cells.py").write_text("import viz\n" + CELL)
+    for name in "viz", "tqdm", "graphviz", "safetensors", "cells", "data":
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')\n")
+    command = [sys.executable, "-m", "tinygrad_rnn", "draw", "--cell", "my_cells:Mine", "--out", "x.svg"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "wrote x.svg\n", "")
+
+
+# ---- cells ------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_of_the_user_s_cells_comes_last(tmp_path, monkeypatch):
+    (tmp_path / "cells_of_mine.py").write_text(CELL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    try:
+        assert isinstance(named_cells.make_cell("cells_of_mine:Mine", 2, 3), nn.RNNCell)
+        assert sys.path[-1] == str(tmp_path)
+    finally:
+        sys.modules.pop("cells_of_mine", None)
+
+
+@pytest.mark.parametrize("name", ["json", "sys", "viz"])
+def test_cells_in_a_file_with_a_name_that_is_taken_are_named(tmp_path, monkeypatch, name):
+    (tmp_path / f"{name}.py").write_text(CELL)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"^--cell: '{name}' is .*, not the {name}\.py here; rename this one$"):
+        named_cells.make_cell(f"{name}:Mine", 2, 3)
