@@ -73,7 +73,8 @@ class Tensor:
 
     @data.setter
     def data(self, values: Any) -> None:
-        self._read()
+        if state.trace is not None:
+            state.trace.refuse_change()
         values = values.array if isinstance(values, Tensor) else values
         array = np.asarray(values) if not backend.is_array(values) else values
         if array.shape != self.shape:

@@ -155,6 +155,10 @@ class Trace:
             'or run it with Recurrent(cell, engine="eager")'
         )
 
+    def refuse_change(self) -> Never:
+        """Unsupported: the values of a tensor would be changed, once and for all."""
+        raise Unsupported("its step sets the values of a tensor, which are no part of its state")
+
 
 @contextmanager
 def tracing(trace: Trace) -> Iterator[None]:

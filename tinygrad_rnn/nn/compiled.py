@@ -54,7 +54,6 @@ class Recording(NamedTuple):
 
     sources    for each captured tensor: ("state", i), ("module", i), or the tensor or array itself
     structure  the new state, with the number of each leaf in its place
-    training   for each module of the cell, whether it was in training
     outside    the sources that are tensors, with the values that they are in the circuit
     pick       takes what was captured out of the leaves of the state and the module's tensors, if all of it is there
     moving     the leaves of the state that change from step to step
@@ -63,7 +62,6 @@ class Recording(NamedTuple):
     layer: Layer
     sources: list[Any]
     structure: Any
-    training: list[bool]
     outside: list[tuple[Tensor, Value]]
     pick: Callable[[list[Tensor]], Sequence[Tensor]] | None
     moving: list[int]
@@ -97,13 +95,13 @@ class Compiled:
     def __call__(self, cell: Module, job: Job, xs: Tensor, state: Any, alive: Any) -> tuple[Tensor, Any]:
         """Run the cell over xs. Unsupported if its step cannot be compiled."""
         given = nest.leaves(state)
-        recording, tensors = self.find(cell, job, xs, state, alive is not None)
+        recording, held = self.find(cell, job, xs, state, alive is not None)
         layer = recording.layer
         moving = [_fit(given[i], layer.states[i].array) for i in recording.moving]
-        captured = recording.captured(given, tensors)
+        captured = recording.captured(given, held.tensors)
         inputs = [xs, *moving, *captured]
         call = Call(layer, len(xs), alive, job.every, job.reverse)
-        call.eager = partial(_again, cell, recording, job, state, alive)
+        call.eager = partial(_again, held, recording, job, state, alive)
         if job.hooks:
             call.watcher = partial(_show, recording, job.hooks, len(xs))
         keep = mode.recording and any(t.requires_grad for t in inputs)
@@ -128,8 +126,8 @@ class Compiled:
             nbytes += kept
         return layer, lines, nbytes
 
-    def find(self, cell: Module, job: Job, xs: Tensor, state: Any, masked: bool) -> tuple[Recording, list[Tensor]]:
-        """The recording for these shapes and this cell as it is now, and the tensors that the cell holds."""
+    def find(self, cell: Module, job: Job, xs: Tensor, state: Any, masked: bool) -> tuple[Recording, Inventory]:
+        """The recording for these shapes and this cell as it is now, and what the cell holds."""
         shapes = (xs.array.shape[1:], xs.array.dtype, mode.recording and xs.requires_grad, _structure(state))
         asked = (job.engine[0].NAME, masked, mode.recording, job.all_states, bool(job.hooks), shapes)
         last = self.last
@@ -137,7 +135,7 @@ class Compiled:
             last = Inventory(cell), {}
         held, quick = last
         if asked in quick and _is_of_now(quick[asked]):
-            return quick[asked], held.tensors
+            return quick[asked], held
         key = (asked, held.key)
         with self.lock:
             found = self.recordings.pop(key, None)
@@ -147,6 +145,7 @@ class Compiled:
                 found = None
         if found is None:
             try:
+                held.check()
                 with held.kept():
                     made: Any = _record(cell, job, xs, state, masked, held.tensors, self.arenas)
             except Unsupported as reason:
@@ -162,7 +161,7 @@ class Compiled:
             quick.clear()
         quick[asked] = found[0]
         self.last = last  # only now: a cell that cannot be compiled may hold a whole graph
-        return found[0], held.tensors
+        return found[0], held
 
 
 def _record(
@@ -179,8 +178,8 @@ def _record(
     for t in sources:
         if isinstance(t, Tensor) and not t.is_leaf:
             raise Unsupported(
-                "it reads a tensor that was computed outside and is neither in its state nor an attribute of the cell; "
-                "make it one"
+                "it reads a tensor that was computed outside and is not found from its code; make it an attribute of "
+                "the cell, or a part of its state"
             )
     layer.captured = []  # the first call's, with all that they were computed from
     pairs = zip(sources, layer.circuit.captured, strict=True)
@@ -189,7 +188,7 @@ def _record(
     places = [first[s[0]] + s[1] for s in sources if isinstance(s, tuple)]
     pick = itemgetter(*places) if len(places) == len(sources) > 1 else None
     moving = [i for i in range(len(leaves)) if i not in layer.constant]
-    return Recording(layer, sources, structure[-1], [m.training for m in cell.modules()], outside, pick, moving)
+    return Recording(layer, sources, structure[-1], outside, pick, moving)
 
 
 def _is_of_now(recording: Recording | Unsupported) -> bool:
@@ -230,7 +229,9 @@ def circuit(cell: Any, x: Tensor, state: Any = None) -> Circuit:
     state = cell.initial_state(len(x)) if state is None else state
     try:
         flat, leaves, _, options = _flattened(cell, cell, state)
-        with Inventory(cell).kept():
+        held = Inventory(cell)
+        held.check()
+        with held.kept():
             return settled(flat, x, leaves, x_tracked=x.requires_grad, **options)[0]
     except Unsupported as reason:
         raise ValueError(f"circuit: {type(cell).__name__} cannot be recorded: {reason}") from None
@@ -268,16 +269,16 @@ def _bound(source: Any, given: list[Tensor], tensors: list[Tensor]) -> Tensor:
 
 
 def _again(
-    cell: Module, recording: Recording, job: Job, state: Any, alive: Any, tensors: Sequence[Tensor],
+    held: Inventory, recording: Recording, job: Job, state: Any, alive: Any, tensors: Sequence[Tensor],
     steps: Sequence[int] | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    """The call once more, step by step, from the same tensors; of all steps, or of some."""
+    """The call once more, step by step, from the same tensors; of all steps, or of some. held: what its cell held"""
     given, constant = nest.leaves(state), recording.layer.constant
     n = 1 + len(given) - len(constant)
-    moving, held = iter(tensors[1:n]), Inventory(cell).tensors
+    moving = iter(tensors[1:n])
     leaves = iter([s if i in constant else next(moving) for i, s in enumerate(given)])
-    captured = recording.captured(given, held)
-    with _as_it_was(cell, recording.training, captured, tensors[n:]):
+    captured = recording.captured(given, held.tensors)
+    with held.as_it_was(), _with_values(captured, tensors[n:]):
         ys, states = job.eager(tensors[0], nest.map_leaves(lambda _: next(leaves), state), alive, steps)
     every = [stack(each) for each in zip(*map(nest.leaves, states), strict=True)] if job.all_states else []
     last = states[0 if job.reverse else -1]
@@ -291,23 +292,17 @@ def _show(recording: Recording, hooks: tuple[Hook, ...], T: int, grads: list[Any
 
 
 @contextmanager
-def _as_it_was(
-    cell: Module, training: list[bool], captured: Sequence[Tensor], were: Sequence[Tensor]
-) -> Iterator[None]:
-    """Inside the block what the cell captured is what it was, though it has been trained or replaced since."""
-    modules = list(cell.modules())
-    now = [m.training for m in modules], [(t.array, t.node) for t in captured]
-    _set(modules, training, captured, [(t.array, t.node) for t in were])
+def _with_values(tensors: Sequence[Tensor], were: Sequence[Tensor]) -> Iterator[None]:
+    """Inside the block tensors have the values that they had, though they have been trained since."""
+    now = [(t.array, t.node) for t in tensors]
+    _set(tensors, [(t.array, t.node) for t in were])
     try:
         yield
     finally:
-        _set(modules, now[0], captured, now[1])
+        _set(tensors, now)
 
 
-def _set(modules: list[Module], training: list[bool], tensors: Sequence[Tensor], contents: list[tuple]) -> None:
-    for module, on in zip(modules, training, strict=True):
-        if module.training != on:
-            module.__dict__["training"] = on
+def _set(tensors: Sequence[Tensor], contents: list[tuple]) -> None:
     for t, (array, node) in zip(tensors, contents, strict=True):
         t.array, t.node = array, node
 

@@ -46,6 +46,14 @@ class Recurrent(Module):
     reverse: from the last step to the first, so that ys[t] tells of xs[t], xs[t + 1], …; the last state is then the one
     after step 0. Each sequence starts at its own end.
 
+    A compiled step is recorded anew when something changes that the cell's code can reach: the attributes of its
+    modules and of the objects in them; what its functions name in their modules (`ALPHA`, `config.ALPHA`), in classes,
+    in outer functions and in default arguments; and so on through the functions, methods and properties that they
+    call, other than those of this library, of Python and of installed packages. Tensors are not what it is recorded
+    for: each call reads those that are there by then. A step that sets anything but its state, draws random numbers
+    by itself (not by ops.uniform or nn.Dropout), or reads an iterator, a clock or what functools caches, is not
+    recorded; nothing that recording it has moved stays moved.
+
     TypeError if a compiled step reads a value (`if tensor`, `.item()`), which would be recorded once and for all.
     """
 

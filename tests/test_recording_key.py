@@ -1,0 +1,782 @@
+"""What a recorded step is recorded for: all that its code can reach. Each cell here is changed between two calls."""
+
+import collections
+import dataclasses
+import functools
+import importlib.util
+import itertools
+import random
+import time
+import types
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+from tinygrad_rnn import nn, ops, optim
+from tinygrad_rnn.nn import compiled
+
+T, B, I, H = 5, 2, 3, 4
+
+without_llvmlite = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
+every_engine = pytest.mark.parametrize(
+    "engine", ["numpy", pytest.param("fast", marks=[without_llvmlite, pytest.mark.slow])]
+)
+
+
+@pytest.fixture(autouse=True)
+def names_of_this_module():
+    """The tests change what stands here."""
+    before = dict(globals())
+    yield
+    globals().clear()
+    globals().update(before)
+
+
+class Base(nn.Cell):
+    """tanh(x U + h W), and what `turned` makes of it."""
+
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        self.U = nn.Parameter(rng.normal(size=(I, H)))
+        self.W = nn.Parameter(0.5 * rng.normal(size=(H, H)))
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, H)
+
+    def forward(self, x, h):
+        h = self.turned(ops.tanh(x @ self.U + h @ self.W))
+        return h, h
+
+    def turned(self, h):
+        raise NotImplementedError
+
+
+def cell(turned, **attributes):
+    """A cell whose `turned` is a function of (self, h), with attributes of its own."""
+    made = type("Made", (Base,), {"turned": turned})()
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    return made
+
+
+def sequence(seed=0, steps=T):
+    return tg.tensor(np.random.default_rng(seed).normal(size=(steps, B, I)), requires_grad=True)
+
+
+# ---- what modules hold ----------------------------------------------------------------------------------------------
+
+NUMBER, ARRAY, TENSOR = 0.9, np.ones(H), tg.tensor(np.ones(H))
+RATES = {"first": [1.0, 0.5]}
+config = types.ModuleType("config")
+
+
+def helper(h):
+    return second_helper(h) * 0.5
+
+
+def second_helper(h):
+    return h * NUMBER
+
+
+FIRST = helper
+
+
+def module_cell(turned, **names):
+    """A cell that reads these names in its module; they are set anew for each test."""
+    globals().update(names)
+    return cell(turned)
+
+
+def set_global(name, value):
+    return lambda _: globals().__setitem__(name, value)
+
+
+def set_attribute(path, value):
+    """Set an attribute at a path from the cell, or an item in square brackets."""
+
+    def change(thing):
+        *way, last = path
+        for name in way:
+            thing = getattr(thing, name)
+        setattr(thing, last, value) if isinstance(last, str) else thing.__setitem__(*last, value)
+
+    return change
+
+
+def write(thing, value):
+    thing[...] = value
+
+
+def a_number():
+    return module_cell(lambda self, h: h * NUMBER, NUMBER=0.9), set_global("NUMBER", 0.3)
+
+
+def a_number_that_loses_its_sign():
+    turned = lambda self, h: h * (2.0 if np.signbit(NUMBER) else 1.0)
+    return module_cell(turned, NUMBER=0.0), set_global("NUMBER", -0.0)
+
+
+def an_array():
+    return module_cell(lambda self, h: h * ARRAY, ARRAY=np.ones(H)), set_global("ARRAY", np.arange(H) / H)
+
+
+def an_array_that_is_written():
+    return module_cell(lambda self, h: h * ARRAY, ARRAY=np.ones(H)), lambda _: write(ARRAY, 0.25)
+
+
+def an_item_of_an_array():
+    return module_cell(lambda self, h: h * float(ARRAY[1]), ARRAY=np.ones(H)), lambda _: write(ARRAY, 0.25)
+
+
+def a_tensor():
+    new = tg.tensor(np.arange(H) / H)
+    return module_cell(lambda self, h: h * TENSOR, TENSOR=tg.tensor(np.ones(H))), set_global("TENSOR", new)
+
+
+def a_tensor_that_was_computed():
+    turned = lambda self, h: h * TENSOR
+    one, other = (tg.tensor(np.ones(H), requires_grad=True) * k for k in (2.0, 0.5))
+    return module_cell(turned, TENSOR=one), set_global("TENSOR", other)
+
+
+def a_number_deep_in_a_dict():
+    turned = lambda self, h: h * RATES["first"][1]
+    return module_cell(turned, RATES={"first": [1.0, 0.5]}), lambda _: RATES["first"].__setitem__(1, 2.0)
+
+
+def a_number_of_another_module():
+    config.ALPHA = 0.9
+    return cell(lambda self, h: h * config.ALPHA), lambda _: setattr(config, "ALPHA", 0.2)
+
+
+def a_number_of_another_module_by_a_computed_name():
+    config.ALPHA = 0.9
+    return cell(lambda self, h: h * getattr(config, "AL" + "PHA")), lambda _: setattr(config, "ALPHA", 0.2)
+
+
+def what_a_helper_reads():
+    return module_cell(lambda self, h: helper(h), NUMBER=0.9), set_global("NUMBER", 0.3)
+
+
+def a_helper():
+    return module_cell(lambda self, h: helper(h), helper=FIRST), set_global("helper", lambda h: h * h)
+
+
+def what_a_comprehension_reads():
+    turned = lambda self, h: sum([h * NUMBER for _ in range(2)])
+    return module_cell(turned, NUMBER=0.9), set_global("NUMBER", 0.3)
+
+
+def what_a_class_made_in_the_step_reads():
+    class Gate:
+        def __init__(self, h):
+            self.h = h * NUMBER
+
+        def open(self):
+            return self.h * 0.5
+
+    return module_cell(lambda self, h: Gate(h).open(), NUMBER=0.9), set_global("NUMBER", 0.3)
+
+
+# ---- classes --------------------------------------------------------------------------------------------------------
+
+
+class WithRate(Base):
+    rate = 0.9
+
+    def turned(self, h):
+        return h * self.rate
+
+
+class Child(WithRate):
+    pass
+
+
+class WithProperty(Base):
+    @property
+    def rate(self):
+        return NUMBER
+
+    def turned(self, h):
+        return h * self.rate
+
+
+class WithStatic(Base):
+    @staticmethod
+    def twice(h):
+        return h * NUMBER
+
+    @classmethod
+    def thrice(cls, h):
+        return h * cls.factor
+
+    factor = 3.0
+
+    def turned(self, h):
+        return self.twice(h) + self.thrice(h)
+
+
+class WithSuper(WithRate):
+    def turned(self, h):
+        return super().turned(h) * 0.5
+
+
+def fresh(kind):
+    """A class derived from this one, so that a change of it stays in one test."""
+    return type(kind.__name__, (kind,), dict(vars(kind)) if kind.__name__ != "WithSuper" else {})
+
+
+def a_number_of_a_class():
+    kind = fresh(WithRate)
+    return kind(), lambda _: setattr(kind, "rate", 0.3)
+
+
+def a_number_of_a_base_class():
+    base = fresh(WithRate)
+    kind = type("Child", (base,), {})
+    return kind(), lambda _: setattr(base, "rate", 0.3)
+
+
+def a_number_that_a_class_gets():
+    kind = type("Child", (fresh(WithRate),), {})
+    return kind(), lambda _: setattr(kind, "rate", 0.3)
+
+
+def a_number_that_hides_a_class_s():
+    return fresh(WithRate)(), lambda cell: setattr(cell, "rate", 0.3)
+
+
+def what_a_property_reads():
+    globals()["NUMBER"] = 0.9
+    return WithProperty(), set_global("NUMBER", 0.3)
+
+
+def what_a_static_method_reads():
+    globals()["NUMBER"] = 0.9
+    return WithStatic(), set_global("NUMBER", 0.3)
+
+
+def what_a_class_method_reads():
+    kind = fresh(WithStatic)
+    return kind(), lambda _: setattr(kind, "factor", 1.0)
+
+
+def what_super_reads():
+    kind = type("Child", (WithSuper,), {"rate": 0.9})
+    return kind(), lambda _: setattr(kind, "rate", 0.3)
+
+
+def a_method():
+    kind = fresh(WithRate)
+    return kind(), lambda _: setattr(kind, "turned", lambda self, h: h * h)
+
+
+def a_method_of_one_object():
+    return WithRate(), lambda cell: setattr(cell, "turned", types.MethodType(lambda self, h: h * h, cell))
+
+
+def the_code_of_a_function():
+    def turned(self, h):
+        return h * 0.5
+
+    def other(self, h):
+        return h * h
+
+    return cell(turned), lambda _: setattr(turned, "__code__", other.__code__)
+
+
+# ---- what functions hold --------------------------------------------------------------------------------------------
+
+
+def a_variable_of_an_outer_function():
+    rate = 0.9
+
+    def change(_):
+        nonlocal rate
+        rate = 0.3
+
+    return cell(lambda self, h: h * rate), change
+
+
+def parameters_outside_of_the_cell():
+    p = {"W": nn.Parameter(0.5 * np.eye(H))}
+    return cell(lambda self, h: h @ p["W"]), lambda _: p.update(W=nn.Parameter(np.ones((H, H))))
+
+
+def a_default_argument():
+    def turned(self, h, rate=0.9):
+        return h * rate
+
+    return cell(turned), lambda _: setattr(turned, "__defaults__", (0.3,))
+
+
+def a_list_as_default_argument():
+    rates = [0.9]
+
+    def turned(self, h, *, rates=rates):
+        return h * rates[0]
+
+    return cell(turned), lambda _: write_item(rates, 0, 0.3)
+
+
+def write_item(thing, key, value):
+    thing[key] = value
+
+
+def an_attribute_of_a_function():
+    def rate():
+        return rate.value
+
+    rate.value = 0.9
+    return cell(lambda self, h: h * rate()), lambda _: setattr(rate, "value", 0.3)
+
+
+def a_partial():
+    rates = [0.9]
+    return cell(
+        lambda self, h: self.turn(h), turn=functools.partial(lambda r, h: h * r[0], rates)
+    ), lambda _: write_item(rates, 0, 0.3)
+
+
+def a_decorated_method():
+    def scaled(function):
+        @functools.wraps(function)
+        def inner(self, h):
+            return function(self, h) * NUMBER
+
+        return inner
+
+    return module_cell(scaled(lambda self, h: h * h), NUMBER=0.9), set_global("NUMBER", 0.3)
+
+
+# ---- objects --------------------------------------------------------------------------------------------------------
+
+
+class Annealed:
+    def __init__(self):
+        self.t = 0
+
+    def __call__(self):
+        return 0.5**self.t
+
+    def value(self):
+        return 0.5**self.t
+
+
+class Slotted:
+    __slots__ = ("t",)
+
+    def __init__(self):
+        self.t = 0
+
+    def value(self):
+        return 0.5**self.t
+
+
+@dataclasses.dataclass
+class Settings:
+    t: int = 0
+    inner: object = None
+
+
+class AttributeDict(dict):
+    __getattr__ = dict.__getitem__
+
+
+class Number:
+    def __init__(self, value):
+        self.value = value
+
+    def __mul__(self, h):
+        return h * self.value
+
+
+def a_schedule_that_is_called():
+    return cell(lambda self, h: h * self.rate(), rate=Annealed()), set_attribute(["rate", "t"], 3)
+
+
+def a_schedule_with_a_method():
+    return cell(lambda self, h: h * self.rate.value(), rate=Annealed()), set_attribute(["rate", "t"], 3)
+
+
+def a_bound_method():
+    rate = Annealed()
+    return cell(lambda self, h: h * self.rate(), rate=rate.value), lambda _: setattr(rate, "t", 3)
+
+
+def a_schedule_in_slots():
+    return cell(lambda self, h: h * self.rate.value(), rate=Slotted()), set_attribute(["rate", "t"], 3)
+
+
+def a_schedule_of_an_optimiser():
+    def change(cell):
+        cell.t = 5
+
+    return cell(lambda self, h: h * self.rate(self.t), rate=optim.cosine(1.0, 10), t=0), change
+
+
+def a_namespace():
+    space = types.SimpleNamespace(t=0.9)
+    return cell(lambda self, h: h * self.space.t, space=space), set_attribute(["space", "t"], 0.3)
+
+
+def a_namespace_in_the_module():
+    globals()["space"] = types.SimpleNamespace(t=0.9)
+    return cell(lambda self, h: h * space.t), lambda _: setattr(space, "t", 0.3)
+
+
+space = None
+
+
+def a_dataclass():
+    return cell(lambda self, h: h * 0.5**self.s.inner.t, s=Settings(0, Settings(0))), set_attribute(
+        ["s", "inner", "t"], 3
+    )
+
+
+def a_dict_of_attributes():
+    return cell(lambda self, h: h * self.s.t, s=AttributeDict(t=0.9)), lambda cell: cell.s.update(t=0.3)
+
+
+def an_operand_of_a_class_of_its_own():
+    return cell(lambda self, h: self.k * h, k=Number(0.9)), set_attribute(["k", "value"], 0.3)
+
+
+def a_set():
+    return cell(lambda self, h: h * len(self.s), s={1, 2}), lambda cell: cell.s.add(3)
+
+
+def a_frozen_set():
+    return cell(lambda self, h: h * sum(self.s), s=frozenset({1, 2})), set_attribute(["s"], frozenset({5}))
+
+
+def a_deque():
+    return cell(lambda self, h: h * sum(self.s), s=collections.deque([1, 2], 2)), lambda cell: cell.s.append(7)
+
+
+def a_bytearray():
+    return cell(lambda self, h: h * self.s[0], s=bytearray([1, 2])), lambda cell: write_item(cell.s, 0, 3)
+
+
+def a_counter_in_a_numpy_array():
+    return cell(lambda self, h: h * int(self.n[0]), n=np.ones(1, int)), lambda cell: write(cell.n, 3)
+
+
+def a_plain_tensor_attribute():
+    return cell(lambda self, h: h * self.v, v=tg.tensor(np.ones(H))), set_attribute(["v"], tg.tensor(np.full(H, 0.3)))
+
+
+CHANGES = [
+    a_number, a_number_that_loses_its_sign, an_array, an_array_that_is_written, an_item_of_an_array, a_tensor,
+    a_tensor_that_was_computed, a_number_deep_in_a_dict, a_number_of_another_module,
+    a_number_of_another_module_by_a_computed_name, what_a_helper_reads, a_helper, what_a_comprehension_reads,
+    what_a_class_made_in_the_step_reads, a_number_of_a_class, a_number_of_a_base_class, a_number_that_a_class_gets,
+    a_number_that_hides_a_class_s, what_a_property_reads, what_a_static_method_reads, what_a_class_method_reads,
+    what_super_reads, a_method, a_method_of_one_object, the_code_of_a_function, a_variable_of_an_outer_function,
+    parameters_outside_of_the_cell, a_default_argument, a_list_as_default_argument, an_attribute_of_a_function,
+    a_partial, a_decorated_method, a_schedule_that_is_called, a_schedule_with_a_method, a_bound_method,
+    a_schedule_in_slots, a_schedule_of_an_optimiser, a_namespace, a_namespace_in_the_module, a_dataclass,
+    a_dict_of_attributes,
+    an_operand_of_a_class_of_its_own, a_set, a_frozen_set, a_deque, a_bytearray, a_counter_in_a_numpy_array,
+    a_plain_tensor_attribute,
+]  # fmt: skip
+changes = pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.__name__)
+
+
+def played(case, engine):
+    """Outputs and gradients before a change and after it, and those of a pass back that comes after the change."""
+    cell, change = case()
+    rnn, found = nn.Recurrent(cell, engine=engine), []
+    for call in range(4):
+        xs = sequence(call // 2)
+        ys, _ = rnn(xs)
+        if call == 1:
+            change(cell)
+        found += [ys.numpy(), tg.grad((ys * ys).sum(), xs).numpy()]
+    return found
+
+
+@every_engine
+@changes
+def test_what_changes_between_two_calls_is_seen(case, engine):
+    expected, found = played(case, "eager"), played(case, engine)
+    assert np.abs(expected[0] - played_again(case)).max() > 1e-3
+    for e, f in zip(expected, found, strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-9, atol=1e-12)
+
+
+def played_again(case):
+    """The first call's outputs, had the change come before it."""
+    cell, change = case()
+    change(cell)
+    return nn.Recurrent(cell, engine="eager")(sequence(0))[0].numpy()
+
+
+@pytest.fixture
+def recordings(monkeypatch):
+    """The recordings that are made."""
+    made, record = [], compiled._record
+    monkeypatch.setattr(compiled, "_record", lambda *args: made.append(1) or record(*args))
+    return made
+
+
+@changes
+def test_what_stays_as_it_is_is_recorded_once(case, recordings):
+    cell, _ = case()
+    rnn = nn.Recurrent(cell, engine="numpy")
+    for _ in range(3):
+        rnn(sequence())
+    assert len(recordings) == 1
+    held, _ = rnn._compiled.last
+    assert held.unchanged(cell)
+
+
+def test_tensors_that_are_replaced_by_others_are_not_recorded_for(recordings):
+    """The functional style: parameters in a dict, new ones after each update."""
+    p = {"W": nn.Parameter(0.5 * np.eye(H))}
+    rnn, losses = nn.Recurrent(cell(lambda self, h: h @ p["W"]), engine="numpy"), []
+    for _ in range(4):
+        ys, _ = rnn(sequence())
+        loss = (ys * ys).sum()
+        losses.append(loss.item())
+        p["W"] = (p["W"] - 0.01 * tg.grad(loss, p["W"])).detach().requires_grad_()
+    assert losses == sorted(losses, reverse=True)
+    assert len(set(losses)) == 4
+    assert len(recordings) == 1
+
+
+def test_a_second_derivative_is_that_of_the_call_though_a_number_has_changed_since():
+    def second(engine):
+        globals()["NUMBER"] = 0.9
+        made = cell(lambda self, h: h * NUMBER * self.rate, rate=1.5)
+        xs = sequence()
+        ys, _ = nn.Recurrent(made, engine=engine)(xs)
+        globals()["NUMBER"], made.rate = 0.1, 7.0
+        first = tg.grad((ys * ys).sum(), xs, create_graph=True)
+        assert (NUMBER, made.rate) == (0.1, 7.0)
+        return tg.grad((first * first).sum(), xs).numpy()
+
+    np.testing.assert_allclose(second("numpy"), second("eager"), rtol=1e-9)
+
+
+# ---- what is refused, and what a recording leaves behind -----------------------------------------------------------
+
+
+@functools.lru_cache
+def table(n):
+    return ops.softmax(tg.tensor(np.arange(n, dtype=float)))
+
+
+class WithCache(Base):
+    @functools.cache  # noqa: B019
+    def table(self):
+        return self.W.sum(0)
+
+    def turned(self, h):
+        return h * self.table()
+
+
+def iterator():
+    return cell(lambda self, h: h * next(self.rates), rates=itertools.cycle([1.0, 0.5]))
+
+
+def generator():
+    return cell(lambda self, h: h * next(self.rates), rates=(1 / k for k in itertools.count(1)))
+
+
+def iterator_of_the_module():
+    globals()["space"] = itertools.count(1)
+    return cell(lambda self, h: h / next(space))
+
+
+def iterator_of_an_outer_function():
+    rates = iter([1 / k for k in range(1, 100)])
+    return cell(lambda self, h: h * next(rates))
+
+
+def cached():
+    table.cache_clear()
+    return cell(lambda self, h: h * table(H))
+
+
+def clock():
+    return cell(lambda self, h: h * (time.time() > 0))
+
+
+def evaluated():
+    return cell(lambda self, h: h * eval("NUM" + "BER", globals()))
+
+
+def python_branch():
+    random.seed(0)
+    return cell(lambda self, h: h if random.random() < 0.5 else -h)
+
+
+def numpy_legacy():
+    np.random.seed(0)  # noqa: NPY002
+    return cell(lambda self, h: h * np.random.rand())  # noqa: NPY002
+
+
+def own_generator():
+    return cell(lambda self, h: h * self.rng.random(), rng=np.random.default_rng(0))
+
+
+def own_python_generator():
+    return cell(lambda self, h: h * self.rng.choice([1.0, 0.5]), rng=random.Random(0))
+
+
+def generator_of_the_module():
+    globals()["space"] = np.random.default_rng(0)
+    return cell(lambda self, h: h + tg.tensor(space.normal(size=H)))
+
+
+def generator_of_the_library():
+    tg.manual_seed(0)
+    return cell(lambda self, h: h * nn.init.normal((H,)))
+
+
+class Counting(Base):
+    count, made = 0, None
+
+    def __init__(self, turned):
+        super().__init__()
+        self.array, self.items, self.kept, self.queue = np.zeros(1), [0], {"n": 0}, collections.deque([0])
+        self.elements, self.frozen, self.slots = {0}, nn.Parameter(np.zeros(1), requires_grad=False), Slotted()
+        self.big = np.zeros(20_000)
+        self.steps = turned
+
+    def turned(self, h):
+        self.steps(self)
+        return (
+            h * float(self.count + self.array[0] + self.items[0] + self.kept["n"] + self.queue[0] + self.slots.t) * 0.1
+        )
+
+
+def global_counter(self):
+    global NUMBER
+    NUMBER += 1
+
+
+def array_counter(self):
+    self.array += 1
+
+
+def big_array_counter(self):
+    self.big[7] += 1
+
+
+def item_counter(self):
+    self.items[0] += 1
+
+
+def dict_counter(self):
+    self.kept["n"] += 1
+
+
+def queue_counter(self):
+    self.queue.appendleft(self.queue[0] + 1)
+
+
+def class_counter(self):
+    type(self).count += 1
+
+
+def slot_counter(self):
+    self.slots.t += 1
+
+
+def set_counter(self):
+    self.elements.add(len(self.elements))
+
+
+def number_of_a_frozen_parameter(self):
+    self.frozen += 1
+
+
+def values_of_a_frozen_parameter(self):
+    self.frozen.data = np.ones(1)
+
+
+def first_global(self):
+    global FRESH
+    FRESH = self
+
+
+def first_class_attribute(self):
+    type(self).fresh_attribute = 1
+
+
+def counting(steps):
+    globals()["NUMBER"] = 0.0
+    kind = type("Counting", (Counting,), {})
+    return lambda: kind(steps)
+
+
+COUNTERS = [
+    global_counter, array_counter, big_array_counter, item_counter, dict_counter, queue_counter, class_counter,
+    slot_counter, set_counter, number_of_a_frozen_parameter, values_of_a_frozen_parameter, first_global,
+    first_class_attribute,
+]  # fmt: skip
+REFUSED = {
+    iterator: "'rates', which gives another value each time",
+    generator: "'rates', which gives another value each time",
+    iterator_of_the_module: "'space', which gives another value each time",
+    iterator_of_an_outer_function: "'rates', which gives another value each time",
+    cached: "reads 'table', a function whose results functools keeps",
+    WithCache: "'table', a function whose results functools keeps",
+    clock: "'time', which gives another value each time",
+    evaluated: "calls eval, and what that reads cannot be told from its code",
+    python_branch: "draws random numbers by itself",
+    numpy_legacy: "draws random numbers by itself",
+    own_generator: "draws random numbers by itself",
+    own_python_generator: "draws random numbers by itself",
+    generator_of_the_module: "draws random numbers by itself",
+    generator_of_the_library: "draws random numbers by itself",
+    **dict.fromkeys(COUNTERS, "its step sets"),
+}
+
+
+def made(make):
+    return counting(make)() if make in COUNTERS else make()
+
+
+@pytest.mark.parametrize("make", REFUSED, ids=lambda make: make.__name__)
+def test_what_cannot_be_recorded_runs_eagerly_from_where_it_was(make):
+    """The numbers of the engine "auto" are those of "eager" from the first call on: trying to record moves nothing."""
+    found = {}
+    for engine in ("eager", "auto"):
+        cell = made(make)
+        rnn = nn.Recurrent(cell, engine=engine)
+        if engine == "auto":
+            assert "engine 'eager'" in str(rnn.plan(sequence()))
+        found[engine] = [rnn(sequence(seed))[0].numpy() for seed in range(3)]
+    np.testing.assert_array_equal(found["auto"], found["eager"])
+
+
+@pytest.mark.parametrize("make", REFUSED, ids=lambda make: make.__name__)
+def test_what_cannot_be_recorded_is_named_in_one_line(make):
+    rnn = nn.Recurrent(made(make), engine="numpy")
+    with pytest.raises(ValueError, match='use engine="eager"') as caught:
+        rnn(sequence())
+    assert "\n" not in str(caught.value)
+    assert REFUSED[make] in str(caught.value)
+
+
+def test_a_cache_holds_no_tensor_of_a_recording():
+    nn.Recurrent(cached())(sequence())
+    assert table(H).numpy().sum() == pytest.approx(1)
+
+
+def test_what_no_code_names_does_not_keep_a_step_from_being_compiled():
+    other = cell(lambda self, h: h * 0.5, batches=iter([1, 2]), log=Path(__file__).open())  # noqa: SIM115
+    with other.log:
+        assert "engine 'eager'" not in str(nn.Recurrent(other).plan(sequence()))
+
+
+def test_a_generator_that_a_dropout_draws_from_is_no_reason_to_run_eagerly():
+    drop = nn.Dropout(0.5, np.random.default_rng(0))
+    assert "engine 'eager'" not in str(nn.Recurrent(cell(lambda self, h: self.drop(h), drop=drop)).plan(sequence()))

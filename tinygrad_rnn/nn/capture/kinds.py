@@ -1,0 +1,124 @@
+"""What an object is to somebody who looks for what may change in it."""
+
+from __future__ import annotations
+
+import array
+import builtins
+import functools
+import operator
+import os
+import threading
+import time
+import types
+import weakref
+
+from collections import deque
+from enum import Enum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn.nn.capture.code import is_library, reach
+
+HEAP, IMMUTABLE, CLOSED = 1 << 9, 1 << 8, 1 << 7  # of a class's flags: made by a statement or by C; C's own two marks
+SEEN_INTO = {object, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, deque, types.SimpleNamespace}
+SEEN_INTO |= {type, BaseException, Exception, bytearray, array.array}
+NEUTRAL = {"builtins", "abc", "typing"}  # classes to inherit from that keep nothing of their own
+FIXED = {"logging", "re", "pathlib", "datetime", "decimal", "fractions", "zoneinfo", "typing", "ast", "inspect", "abc"}
+FIXED |= {"tinygrad_rnn.graph", "tinygrad_rnn.nn.compiled", "tinygrad_rnn.nn.statehooks"}
+CONSTANT: tuple[type, ...] = (
+    Enum, np.ufunc, types.CodeType, types.GenericAlias, types.UnionType, types.WrapperDescriptorType,
+    types.MethodDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
+    types.MemberDescriptorType, operator.attrgetter, operator.itemgetter, operator.methodcaller,
+    type(threading.Lock()), type(threading.RLock()),
+)  # fmt: skip
+CLOCKS: set[Any] = {time.time, time.time_ns, time.monotonic, time.monotonic_ns, time.perf_counter, time.perf_counter_ns}
+CLOCKS |= {time.process_time, os.urandom}
+CACHED = type(functools.lru_cache(len))
+
+
+def is_fixed(x: Any) -> bool:
+    """Can what it does not change?"""
+    module = getattr(type(x), "__module__", "")
+    return isinstance(x, CONSTANT) or module in FIXED or module.partition(".")[0] in FIXED
+
+
+@functools.lru_cache(1 << 12)
+def is_hidden(kind: Any) -> bool:
+    """Do objects of a class hold what only machine code can see?"""
+    return any(_is_of_c(c) for c in kind.__mro__ if c not in SEEN_INTO)
+
+
+def _is_of_c(kind: type) -> bool:
+    flags = kind.__flags__
+    made = vars(kind).get("__new__")
+    return not flags & HEAP or bool(flags & (IMMUTABLE | CLOSED)) or isinstance(made, types.BuiltinFunctionType)
+
+
+class Anatomy(NamedTuple):
+    """What a class is made of.
+
+    users    its classes whose code is followed; library: the others, where they have methods in Python
+    is_open  does all that its methods do stand in code that is followed?
+    slots    the names of what its objects hold in slots
+    """
+
+    users: tuple[type, ...]
+    library: frozenset[type]
+    is_open: bool
+    slots: tuple[str, ...]
+
+
+@functools.lru_cache(1 << 12)
+def anatomy(kind: Any) -> Anatomy:
+    """What a class is made of."""
+    library = {c for c in kind.__mro__ if is_library(c.__module__)}
+    slots = [n for c in kind.__mro__ for n, x in vars(c).items() if isinstance(x, types.MemberDescriptorType)]
+    is_open = all(c.__module__ in NEUTRAL for c in library)
+    return Anatomy(
+        tuple(c for c in kind.__mro__ if c not in library),
+        frozenset(c for c in library if methods(c)),
+        is_open,
+        tuple(slots),
+    )
+
+
+@functools.lru_cache(1 << 12)
+def methods(kind: Any) -> dict[str, frozenset[str]]:
+    """For each method of a class of a library: the attributes that it names, the user's methods among them."""
+    functions = {name: getattr(x, "fget", getattr(x, "__func__", x)) for name, x in vars(kind).items()}
+    return {n: reach(f.__code__).attributes for n, f in functions.items() if isinstance(f, types.FunctionType)}
+
+
+def is_clock(x: Any) -> bool:
+    """Is it a function of machine code that returns another value each time?"""
+    return isinstance(x, types.BuiltinFunctionType) and x in CLOCKS
+
+
+def wrapped(x: Any) -> tuple | None:
+    """What a wrapper of functions or a reference stands for; None for anything else."""
+    if isinstance(x, functools.partial | functools.partialmethod):
+        return x.func, x.args, x.keywords
+    if isinstance(x, types.MethodType):
+        return x.__func__, x.__self__
+    if isinstance(x, staticmethod | classmethod):
+        return (x.__func__,)
+    if isinstance(x, property):
+        return x.fget, x.fset
+    if isinstance(x, weakref.ref):
+        return (x(),)
+    if isinstance(x, types.BuiltinFunctionType) and not is_clock(x):
+        owner = x.__self__
+        return () if isinstance(owner, types.ModuleType | type) else (owner,)
+    return None
+
+
+def in_words(x: Any) -> str:
+    """What to call an object that cannot be looked into."""
+    if isinstance(x, CACHED):
+        return "a function whose results functools keeps: call it in __init__, and set what it returns on the cell"
+    if hasattr(x, "__next__") or is_clock(x):
+        return "which gives another value each time"
+    kind = type(x)
+    name = kind.__qualname__ if kind.__module__ == builtins.__name__ else f"{kind.__module__}.{kind.__qualname__}"
+    return f"an object of kind {name}, whose content cannot be seen"
