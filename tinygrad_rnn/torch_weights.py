@@ -44,7 +44,8 @@ def load(module: nn.Module, values: Mapping[str, Any] | str | Path) -> None:
         values = _read(Path(values))
     arrays = {name: np.asarray(v.detach().cpu() if hasattr(v, "detach") else v) for name, v in values.items()}
     expected = export(module)
-    optional = {name for name in expected if _is_second_bias(name)} - arrays.keys()
+    buffers = expected.keys() & dict(module.named_buffers())  # PyTorch's module may have none of that name
+    optional = {name for name in expected if name in buffers or _is_second_bias(name)} - arrays.keys()
     missing, unknown = expected.keys() - arrays.keys() - optional, arrays.keys() - expected.keys()
     if missing or unknown:
         raise ValueError(
@@ -54,7 +55,7 @@ def load(module: nn.Module, values: Mapping[str, Any] | str | Path) -> None:
     for name, a in arrays.items():
         if a.shape != expected[name].shape:
             raise ValueError(f"{who}: {name} must have shape {expected[name].shape}, got {a.shape}")
-    arrays.update({name: np.zeros_like(expected[name]) for name in optional})
+    arrays.update({name: expected[name] if name in buffers else np.zeros_like(expected[name]) for name in optional})
     module.load_state_dict(_taken(module, arrays))
 
 

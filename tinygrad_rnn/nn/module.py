@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import is_
 from typing import Any, Self
 
 import numpy as np
@@ -18,10 +19,17 @@ class Module:
 
     Lists, tuples and dicts of modules and parameters are found too. Parameters are listed in the order in which they
     were first set: the order of files, of optimiser states, and of every loop over them.
+
+    Other tensors and arrays of numbers that are set as attributes are buffers (running statistics, masks): nobody
+    trains them, but `state_dict` holds them beside the parameters, and `to` moves them. What is only kept for a while
+    is not in `state_dict`: names with a leading underscore, those that were first set during a call of a module
+    (outputs kept to be looked at) or to None (a memory that is set for each batch), and those of `register_buffer(name,
+    value, persistent=False)`. What asks for a gradient, or was computed from something that does, is no buffer.
     """
 
     training: bool = True
     _name: ModuleName | None = None
+    _declared: Mapping[str, bool] = {}  # buffers of which it is known whether they belong in state_dict
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes."""
@@ -40,6 +48,13 @@ class Module:
             state.scope = outer
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and not value.is_leaf and isinstance(self.__dict__.get(name), Parameter):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: a parameter must be an nn.Parameter or None, got a tensor that was "
+                "computed; compute it in forward, where it is needed, or wrap its values in nn.Parameter"
+            )
+        if name not in self._declared and _holds_buffer(value) and not self._is_for_good(name):
+            self.__dict__["_declared"] = {**self._declared, name: False}
         for path, part in _parts(name, value):
             if isinstance(part, Module):
                 part.__dict__["_name"] = ModuleName(path, type(part).__name__)
@@ -88,10 +103,55 @@ class Module:
             elif isinstance(part, Module):
                 yield from part._all_parameters(path)
 
-    def _by_path(self) -> dict[str, Parameter]:
-        found: dict[str, Parameter] = {}
-        for path, parameter in self._all_parameters(""):
-            if found.setdefault(path, parameter) is not parameter:
+    def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
+        """Set a tensor, an array or None as an attribute, as PyTorch calls it.
+
+        persistent: does it belong in `state_dict`? Also what is set under the name later
+        """
+        if value is not None and not isinstance(value, Tensor) and not _is_array(value):
+            raise TypeError(
+                f"{type(self).__name__}.register_buffer: {name!r} must be a tensor, an array or None, got a "
+                f"{type(value).__name__}"
+            )
+        self.__dict__["_declared"] = {**self._declared, name: persistent}
+        setattr(self, name, value)
+
+    def _is_for_good(self, name: str) -> bool:
+        """Does a buffer that is set now belong in state_dict? One that was one stays one."""
+        if name in self.__dict__:
+            return isinstance(self.__dict__[name], Tensor) or _holds_buffer(self.__dict__[name])
+        return not any(isinstance(part, ModuleName) for part in state.scope)
+
+    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """(path, buffer) for the tensors and the arrays of numbers that are no parameters."""
+        yield from ((path, buffer) for path, buffer, _ in self._all_buffers(prefix))
+
+    def buffers(self) -> Iterator[Any]:
+        """The tensors and the arrays of numbers that are no parameters."""
+        yield from (buffer for _, buffer in self.named_buffers())
+
+    def _all_buffers(self, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
+        """(path, buffer, does it belong in state_dict?)"""
+        for path, module in self.named_modules(prefix):
+            for attribute, value in vars(module).items():
+                kept = module._declared.get(attribute, not attribute.startswith("_"))
+                start = f"{path}.{attribute}" if path else attribute
+                yield from ((at, part, kept) for at, part in _parts(start, value) if _is_buffer(part))
+
+    def _change_buffers(self, change: Callable[[str, Any], Any]) -> None:
+        """Put change(path, buffer) in place of each buffer."""
+        for path, module in self.named_modules():
+            for name, value in list(vars(module).items()):
+                new = _changed(f"{path}.{name}" if path else name, value, change)
+                if new is not value:
+                    module.__dict__[name] = new
+
+    def _by_path(self) -> dict[str, Any]:
+        """The parameters, then the buffers that belong in state_dict."""
+        found: dict[str, Any] = {}
+        buffers = [(path, buffer) for path, buffer, kept in self._all_buffers() if kept]
+        for path, part in [*self._all_parameters(""), *buffers]:
+            if found.setdefault(path, part) is not part:
                 raise ValueError(f"{type(self).__name__}: two parameters are called {path!r}; name them apart")
         return found
 
@@ -112,7 +172,10 @@ class Module:
         return self.train(False)
 
     def to(self, target: Any) -> Self:
-        """Move every parameter to a device ("cpu", "gpu", "gpu:1"), or cast it to a dtype; returns itself."""
+        """Move every parameter and buffer to a device ("cpu", "gpu", "gpu:1"), or cast it to a dtype; returns itself.
+
+        Buffers of integers and booleans are not cast.
+        """
         for parameter in self.parameters():
             moved = parameter.detach().to(target)
             parameter.array, grad = moved.array, parameter.grad
@@ -120,6 +183,7 @@ class Module:
                 parameter.node.dtype = moved.dtype
             if grad is not None:
                 parameter.grad = grad.to(target)
+        self._change_buffers(lambda _, buffer: _moved(buffer, target))
         return self
 
     def zero_grad(self) -> None:
@@ -130,11 +194,14 @@ class Module:
     # ---- values ---------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter's values in host memory, by path."""
-        return {path: parameter.numpy() for path, parameter in self._by_path().items()}
+        """A copy of the values of every parameter, and then of every buffer, in host memory, by path."""
+        return {path: np.array(backend.to_numpy(_array(part))) for path, part in self._by_path().items()}
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Take the values of `state_dict`; names and shapes must be the same, and are checked before any is taken."""
+        """Take the values of `state_dict`; names and shapes must be the same, and are checked before any is taken.
+
+        A tensor stays the same object with other values, and an array that can be written stays the same array.
+        """
         mine = self._by_path()
         missing, unknown = mine.keys() - values.keys(), values.keys() - mine.keys()
         if missing or unknown:
@@ -142,20 +209,22 @@ class Module:
                 f"{type(self).__name__}.load_state_dict: the names must be the same, "
                 f"missing {sorted(missing) or 'none'}, not in the module {sorted(unknown) or 'none'}"
             )
-        for path, parameter in mine.items():
-            if tuple(np.shape(values[path])) != parameter.shape:
+        for path, part in mine.items():
+            if tuple(np.shape(values[path])) != part.shape:
                 raise ValueError(
-                    f"{type(self).__name__}.load_state_dict: {path} must have shape {parameter.shape}, "
+                    f"{type(self).__name__}.load_state_dict: {path} must have shape {part.shape}, "
                     f"got {tuple(np.shape(values[path]))}"
                 )
-        new = {path: self._taken(path, values[path], parameter) for path, parameter in mine.items()}
-        for path, parameter in mine.items():
-            parameter.array = new[path]
+        new = {path: self._taken(path, values[path], _array(part)) for path, part in mine.items()}
+        for path, part in mine.items():
+            if isinstance(part, Tensor):
+                part.array = new[path]
+        self._change_buffers(lambda path, buffer: _filled(buffer, new[path]) if path in new else buffer)
 
-    def _taken(self, path: str, value: Any, parameter: Parameter) -> Any:
-        """A value as a parameter's array: in its dtype, on its device."""
+    def _taken(self, path: str, value: Any, like: Any) -> Any:
+        """A value as an array like another one: in its dtype, on its device."""
         try:
-            return backend.move(tensor(value, parameter.dtype, "cpu").array, parameter.device)
+            return backend.move(tensor(value, like.dtype, "cpu").array, backend.device_of(like))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{type(self).__name__}.load_state_dict: {path} must be numbers ({error})") from None
 
@@ -170,9 +239,60 @@ def _is_plain_leaf(t: Tensor) -> bool:
     return t.requires_grad and t.is_leaf and not isinstance(t, Parameter)
 
 
+def _is_buffer(part: Any) -> bool:
+    """Is it a tensor or an array of numbers that nobody trains?"""
+    if isinstance(part, Tensor):
+        return not isinstance(part, Parameter) and not part.requires_grad
+    return _is_array(part) and part.dtype.kind in "fiub"
+
+
+def _holds_buffer(value: Any) -> bool:
+    return any(_is_buffer(part) for _, part in _parts("", value))
+
+
+def _is_array(value: Any) -> bool:
+    return backend.is_array(value) and not isinstance(value, np.generic)
+
+
+def _array(part: Any) -> Any:
+    return part.array if isinstance(part, Tensor) else part
+
+
+def _moved(buffer: Any, target: Any) -> Any:
+    """A buffer on another device or in another dtype: a tensor or an array, as it was."""
+    moved = Tensor(_array(buffer)).to(target)
+    if moved.array is _array(buffer) or (buffer.dtype.kind != "f" and moved.dtype != buffer.dtype):
+        return buffer
+    return moved if isinstance(buffer, Tensor) else moved.array
+
+
+def _filled(buffer: Any, values: Any) -> Any:
+    """A buffer with other values: a tensor has them already."""
+    if isinstance(buffer, Tensor) or not getattr(buffer.flags, "writeable", True):
+        return buffer if isinstance(buffer, Tensor) else values
+    buffer[...] = values
+    return buffer
+
+
+def _changed(path: str, value: Any, change: Callable[[str, Any], Any]) -> Any:
+    """An attribute with change(path, buffer) in place of each buffer in it; lists and dicts stay the same ones."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            value[key] = _changed(f"{path}.{key}", part, change)
+    elif isinstance(value, (list, tuple)):
+        parts = [_changed(f"{path}.{i}", part, change) for i, part in enumerate(value)]
+        if not all(map(is_, parts, value)):
+            if isinstance(value, tuple):
+                return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+            value[:] = parts
+    elif _is_buffer(value):
+        return change(path, value)
+    return value
+
+
 def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The modules and tensors in an attribute: itself, or what a list, tuple or dict holds, with dotted names."""
-    if isinstance(value, (Module, Tensor)):
+    """The modules, tensors and arrays in an attribute: itself, or those in a list, tuple or dict, with dotted names."""
+    if isinstance(value, (Module, Tensor)) or _is_array(value):
         yield name, value
     elif isinstance(value, (list, tuple)):
         for i, part in enumerate(value):
