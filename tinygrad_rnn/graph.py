@@ -103,7 +103,8 @@ class Leaf(Node):
         self.owner: Any = None
 
     def __getstate__(self) -> Any:
-        return _without(object.__getstate__(self), "owner")
+        _, parts = _without(object.__getstate__(self), "owner")
+        return None, {**parts, "hooks": None}  # they are for passes through this one
 
     def __setstate__(self, parts: Any) -> None:
         _fill(self, parts, "owner")

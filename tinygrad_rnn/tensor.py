@@ -24,6 +24,9 @@ class Tensor:
     operands requires a gradient. The array is never changed in place, so that no derivative rule can be handed
     other values than the ones it was recorded with: `data` is read-only. To change a parameter, give it a new array
     (`p.data = …`), or write `p -= …` inside `with no_grad():`.
+
+    A copy (`copy.deepcopy`, `pickle`) has the values, and of a leaf whether it requires a gradient, and its gradient.
+    What was computed is copied without its history and requires none, as if it had been detached.
     """
 
     __slots__ = ("__weakref__", "array", "node")
@@ -32,6 +35,9 @@ class Tensor:
     def __init__(self, array: Array, node: Node | None = None):
         self.array = array
         self.node = node
+
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        return None, {"array": self.array, "node": self.node if self.is_leaf else None}
 
     # ---- what it is -----------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
@@ -26,7 +27,6 @@ from tinygrad_rnn.random import replayed
 from tinygrad_rnn.tensor import Tensor, grad
 
 Step = Callable[..., tuple[list[Any], list[Any]]]  # step(x, states[, alive]) -> (outputs, new states), y first
-SPARE = 16  # programs that a layer keeps, at most: several calls before a backward pass use one each
 
 
 class Layer:
@@ -71,14 +71,19 @@ class Layer:
                 self.slower = str(reason)
         self.prepared.known = {}
 
-    def acquire(self, T: int) -> Any:
-        """A program for T steps whose buffers nobody uses: one that was made for as many steps or for more."""
+    def acquire(self, T: int, call: Any) -> Any:
+        """A program for T steps whose buffers nobody uses: one that was made for as many steps or for more.
+
+        call: what has it until it is released, or until that is thrown away
+        """
         with self.arenas.lock:
+            self.arenas.collect()
             free = [p for p in self.programs if p.capacity >= T and not p.arena.busy]
             program = min(free, key=attrgetter("capacity")) if free else self._made(self._capacity(T))
             if free:
                 self.programs.remove(program)
             program.arena.busy = True
+            self.arenas.lend(call, program, self.programs)
         if program.T != T:
             program.aim(T)
         return program
@@ -99,14 +104,9 @@ class Layer:
                 self.slower = str(reason)
                 self._choose()
 
-    def release(self, program: Any) -> None:
-        """Give a program back."""
-        program.bound = {}  # it need not keep what went in
-        with self.arenas.lock:
-            program.arena.busy = False
-            self.programs.append(program)
-            if len(self.programs) > SPARE:
-                self.programs.pop(0)
+    def release(self, call: Any) -> None:
+        """Give back the program that a call has."""
+        self.arenas.take_back(weakref.ref(call))
 
     def draw(self, T: int) -> list[np.ndarray]:
         """The random numbers of T steps, in the order in which the eager engine draws them."""
@@ -223,7 +223,7 @@ class Call:
         if self.every:
             ys, new = self._forward_in_parts()
         else:
-            self.program = self.layer.acquire(self.T)
+            self.program = self.layer.acquire(self.T, self)
             ys, new = self.program.forward(self._inputs(0, self.T), self.state)
             if not keep:
                 self.release()
@@ -254,12 +254,8 @@ class Call:
 
     def release(self) -> None:
         """Give the buffers back."""
-        program, self.program = self.program, None
-        if program is not None:
-            self.layer.release(program)
-
-    def __del__(self) -> None:
-        self.release()
+        self.program = None
+        self.layer.release(self)
 
     # ---- with a state kept at every k-th step only ----------------------------------------------------------------
 
@@ -277,7 +273,7 @@ class Call:
         return list(map(np.concatenate, zip(*parts, strict=True))), state
 
     def _part(self, start: int, end: int, state: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        self.program = self.layer.acquire(end - start)
+        self.program = self.layer.acquire(end - start, self)
         return self.program.forward(self._inputs(start, end), state)
 
     def _backward_in_parts(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[Any]]:

@@ -7,7 +7,9 @@ import functools
 import math
 import sys
 import threading
+import weakref
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate
 from sys import getrefcount
@@ -19,6 +21,7 @@ from numpy import ndarray
 
 ARRAYS = 1 << 29  # bytes of arrays, at most
 EACH = 16  # arrays of one size
+SPARE = 16  # programs that a layer keeps, at most: several calls before a backward pass use one each
 LINE = 64  # bytes: where arrays start
 
 
@@ -49,11 +52,38 @@ class Arena:
 
 
 class Arenas:
-    """The arenas of one Recurrent: as many as it has calls whose backward pass is still to come."""
+    """The arenas of one Recurrent: as many as it has calls whose backward pass is still to come.
+
+    lent   the program that each call has, and the list to which it goes back
+    ended  references to calls that were thrown away with their programs, put there by machine code: a `__del__` would
+           be a place where an error is printed, and Ctrl-C lost
+    """
 
     def __init__(self) -> None:
         self.arenas: list[Arena] = []
         self.lock = threading.RLock()
+        self.lent: dict[weakref.ref, tuple[Any, list[Any]]] = {}
+        self.ended: deque[weakref.ref] = deque()
+
+    def lend(self, call: Any, program: Any, programs: list[Any]) -> None:
+        """A call has a program until it gives it back, or ends."""
+        self.lent[weakref.ref(call, self.ended.append)] = program, programs
+
+    def collect(self) -> None:
+        """Take back the programs of calls that were thrown away."""
+        while self.ended:
+            self.take_back(self.ended.popleft())
+
+    def take_back(self, reference: weakref.ref) -> None:
+        """A call needs its program no more."""
+        with self.lock:
+            program, programs = self.lent.pop(reference, (None, []))
+            if program is not None:
+                program.bound = {}  # it need not keep what went in
+                program.arena.busy = False
+                programs.append(program)
+                if len(programs) > SPARE:
+                    programs.pop(0)
 
     def free(self) -> Arena:
         """One that nobody uses."""

@@ -73,6 +73,10 @@ class Recording(NamedTuple):
         return [_bound(source, given, tensors) for source in self.sources]
 
 
+class Asks:
+    """Who has a program while a plan is written."""
+
+
 class Compiled:
     """The recordings of a cell, by shapes and by what its modules hold.
 
@@ -117,9 +121,10 @@ class Compiled:
         """What would run a call, what it does, and the bytes that it needs."""
         recording, _ = self.find(cell, job, xs, state, masked)
         layer, T, every = recording.layer, len(xs), job.every
-        program = layer.acquire(min(T, every or T))
+        asks = Asks()
+        program = layer.acquire(min(T, every or T), asks)
         lines, nbytes = list(report(program)), program.nbytes
-        layer.release(program)
+        layer.release(asks)
         if every:
             kept = sum(s.array.nbytes for i, s in enumerate(layer.states) if i not in layer.constant) * -(-T // every)
             lines.append(f"for {every} steps at a time; the states before each such part: {size(kept)}")
