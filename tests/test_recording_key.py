@@ -5,9 +5,16 @@ import dataclasses
 import functools
 import importlib.util
 import itertools
+import logging
+import os
 import random
+import re
+import sys
+import threading
 import time
 import types
+import typing
+import warnings
 
 from pathlib import Path
 
@@ -18,6 +25,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, optim
 from tinygrad_rnn.nn import compiled
+from tinygrad_rnn.primitive import primitive
 
 T, B, I, H = 5, 2, 3, 4
 
@@ -169,6 +177,70 @@ def a_helper():
 def what_a_comprehension_reads():
     turned = lambda self, h: sum([h * NUMBER for _ in range(2)])
     return module_cell(turned, NUMBER=0.9), set_global("NUMBER", 0.3)
+
+
+class Pair(typing.NamedTuple):
+    h: object
+    rate: float
+
+
+def what_a_named_tuple_made_in_the_step_reads():
+    turned = lambda self, h: Pair(h, NUMBER).h * Pair(h, NUMBER).rate
+    return module_cell(turned, NUMBER=0.9), set_global("NUMBER", 0.3)
+
+
+class Sharp(nn.Attention):
+    """The library's forward calls a method of the user's."""
+
+    def scores(self, query, keys):
+        return super().scores(query, keys) * NUMBER
+
+
+def what_a_method_reads_that_the_library_calls():
+    memory = tg.tensor(np.random.default_rng(3).normal(size=(B, 6, H)))
+    turned = lambda self, h: self.attend(h, nn.Memory(self.memory, self.memory, None))[0]
+    globals()["NUMBER"] = 0.9
+    return cell(turned, attend=Sharp(), memory=memory), set_global("NUMBER", 0.3)
+
+
+class Scaled(nn.GRUCell):
+    """A cell of the library's with an output of its own."""
+
+    def forward(self, x, state):
+        y, state = super().forward(x, state)
+        return y * NUMBER, state
+
+
+def what_a_cell_derived_from_the_library_s_reads():
+    globals()["NUMBER"] = 0.9
+    tg.manual_seed(0)
+    return Scaled(I, H).to("float64"), set_global("NUMBER", 0.3)
+
+
+@primitive
+def cube(x):
+    """x³, whose derivative reads a number."""
+    return x * x * x
+
+
+cube.vjp(x=lambda g, x: g * 3 * x * x * NUMBER)
+
+
+def a_variable_of_the_environment():
+    os.environ["TEST_RECORDING_KEY"] = "0.9"
+    turned = lambda self, h: h * float(os.environ.get("TEST_RECORDING_KEY", "1"))
+    return cell(turned), lambda _: os.environ.pop("TEST_RECORDING_KEY")
+
+
+def a_module_imported_in_the_step():
+    def turned(self, h):
+        from test_recording_key import config as here
+
+        return h * here.ALPHA
+
+    sys.modules.setdefault("test_recording_key", sys.modules[__name__])
+    config.ALPHA = 0.9
+    return cell(turned), lambda _: setattr(config, "ALPHA", 0.2)
 
 
 def what_a_class_made_in_the_step_reads():
@@ -474,15 +546,16 @@ CHANGES = [
     a_number, a_number_that_loses_its_sign, an_array, an_array_that_is_written, an_item_of_an_array, a_tensor,
     a_tensor_that_was_computed, a_number_deep_in_a_dict, a_number_of_another_module,
     a_number_of_another_module_by_a_computed_name, what_a_helper_reads, a_helper, what_a_comprehension_reads,
-    what_a_class_made_in_the_step_reads, a_number_of_a_class, a_number_of_a_base_class, a_number_that_a_class_gets,
-    a_number_that_hides_a_class_s, what_a_property_reads, what_a_static_method_reads, what_a_class_method_reads,
-    what_super_reads, a_method, a_method_of_one_object, the_code_of_a_function, a_variable_of_an_outer_function,
-    parameters_outside_of_the_cell, a_default_argument, a_list_as_default_argument, an_attribute_of_a_function,
-    a_partial, a_decorated_method, a_schedule_that_is_called, a_schedule_with_a_method, a_bound_method,
-    a_schedule_in_slots, a_schedule_of_an_optimiser, a_namespace, a_namespace_in_the_module, a_dataclass,
-    a_dict_of_attributes,
-    an_operand_of_a_class_of_its_own, a_set, a_frozen_set, a_deque, a_bytearray, a_counter_in_a_numpy_array,
-    a_plain_tensor_attribute,
+    what_a_class_made_in_the_step_reads, what_a_named_tuple_made_in_the_step_reads,
+    what_a_method_reads_that_the_library_calls, what_a_cell_derived_from_the_library_s_reads,
+    a_variable_of_the_environment, a_module_imported_in_the_step, a_number_of_a_class, a_number_of_a_base_class,
+    a_number_that_a_class_gets, a_number_that_hides_a_class_s, what_a_property_reads, what_a_static_method_reads,
+    what_a_class_method_reads, what_super_reads, a_method, a_method_of_one_object, the_code_of_a_function,
+    a_variable_of_an_outer_function, parameters_outside_of_the_cell, a_default_argument, a_list_as_default_argument,
+    an_attribute_of_a_function, a_partial, a_decorated_method, a_schedule_that_is_called, a_schedule_with_a_method,
+    a_bound_method, a_schedule_in_slots, a_schedule_of_an_optimiser, a_namespace, a_namespace_in_the_module,
+    a_dataclass, a_dict_of_attributes, an_operand_of_a_class_of_its_own, a_set, a_frozen_set, a_deque, a_bytearray,
+    a_counter_in_a_numpy_array, a_plain_tensor_attribute,
 ]  # fmt: skip
 changes = pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.__name__)
 
@@ -561,6 +634,18 @@ def test_a_second_derivative_is_that_of_the_call_though_a_number_has_changed_sin
         return tg.grad((first * first).sum(), xs).numpy()
 
     np.testing.assert_allclose(second("numpy"), second("eager"), rtol=1e-9)
+
+
+def test_what_a_derivative_rule_reads_is_seen():
+    def slopes(engine):
+        rnn, found = nn.Recurrent(cell(lambda self, h: cube(h)), engine=engine), []
+        for number in (0.9, 0.3):
+            globals()["NUMBER"] = number
+            xs = sequence()
+            found.append(tg.grad(rnn(xs)[0].sum(), xs).numpy())
+        return found
+
+    np.testing.assert_allclose(slopes("numpy"), slopes("eager"), rtol=1e-9)
 
 
 # ---- what is refused, and what a recording leaves behind -----------------------------------------------------------
@@ -775,6 +860,35 @@ def test_what_no_code_names_does_not_keep_a_step_from_being_compiled():
     other = cell(lambda self, h: h * 0.5, batches=iter([1, 2]), log=Path(__file__).open())  # noqa: SIM115
     with other.log:
         assert "engine 'eager'" not in str(nn.Recurrent(other).plan(sequence()))
+
+
+class Chatty(Base):
+    """A step that writes to a log, warns, holds a lock and looks for words."""
+
+    lock, log, words = threading.Lock(), logging.getLogger(__name__), re.compile("a")
+
+    def turned(self, h):
+        self.log.debug("h is %s", h.shape)
+        with self.lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.warn("a word", stacklevel=1)
+            if h.ndim > 5:
+                print(h.shape, file=sys.stderr)  # noqa: T201
+        return h if self.words.match("a") else -h
+
+
+def test_what_every_program_has_does_not_keep_a_step_from_being_compiled():
+    assert "engine 'eager'" not in str(nn.Recurrent(Chatty()).plan(sequence()))
+
+
+def test_objects_nested_too_deeply_run_eagerly():
+    chain = []
+    for _ in range(10_000):
+        chain = [chain]
+    made = cell(lambda self, h: h * len(chain))
+    assert "nested too deeply" in str(nn.Recurrent(made).plan(sequence()))
+    while chain:
+        chain = chain.pop()
 
 
 def test_a_generator_that_a_dropout_draws_from_is_no_reason_to_run_eagerly():

@@ -83,8 +83,11 @@ class Inventory:
         self.unseen: list[tuple[str, str]] = []
         self.seen: dict[int, int] = {}
         self.recording = mode.recording
-        self._add(module, "")
-        self._follow()
+        try:
+            self._add(module, "")
+            self._follow()
+        except RecursionError:
+            self.unseen.append(("forward", "can reach objects that are nested too deeply to be looked through"))
         self.bodies = [list(map(part, self.functions)) for part in BODY]
         self.key = tuple(self.parts)
 

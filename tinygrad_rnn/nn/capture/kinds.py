@@ -12,7 +12,7 @@ import time
 import types
 import weakref
 
-from collections import deque
+from collections import deque, namedtuple
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ CONSTANT: tuple[type, ...] = (
     Enum, np.ufunc, types.CodeType, types.GenericAlias, types.UnionType, types.WrapperDescriptorType,
     types.MethodDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
     types.MemberDescriptorType, operator.attrgetter, operator.itemgetter, operator.methodcaller,
-    type(threading.Lock()), type(threading.RLock()),
+    type(threading.Lock()), type(threading.RLock()), type(vars(namedtuple("Any", "field"))["field"]),
 )  # fmt: skip
 CLOCKS: set[Any] = {time.time, time.time_ns, time.monotonic, time.monotonic_ns, time.perf_counter, time.perf_counter_ns}
 CLOCKS |= {time.process_time, os.urandom}
