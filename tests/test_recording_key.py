@@ -851,6 +851,19 @@ def test_what_cannot_be_recorded_is_named_in_one_line(make):
     assert REFUSED[make] in str(caught.value)
 
 
+def test_a_cell_that_counts_its_steps_is_seldom_tried_again_but_is(recordings):
+    """It is another cell at each call: to try each time would cost more than to run it."""
+    counter = made(class_counter)
+    rnn = nn.Recurrent(counter)
+    for _ in range(60):
+        rnn(sequence())
+    assert len(recordings) == 1 + 8 + 2  # after 16 and 32 calls
+    counter.steps = lambda self: None
+    for _ in range(5):
+        rnn(sequence())
+    assert "engine 'eager'" not in str(rnn.plan(sequence()))
+
+
 def test_a_cache_holds_no_tensor_of_a_recording():
     nn.Recurrent(cached())(sequence())
     assert table(H).numpy().sum() == pytest.approx(1)

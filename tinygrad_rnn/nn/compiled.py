@@ -26,6 +26,7 @@ from tinygrad_rnn.ops import stack
 from tinygrad_rnn.tensor import Tensor
 
 LAYERS = 64  # recordings kept, one for each combination of shapes
+TRIES = 8  # calls at which recording is tried although it failed before
 
 
 class Job(NamedTuple):
@@ -83,6 +84,7 @@ class Compiled:
     recordings  the one found last comes last; for a step that cannot be compiled, why; each with what its key knows by
                 identity
     last        the cell's inventory, and the recordings for what it holds by what they are for: a shorter way to them
+    failed      what could not be recorded: why, and how many calls ago
     arenas      the memory that all of them use, one after the other
     """
 
@@ -90,6 +92,7 @@ class Compiled:
 
     def __init__(self) -> None:
         self.recordings: dict[Any, tuple[Recording | Unsupported, list[Any]]] = {}
+        self.failed: dict[tuple, tuple[Unsupported, int]] = {}
         self.arenas = Arenas()
         self.lock = threading.Lock()
 
@@ -149,12 +152,17 @@ class Compiled:
             else:
                 found = None
         if found is None:
+            made: Any = self._held_back(asked)
+            if made is not None:
+                raise Unsupported(*made.args)
             try:
                 held.check()
                 with held.kept():
-                    made: Any = _record(cell, job, xs, state, masked, held.tensors, self.arenas)
+                    made = _record(cell, job, xs, state, masked, held.tensors, self.arenas)
+                self.failed.pop(asked, None)
             except Unsupported as reason:
                 made = Unsupported(*reason.args)  # without the traceback, which holds all that was recorded
+                self.failed[asked] = made, self.failed.get(asked, (made, 1))[1]
             found = made, held.others
             with self.lock:
                 self.recordings[key] = found
@@ -167,6 +175,17 @@ class Compiled:
         quick[asked] = found[0]
         self.last = last  # only now: a cell that cannot be compiled may hold a whole graph
         return found[0], held
+
+    def _held_back(self, asked: tuple) -> Unsupported | None:
+        """Why recording is not tried now: it failed a few times, and is tried again after as many calls as so far.
+
+        A cell that counts its steps is another one at each call, which to find out costs more than to run it.
+        """
+        if asked not in self.failed:
+            return None
+        reason, calls = self.failed[asked]
+        self.failed[asked] = reason, calls + 1
+        return reason if calls > TRIES and calls & (calls - 1) else None
 
 
 def _record(
