@@ -18,8 +18,8 @@ NO_ENDS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029",
 def run(tmp_path_factory):
     """A model that has hardly learned anything, which is enough to write lines."""
     folder = tmp_path_factory.mktemp("lines")
-    (folder / "pairs.tsv").write_text("".join(f"m{i}\tn{i % 7}\n" for i in range(40)))
-    small = ["--hidden", "8", "--embed", "4", "--epochs", "3", "--batch", "8", "--lr", "0.05"]
+    (folder / "pairs.tsv").write_text("".join(f"m{i}\tn{i % 7}\n" for i in range(12)))
+    small = ["--cell", "rnn", "--hidden", "8", "--embed", "4", "--epochs", "3", "--batch", "8", "--lr", "0.05"]
     assert main(["train", "seq2seq", "--pairs", str(folder / "pairs.tsv"), "--out", str(folder / "run"), *small]) == 0
     return folder / "run"
 
@@ -125,6 +125,10 @@ def test_a_source_of_any_length_is_no_name_of_a_file(sign, n):
         (["--file", "nowhere"], "there is no file 'nowhere'"),
         (["--file", "."], "'.' cannot be read: Is a directory"),
         (["--text", " "], "the source is empty"),
+        (["m1", "--n-best", "3"], "--n-best: must be from 1 to --beam, 1, got 3"),
+        (["m1", "--n-best", "0"], "--n-best: must be from 1 to --beam, 1, got 0"),
+        (["m1", "--length-penalty", "-1"], "--length-penalty: must be a finite number of at least 0, got -1.0"),
+        (["m1", "--length-penalty", "nan"], "--length-penalty: must be a finite number of at least 0, got nan"),
     ],
 )
 def test_bad_sources_are_named_in_one_line(run, capsys, given, message):

@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -199,6 +201,21 @@ def test_a_full_disk_names_the_file_and_the_way_on(tmp_path, monkeypatch, capsys
     assert load_checkpoint(last)[1]["batch"] == good
 
 
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path, monkeypatch):
+    def fails(path, **_):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", fails)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        files.replace_atomically(tmp_path / "x.svg", fails)
+    assert caught.value.filename == str(tmp_path / "x.svg")
+
+
+def test_a_file_in_place_of_a_folder_is_no_run(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert f"{str(tmp_path / 'file')!r} is no run folder" in error_of(capsys, "sample", tmp_path / "file")
+
+
 FAILURES = [ValueError("power cut"), RuntimeError("a driver"), MemoryError("1 TiB"), OSError(errno.ENOSPC, "No space")]
 
 
@@ -215,7 +232,6 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path, m
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "--resume" not in error
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
-    assert start(tmp_path) == 0
 
 
 def test_what_others_put_into_a_folder_stays(tmp_path, monkeypatch):
@@ -296,7 +312,7 @@ def test_ctrl_c_while_validating_ends_the_epoch(tmp_path, monkeypatch):
 @pytest.mark.parametrize("where", ["a handler of the user's", "ignored", "another thread"])
 def test_what_others_make_of_ctrl_c_stays(tmp_path, where):
     (tmp_path / "text").write_text(CONTENT["lm"])
-    config = lm.Config(text=str(tmp_path / "text"), hidden=4, embed=4, batch=4)
+    config = lm.Config(text=str(tmp_path / "text"), cell="rnn", hidden=4, embed=4, batch=4)
     trainer, _ = lm.new_run(config, RunFolder(tmp_path / "run"))
     theirs = {"ignored": signal.SIG_IGN, "another thread": signal.default_int_handler}.get(where, lambda *_: None)
     before, seen = signal.signal(signal.SIGINT, theirs), []
@@ -313,6 +329,7 @@ def test_what_others_make_of_ctrl_c_stays(tmp_path, where):
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_a_process_that_gets_ctrl_c_ends_with_130(tmp_path):
     (tmp_path / "text").write_text(CONTENT["lm"])
     small = [*KINDS["lm"][1], "--epochs", "100000"]

@@ -120,7 +120,7 @@ class RunFolder:
         path = self.path / f"{name}.json"
         try:
             return json.loads(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise ValueError(f"run: {str(self.path)!r} is no run folder, it has no {path.name}") from None
         except OSError as error:
             raise ValueError(f"run: {str(path)!r} cannot be read: {error.strerror}") from None

@@ -45,6 +45,8 @@ def draw(args: argparse.Namespace) -> None:
     for name in "steps", "layers", "hidden":
         if getattr(args, name) < 1:
             raise ValueError(f"--{name}: must be at least 1, got {getattr(args, name)}")
+    if args.play and Path(args.out).suffix not in (".svg", ".html"):
+        raise ValueError(f"--play: --out must be a .svg file, got {args.out!r}")
     random.manual_seed(0)
     options: dict[str, Any] = {"view": args.view, "steps": "all" if args.all_steps else args.show, "title": args.title}
     options |= {name: getattr(args, name) for name in ("depth", "unfold", "gradient", "shapes", "values", "direction")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 
 from pathlib import Path
@@ -86,6 +87,13 @@ def _search_options(p: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _check_search(args: argparse.Namespace) -> None:
+    if args.beam < 1:
+        raise ValueError(f"--beam: the search's width must be at least 1, got {args.beam}")
+    if not 0 <= args.length_penalty < math.inf:
+        raise ValueError(f"--length-penalty: must be a finite number of at least 0, got {args.length_penalty}")
+
+
 def train(args: argparse.Namespace) -> None:
     """Start a run, or go on with one; then a few translations of what was held out."""
     trainer, config, vocabularies = training.begin(args, seq2seq, options.given(args, seq2seq.Config))
@@ -102,6 +110,11 @@ def train(args: argparse.Namespace) -> None:
 
 def translate(args: argparse.Namespace) -> None:
     """What the model says to a source, or to each line of a file: as many lines for each, also for an empty one."""
+    _check_search(args)
+    if not 1 <= args.n_best <= args.beam:
+        raise ValueError(
+            f"--n-best: must be from 1 to --beam, {args.beam}, got {args.n_best}; a larger --beam finds more"
+        )
     translator = Translator.load(RunFolder(Path(args.folder)))
     texts = [line.strip() for line in _sources(args)]
     wanted = [text for text in texts if text]
@@ -149,10 +162,12 @@ def _align(translator: Translator, text: str, best: Hypothesis, path: Path) -> N
     target = translator.target.shown(best.tokens) + [data.END] * best.finished
     weights = best.weights.swapaxes(0, 1) if best.weights.ndim == 3 else best.weights  # heads side by side
     pictures().alignment(weights, translator.source.split(text), target, path)
+    note(f"wrote {path}")
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """How well a model does on pairs."""
+    _check_search(args)
     translator = Translator.load(RunFolder(Path(args.folder)))
     pairs = data.read_pairs(args.pairs)
     search = {"beam": args.beam, "length_penalty": args.length_penalty}
