@@ -69,6 +69,13 @@ def test_another_viz_is_named_in_one_line(tmp_path, monkeypatch, capsys, place):
     assert "pip uninstall viz" in error and error.count("\n") == 1
 
 
+def test_ours_is_found_before_another_one(tmp_path, monkeypatch):
+    (tmp_path / "viz.py").write_text("raise SystemExit('the wrong one')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "viz")
+    assert Path(output.pictures().__file__).parent == HOME / "viz"
+
+
 def test_another_viz_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "viz", None)
     assert main(["draw", "--out", str(tmp_path / "x.svg")]) == 2

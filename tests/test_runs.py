@@ -115,9 +115,12 @@ def start(tmp_path, *more):
 def test_a_folder_in_which_a_run_is_trained_is_refused_with_its_process(started, capsys):
     resume, _, _ = started
     folder = RunFolder(started[2].parent / "run")
+    half = folder.path / ".last-0123abcd.safetensors"  # what the process there is about to put in place
     with folder.locked():
+        half.touch()
         assert (folder.path / "train.lock").read_text() == str(os.getpid())
         error = error_of(capsys, *resume)
+        assert half.exists()
     assert f"run: {str(folder.path)!r} is written by process {os.getpid()}; wait until it ends" in error
     assert main(resume) == 0
     assert not (folder.path / "train.lock").exists()
