@@ -1,6 +1,7 @@
 """Runs that go on elsewhere, twice at once, on full disks, after Ctrl-C, and those that fail as they begin."""
 
 import errno
+import io
 import os
 import re
 import signal
@@ -121,7 +122,7 @@ def test_a_folder_in_which_a_run_is_trained_is_refused_with_its_process(started,
         assert (folder.path / "train.lock").read_text() == str(os.getpid())
         error = error_of(capsys, *resume)
         assert half.exists()
-    assert f"run: {str(folder.path)!r} is written by process {os.getpid()}; wait until it ends" in error
+    assert f"run: {str(folder.path)!r} is written by process {os.getpid()}; wait for its end" in error
     assert main(resume) == 0
     assert not (folder.path / "train.lock").exists()
 
@@ -162,6 +163,20 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(tmp_path, monkey
 
     monkeypatch.setattr("fcntl.flock", none)
     assert start(tmp_path) == 0
+
+
+def test_a_full_disk_leaves_the_lock_without_a_name(tmp_path, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Full(path, "a+"))
+    with (
+        files.locked(tmp_path / "lock", "it"),
+        pytest.raises(RuntimeError, match=r"^it is written by another process;"),
+    ):
+        files._held(tmp_path / "lock", "it")
+    assert not (tmp_path / "lock").exists()
 
 
 def test_a_killed_process_lets_go_and_names_itself_before(tmp_path, capsys):

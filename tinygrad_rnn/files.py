@@ -9,8 +9,8 @@ import secrets
 import sys
 
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 if sys.platform == "win32":
     import msvcrt
@@ -63,9 +63,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
     """
     file = _held(path, what)
     try:
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-        file.flush()
+        with contextlib.suppress(OSError):  # a full disk: then the lock has no name
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
         yield
     finally:
         if sys.platform == "win32":  # where an open file cannot be removed
@@ -75,22 +75,24 @@ def locked(path: Path, what: str) -> Iterator[None]:
         file.close()
 
 
-def _held(path: Path, what: str) -> BinaryIO:
+def _held(path: Path, what: str) -> FileIO:
     """The file, open and locked."""
     while True:
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)
         if not _lock(file):
             file.seek(0)
-            who = file.read().decode(errors="replace").strip()
+            pid = file.read().decode(errors="replace").strip()
             file.close()
-            raise RuntimeError(f"{what} is written by process {who or 'another'}; wait until it ends")
+            raise RuntimeError(
+                f"{what} is written by {f'process {pid}' if pid else 'another process'}; wait for its end"
+            )
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 return file
         file.close()  # whoever held it has removed it in between
 
 
-def _lock(file: BinaryIO) -> bool:
+def _lock(file: FileIO) -> bool:
     """Lock a file without waiting; False if another process has locked it."""
     try:
         if sys.platform == "win32":

@@ -66,7 +66,8 @@ class Progress:
 
 
 class RunFolder:
-    """A run's files: config.json, vocabulary.json, metrics.csv, last.safetensors, best.safetensors, pictures."""
+    """A run's files: config.json, vocabulary.json, metrics.csv, last.safetensors, best.safetensors, pictures; and
+    train.lock while a process trains here."""
 
     def __init__(self, path: Path):
         self.path = path
