@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001
 
+import itertools
 import unicodedata
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tinygrad_rnn import lm
 from tinygrad_rnn.data import UNKNOWN, Vocabulary
 
 NFD = unicodedata.normalize("NFD", "café Việt Ångström")
@@ -126,6 +128,15 @@ def test_every_text_comes_back_from_its_numbers(text):
     assert vocabulary.decode(ids) == text
     assert UNKNOWN not in vocabulary.shown(ids)
     assert len(vocabulary.split(text)) == len(ids)
+
+
+def test_a_sample_goes_on_after_its_prompt_as_a_text_does():
+    text = " ".join(["one-two (three) four!"] * 3)
+    vocabulary = vocabulary_of(text)
+    model = lm.build(lm.Config(cell="rnn", words=True, hidden=4, embed=4), len(vocabulary))
+    for prompt, seed in itertools.product(["", "one-", "(", "one"], range(4)):
+        written = prompt + "".join(lm.sample(model, vocabulary, prompt, 6, temperature=9, seed=seed))
+        assert written == written.lstrip() and "( " not in written and " )" not in written
 
 
 def test_usual_spaces_are_not_told():

@@ -223,7 +223,7 @@ def sample(
     ids = vocabulary.encode(prompt.rstrip(" ") if vocabulary.words else prompt, "prompt")
     context = ids if len(ids) else _start(vocabulary)
     logp, state = read_in(model, context)
-    last, before = logp[-1], vocabulary.tokens[context[-1]]
+    last, before = logp[-1], vocabulary.tokens[ids[-1]] if len(ids) else ""
     for _ in range(length):
         chosen = int(decode.draw(last[None], temperature=temperature, top_k=top_k, rng=rng)[0])
         token = vocabulary.tokens[chosen]
