@@ -75,9 +75,9 @@ def _factored(a: Any) -> tuple[Any, float] | None:
     """(x, k) if a is x · k or x / k."""
     if isinstance(a, Value) and a.op in ("mul", "div"):
         x, k = a.args
-        if _number(k) and k and isinstance(x, Value):
+        if _number(k) and k and isinstance(x, Value) and x.dtype == a.dtype:
             return x, float(k) if a.op == "mul" else 1 / float(k)
-        if _number(x) and a.op == "mul":
+        if _number(x) and a.op == "mul" and k.dtype == a.dtype:
             return k, float(x)
     return None
 
@@ -91,9 +91,9 @@ def times(c: Circuit, x: Value, k: float) -> Value:
         return times(c, x.args[0], -k)
     if x.op in ("mul", "div") and isinstance(x.args[0], Value) and isinstance(x.args[1], Value):
         a, b = x.args
-        if _size(a) < _size(x):
+        if _size(a) < _size(x) and a.dtype == x.dtype:
             return c.make(x.op, times(c, a, k), b, primitive=x.primitive)
-        if x.op == "mul" and _size(b) < _size(x):
+        if x.op == "mul" and _size(b) < _size(x) and b.dtype == x.dtype:
             return c.make("mul", a, times(c, b, k))
     return x if k == 1 else c.make("neg", x) if k == -1 else c.make("mul", x, k)
 
@@ -133,8 +133,10 @@ def _taken_out(c: Circuit, v: Value, x: Value) -> Value | None:
     """Σ a n = n Σ a for what is the same along the axes of a sum that keeps them."""
     if x.op not in ("mul", "div") or not v.static["keepdims"]:
         return None
-    same = lambda n: isinstance(n, Value) and n.shape == v.shape and n.shape != x.shape
-    whole = lambda a: isinstance(a, Value) and a.shape == x.shape
+    if not all(isinstance(a, Value) and a.dtype == v.dtype for a in x.args):
+        return None
+    same = lambda n: n.shape == v.shape and n.shape != x.shape
+    whole = lambda a: a.shape == x.shape
     for a, n in (x.args, x.args[::-1]) if x.op == "mul" else (x.args,):
         if whole(a) and same(n):
             return c.make(x.op, c.make("sum", a, primitive=v.primitive, **v.static), n, primitive=x.primitive)

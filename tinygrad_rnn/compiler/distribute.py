@@ -106,6 +106,8 @@ def reassociate(c: Circuit) -> None:
         if v.op not in ("add", "mul") or level[v] < 0 or _inner(v, users[v], level):
             return remake(c, v, args)
         terms = chain(v, users)
+        if not _alike(v, terms):
+            return remake(c, v, args)
         here = lambda t: isinstance(t, Value) and level[t] == level[v]
         early, late = [t for t in terms if not here(t)], [t for t in terms if here(t)]
         if len(early) < 2 or not late:
@@ -152,7 +154,7 @@ def _factor_out(c: Circuit) -> None:
             g, product = v.args
             if product.op == "mul" and users[product] == [v]:
                 factors = chain(product, users)
-                if factors.count(g) == 1:
+                if factors.count(g) == 1 and _alike(v, factors):
                     factors.remove(g)
                     rest = new(factors[0])
                     for f in factors[1:]:
@@ -161,6 +163,11 @@ def _factor_out(c: Circuit) -> None:
         return remake(c, v, args)
 
     c.rebuild(visit)
+
+
+def _alike(v: Value, terms: list[Any]) -> bool:
+    """Are they all of the dtype of the result, a real one? The order of others matters: for masks + is \"or\"."""
+    return v.dtype.kind == "f" and all(t.dtype == v.dtype for t in terms if isinstance(t, Value))
 
 
 def _again(c: Circuit, v: Value, a: Any, b: Any) -> Any:

@@ -18,7 +18,7 @@ from tinygrad_rnn.compiler.elements import Elements
 from tinygrad_rnn.compiler.llvm import Code
 from tinygrad_rnn.compiler.normal import spans
 from tinygrad_rnn.compiler.products import Sums
-from tinygrad_rnn.compiler.schedule import Item, NotFusable, is_view
+from tinygrad_rnn.compiler.schedule import Item, NotFusable, about, is_view
 
 
 class Writer(Sums):
@@ -36,7 +36,8 @@ class Writer(Sums):
             with self.code.loop(0, self.read("T"), down=item.backward) as t:
                 self.t = t
                 for group in self.s._grouped(item):
-                    self._group(group)
+                    with about(group[0]):
+                        self._group(group)
         if sums:
             self._sums(sums)
         self.code.finish()
@@ -58,7 +59,7 @@ class Writer(Sums):
         ):
             self._joined(v)
         else:
-            raise NotFusable(f"{v.op} has no form in a fused loop")
+            raise NotFusable(f"{v.op} has no form in machine code")
 
     def _nest(self, group: list[Value]) -> None:
         """All values of a group, element by element; what only the group reads stays in registers."""
@@ -110,7 +111,7 @@ class Writer(Sums):
             return
         for p in v.args:
             if not isinstance(p, Value):
-                raise NotFusable(f"{v.op} of a constant array has no form in a fused loop")
+                raise NotFusable(f"{v.op} of a constant array has no form in machine code")
             n = 1 if v.op == "stack" else p.shape[axis]
             key = (*lead, at if v.op == "stack" else slice(at, at + n))
             self._copy(p, self._view(v, "getitem", p.shape, key=key))
@@ -120,7 +121,7 @@ class Writer(Sums):
         x, axes = v.args[0], v.static["axis"]
         code, rank = self.code, len(x.shape)
         if not rank or (self.rows and 0 in axes):
-            raise NotFusable(f"{v.op} over the batch has no form in a fused loop")
+            raise NotFusable(f"{v.op} over the batch has no form in machine code")
         combine = {"sum": code.b.fadd, "max": lambda a, b: code.binary("maximum", a, b),
                    "min": lambda a, b: code.binary("minimum", a, b)}[v.op]  # fmt: skip
         neutral = code.constant({"sum": 0.0, "max": -np.inf, "min": np.inf}[v.op])

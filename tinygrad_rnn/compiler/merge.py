@@ -50,7 +50,7 @@ class Gemms:
         for v in self.all:
             a, W = v.args
             if self.level[W] == PER_CALL and not is_transpose(W) and self.level[v] != PER_CALL:
-                groups[a, self.level[v]].append(v)
+                groups[a, self.level[v], W.dtype].append(v)
         for group in groups.values():
             cut = all(v.args[1].op == "part" for v in group) and len({v.args[1].args[0] for v in group}) == 1
             if cut and not self.by_activation:
@@ -83,14 +83,21 @@ class Gemms:
 
     def _mergeable(self, t: Value, v: Value) -> bool:
         alone = len(self.users[t]) == 1 and self.level[t] == self.level[v]
-        return alone and is_transpose(t.args[1]) and self.level[t.args[1]] == PER_CALL and t.args[0].op != "input"
+        of_one = t.shape == v.shape and all(a.dtype == v.dtype for a in (t, *t.values))  # no column for all of v
+        return (
+            alone
+            and of_one
+            and is_transpose(t.args[1])
+            and self.level[t.args[1]] == PER_CALL
+            and t.args[0].op != "input"
+        )
 
     def _gradients(self) -> None:
         """The same aᵀ, moving operands on the right."""
-        groups: dict[Value, list[Value]] = defaultdict(list)
+        groups: dict[tuple, list[Value]] = defaultdict(list)
         for v in self.all:
             if self.level[v.args[1]] != PER_CALL and self.level[v] == PARALLEL:
-                groups[v.args[0]].append(v)
+                groups[v.args[0], v.args[1].dtype].append(v)
         for group in groups.values():
             group.sort(key=lambda v: self.rank.get(v.args[1], 0))
             self.group |= dict.fromkeys(group, group)
@@ -155,7 +162,7 @@ def _merge_parts(c: Circuit) -> bool:
             fixed = [a for a in v.values if a not in parts]
             alike = all(a.shape == v.shape for a in parts)
             if parts and alike and all(level[a] == PER_CALL and a.shape[-1:] == v.shape[-1:] for a in fixed):
-                shapes = tuple(a.shape[:-1] for a in fixed)
+                shapes = tuple((a.shape[:-1], a.dtype) for a in fixed)
                 key = [a.args[0] if a in parts else "fixed" if a in fixed else repr(a) for a in v.args]
                 groups[v.op, level[v], shapes, tuple(key)].append(v)
     merged: dict[Value, list[Value]] = {}

@@ -321,6 +321,14 @@ def _permute(c: Circuit, v: Value, args: tuple, _: bool) -> Value:
     return x if axes == tuple(range(len(axes))) else c.make("permute", x, axes=axes)
 
 
+def _einsum(c: Circuit, v: Value, args: tuple) -> Value | None:
+    """Sums of real numbers spelled out; those of integers and booleans have rules of their own."""
+    if v.dtype.kind != "f":
+        return None
+    args = tuple(a if a.dtype == v.dtype else c.make("cast", a, dtype=v.dtype) for a in args)
+    return spelled_out(c, args, v.static["spec"])
+
+
 def _same(c: Circuit, v: Value, args: tuple, _: bool) -> Value | None:
     return args[0] if args[0].dtype == v.dtype else None
 
@@ -328,7 +336,7 @@ def _same(c: Circuit, v: Value, args: tuple, _: bool) -> Value | None:
 RULES: dict[str, Rule] = {
     "getitem": _getitem, "part": _part, "scatter": _scatter, "concat": _concat, "add": _add, "mul": _mul, "sub": _sub,
     "matmul": _matmul, "sum": _sum, "reshape": _reshape, "permute": _permute, "detach": _same, "cast": _same,
-    "einsum": lambda c, v, args, _: spelled_out(c, args, v.static["spec"]), "where": _where,
+    "einsum": lambda c, v, args, _: _einsum(c, v, args), "where": _where,
     "pack": lambda c, v, args, _: pack(c, list(args)),
     "zeros": lambda c, v, args, _: v,
 }  # fmt: skip
@@ -366,7 +374,9 @@ def _moving_alone(g: Value) -> Value | None:
     moving = [a for a in g.values if a.moves]
     if g.op not in LINEAR or len(moving) != 1 or (g.op in ("div", "put") and moving[0] is not g.args[0]):
         return None
-    return moving[0] if g.op != "cast" or moving[0].dtype.kind == g.dtype.kind == "f" else None
+    a, b = moving[0].dtype, g.dtype  # what is promoted is so before the sum; what is rounded, after it
+    rounds = g.op == "cast" and a.kind == b.kind == "f" and a.itemsize > b.itemsize
+    return moving[0] if a == b or rounds else None
 
 
 def _outer(c: Circuit, g: Value) -> Value | None:
@@ -383,8 +393,8 @@ def _outer(c: Circuit, g: Value) -> Value | None:
 
 def _is_sum(g: Value) -> bool:
     """Is it a sum of products, which are better summed over the steps one by one?"""
-    terms = all(isinstance(a, Value) and a.moves and a.shape == g.shape for a in g.args)
-    return terms and all(_is_sum(a) if a.op in ("add", "sub") else not a.pointwise for a in g.values)
+    alike = lambda a: isinstance(a, Value) and a.moves and (a.shape, a.dtype) == (g.shape, g.dtype)
+    return all(map(alike, g.args)) and all(_is_sum(a) if a.op in ("add", "sub") else not a.pointwise for a in g.values)
 
 
 RULES["tsum"] = lambda c, v, args, _: over_time(c, args[0])

@@ -128,7 +128,7 @@ class Operands:
             if not shape or (shape[-1] == 1 and v.shape[-1] != 1) or self.look(a).strides[-1] == 0:
                 made[key] = code.flag(address) if flags else code.spread(code.load_one(address))
             elif not self.unit(a):
-                raise NotFusable(f"a nest reads {a} across its rows")
+                raise NotFusable(f"{getattr(a, 'op', 'an array')} across rows has no form in machine code", v)
             else:
                 address = code.add(address, code.mul(j, a.dtype.itemsize))
                 made[key] = code.load_flags(address, mask) if flags else code.load(address, mask)
@@ -138,7 +138,7 @@ class Operands:
         code = self.code
         address = code.add(self.at(v, list(enumerate(lead))), code.mul(j, v.dtype.itemsize))
         if v.dtype == bool:
-            code.store_flags(x, address, mask)
+            code.store_flags(Elements(code).truth(x), address, mask)
         else:
             code.store(Elements(code).number(x), address, mask)
 
@@ -147,7 +147,7 @@ class Operands:
         made = Value(op, (v,), static, shape, v.dtype, v.moves)
         self.s.level[made] = self.s.level[v]
         if not self.unit(made):
-            raise NotFusable(f"{v.op} writes across its rows")
+            raise NotFusable(f"{v.op} across rows has no form in machine code", v)
         return made
 
     def _copy(self, p: Any, out: Value) -> None:

@@ -14,7 +14,7 @@ from tinygrad_rnn.compiler.circuit import Value
 from tinygrad_rnn.compiler.elements import Elements
 from tinygrad_rnn.compiler.llvm import Code
 from tinygrad_rnn.compiler.operands import Constant, Operands
-from tinygrad_rnn.compiler.schedule import NotFusable
+from tinygrad_rnn.compiler.schedule import NotFusable, about
 
 
 class Products(Operands):
@@ -25,7 +25,7 @@ class Products(Operands):
         m, start = self.s.addend.get(v, (v, None))
         a, W = m.args
         if not self.unit(a):
-            raise NotFusable(f"a product reads {a} across its rows")
+            raise NotFusable(f"a product with {a.op} across rows has no form in machine code", m)
         self.products[W] = None
         return a, W, start
 
@@ -39,11 +39,12 @@ class Products(Operands):
         if start is not None:
             start = self._known(start)
             if not self.unit(start):
-                raise NotFusable(f"a product is added to {start} across its rows")
+                raise NotFusable(f"a product plus {start.op} across rows has no form in machine code", v)
             two = len(self.look(start).shape) - self.moving_in_time(start) == 2
             row = self.read("stride", start, 0) if two else row
             begin = self.at(start, [(0, first)] if two and start.shape[0] != 1 else [])
-            row = Code.integer(0) if two and start.shape[0] == 1 != v.shape[0] else row
+            if two and start.shape[0] == 1 and not (v.shape[0] == 1 and self.moving_in_time(start)):
+                row = Code.integer(0)  # the same row for all
         kernels.call(code, "product", [
             code.b.sub(last, first), self.size(v, 1), self.size(a, 1),
             self.at(a, [(0, first)]), self.read("stride", a, 0), self.read("packed", W),
@@ -55,10 +56,11 @@ class Products(Operands):
         if not (v in self.s.addend or (v.op == "matmul" and self.s._is_product(v))):
             return False
         a, _, start = self._terms(v)
-        spread = isinstance(start, Value) and len(start.shape) == 2 and start.shape[0] != 1
-        moving = [a, v, start] if spread else [a, v]
-        if not all(self.moving_in_time(u) for u in moving[:2]):
+        row = isinstance(start, Value) and len(start.shape) == 2 and start.shape[0] != 1
+        each = self.moving_in_time(start)  # at each step rows of its own: those of the batch, or it is no one product
+        if not (self.moving_in_time(a) and self.moving_in_time(v)) or (each and start.shape != v.shape):
             return False
+        moving = [a, v, start] if row or each else [a, v]
         code, T = self.code, self.read("T")
         flat = code.b.icmp_signed("==", self.read("flat", *moving), Code.integer(1))  # one worker, rows evenly spaced
         last = self.bounds(v, 0)[1]
@@ -72,7 +74,7 @@ class Products(Operands):
         """A product of values that move, or of more than two axes."""
         a, b = v.args
         if len(v.shape) < 2 or not all(isinstance(x, Value) for x in v.args):
-            raise NotFusable("a product with a constant array has no form in a fused loop")
+            raise NotFusable("a product with a constant array has no form in machine code", v)
         code, last = self.code, len(v.shape) - 1
         rank = len(v.shape)
         with self._rows(v) as lead:
@@ -100,7 +102,7 @@ class Products(Operands):
                         total, code.add(self.at(v, list(enumerate(lead))), code.mul(j, self.read("stride", v, last)))
                     )
             else:
-                raise NotFusable("a product reads both operands across their rows")
+                raise NotFusable("a product of two values across rows has no form in machine code", v)
 
     def _outer(self, a: Value, rank: int, outer: list[Any]) -> list[tuple[int, Any]]:
         skipped = rank - len(a.shape)
@@ -132,7 +134,8 @@ class Sums(Products):
             end = code.b.select(code.b.icmp_signed("<", end, T), end, T)
             self.add = code.b.zext(code.b.icmp_signed("!=", i, Code.integer(0)), ir.IntType(64))  # 0: the first block
             for v in sums:
-                self._sum_over(v, start, end)
+                with about(v):
+                    self._sum_over(v, start, end)
 
     def _sum_over(self, v: Value, start: Any, end: Any) -> None:
         g = v.args[0]
@@ -158,7 +161,7 @@ class Sums(Products):
             first, last = code.mul(first, each), code.mul(last, each)
         ones = isinstance(a, Constant)
         if not (self.unit(g) and (ones or self.unit(a))):
-            raise NotFusable("a sum of products reads its operands across their rows")
+            raise NotFusable("its gradient, a sum of products across rows, has no form in machine code", v)
         zero = Code.integer(0)
         kernels.call(code, "contraction", [
             Code.integer(1) if ones else self.size(a, 1), self.size(g, 1), steps,
@@ -174,7 +177,7 @@ class Sums(Products):
         code = self.code
         rank = len(v.shape)
         if a.shape[-1] != 1 or not self.unit(b) or not self.unit(a, -2) or not self.rows:
-            raise NotFusable("a sum over time of products of matrices")
+            raise NotFusable("its gradient, a sum over time of products of matrices, has no form in machine code", v)
         with ExitStack() as stack:
             lead = [stack.enter_context(code.loop(*(self.bounds(g, k)))) for k in range(rank - 2)]
             index = list(enumerate(lead))
@@ -190,7 +193,7 @@ class Sums(Products):
         """out += g, element by element."""
         code = self.code
         if not g.shape:
-            raise NotFusable("a sum over time of single numbers")
+            raise NotFusable("its gradient, a sum over time of single numbers, has no form in machine code", v)
         with code.loop(start, end) as t:
             self.t = t
             with self._rows(g) as lead:

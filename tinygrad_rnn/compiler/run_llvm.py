@@ -19,6 +19,7 @@ from llvmlite import ir
 from tinygrad_rnn import blas
 from tinygrad_rnn.compiler import gemm, kernels, panels, run_numpy, workers
 from tinygrad_rnn.compiler.circuit import Circuit, Value
+from tinygrad_rnn.compiler.elements import dtype_of, of_one_dtype
 from tinygrad_rnn.compiler.formula import formula
 from tinygrad_rnn.compiler.fuse import Writer
 from tinygrad_rnn.compiler.llvm import compiled
@@ -26,7 +27,7 @@ from tinygrad_rnn.compiler.merge import merge_gemms
 from tinygrad_rnn.compiler.normal import remake
 from tinygrad_rnn.compiler.operands import Constant, Table
 from tinygrad_rnn.compiler.rows import by_rows
-from tinygrad_rnn.compiler.schedule import Item, NotFusable, Schedule
+from tinygrad_rnn.compiler.schedule import Item, Schedule
 from tinygrad_rnn.compiler.spare import address, recycled
 
 NAME = "fast"
@@ -34,8 +35,7 @@ workers.when_started.append(lambda: blas.share(gemm.product))
 
 
 def prepare(c: Circuit) -> None:
-    """Merge products, and say softmax and its likes in operations that have a form in a loop."""
-    merge_gemms(c, by_activation=False)
+    """Say softmax and its likes in operations that have a form in a loop, let all be of one dtype, merge products."""
 
     def visit(v: Value, new: Callable) -> Value:
         args = tuple(map(new, v.args))
@@ -44,11 +44,14 @@ def prepare(c: Circuit) -> None:
         return remake(c, v, args)
 
     c.rebuild(visit)
+    of_one_dtype(c)
+    merge_gemms(c, by_activation=False)
 
 
 def _lowered(c: Circuit, v: Value, x: Value) -> Value:
     """softmax(x) = e / Σe with e = exp(x - max x); where all of x is -inf, 0."""
     axis = v.static["axis"]
+    x = x if x.dtype == v.dtype else c.make("cast", x, dtype=v.dtype)
     top = c.make("max", x, axis=axis, keepdims=True)
     top = c.make("where", c.make("equal", top, -np.inf), 0.0, top)
     d = c.make("sub", x, top)
@@ -139,10 +142,7 @@ class Native:
 
     def __init__(self, program: Program, name: str, items: list[Item], biases: list[Value]):
         self.p, self.s, self.c, self.capacity = program, program.s, program.c, program.capacity
-        reals = {v.dtype for v in self.s.level if self.s.moves(v) and v.dtype != bool}
-        if reals - {np.dtype(np.float32)} and reals - {np.dtype(np.float64)}:
-            raise NotFusable(f"its values are of several dtypes: {', '.join(sorted(map(str, reals)))}")
-        self.dtype = reals.pop() if reals else np.dtype(np.float32)
+        self.dtype = dtype_of(self.c)
         self.templates: dict[Any, np.ndarray] = {}
         rows = by_rows(self.c, self.s)
         B = self.c.x.shape[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,21 @@ LARGE = 1 << 22  # bytes of all steps that are not kept only to be summed
 
 
 class NotFusable(Exception):
-    """Why a circuit cannot run on an engine that fuses loops."""
+    """Why a circuit cannot run on an engine that fuses loops, and the value that has no form there."""
+
+    def __init__(self, reason: str, value: Value | None = None):
+        super().__init__(reason)
+        self.value = value
+
+
+@contextmanager
+def about(v: Value) -> Iterator[None]:
+    """Let what is not fusable in the block be a reason to do with v."""
+    try:
+        yield
+    except NotFusable as reason:
+        reason.value = reason.value or v
+        raise
 
 
 @dataclass(eq=False)
@@ -113,11 +128,11 @@ class Schedule:
         behind = {s: v for s, v, _ in self.c.delays if s in self.level and self.level[s] < 0}  # a delay on no cycle
         done: set[Value] = set()
         forward = [v for name in ("y", "state") for v in self.c.roots[name] if v is not None]
-        self.split = 0
-        for group in (forward, self.c.wanted):
-            for root in group:
-                self._visit(root, done, behind, later)
-            self.split = self.split or len(self.items)
+        for root in forward:
+            self._visit(root, done, behind, later)
+        self.split = len(self.items)  # 0 if there is nothing to do forward
+        for root in self.c.wanted:
+            self._visit(root, done, behind, later)
         if self.fuse:
             self.items = [*self._staged(self.items[: self.split]), *self._staged(self.items[self.split :])]
         self.forward = set(self.c.order(forward))

@@ -17,6 +17,7 @@ from tinygrad_rnn.compiler.distribute import PER_CALL, levels
 from tinygrad_rnn.compiler.normal import pack, part, remake
 
 REDUCTIONS = ("sums", "dots")
+REPEATED = ("splat", "spread")  # only elementwise operations can read them
 
 
 def merge_reductions(c: Circuit) -> None:
@@ -39,7 +40,8 @@ def _restate(c: Circuit) -> bool:
             found.append(v)
             x = v.args[0]
             product = x.op == "mul" and users[x] == [v] and all(isinstance(a, Value) for a in x.args)
-            if product and all(a.shape == x.shape and a.dtype == x.dtype for a in x.args):
+            whole = lambda a: a.shape == x.shape and a.dtype == x.dtype and a.op not in REPEATED
+            if product and all(map(whole, x.args)):
                 return c.make("dots", *map(new, x.args), parts=1)
             return c.make("sums", new(x), parts=1, scale=1.0)
         made = remake(c, v, tuple(map(new, v.args)))
@@ -87,7 +89,7 @@ class Siblings:
     def _mergeable(self, v: Value) -> bool:
         if v.op == "tsum" or (v.op == "sum" and v.moves and len(v.values[0].shape) - 1 not in v.static["axis"]):
             return len(v.shape) > 0  # over steps or rows: columns stay what they are
-        if self.level[v] == PER_CALL or not v.shape or any(a.op in ("splat", "spread") for a in v.values):
+        if self.level[v] == PER_CALL or not v.shape or any(a.op in REPEATED for a in v.values):
             return False
         return v.op in REDUCTIONS or (v.pointwise and not v.static)
 
@@ -117,11 +119,11 @@ class Siblings:
                 continue
             known = self.column.get(a)
             if known is not None and a.shape[-1] in (1, width) and known.lo % known.width == 0:
-                kinds.append((a.shape, id(known.whole)))
+                kinds.append((a.shape, a.dtype, id(known.whole)))
                 at.append(known.lo // known.width)
             else:
                 narrow = a.shape[-1:] != (width,)
-                kinds.append((a.shape, id(a) if narrow else self.level[a] == PER_CALL))
+                kinds.append((a.shape, a.dtype, id(a) if narrow else self.level[a] == PER_CALL))
         if not at:
             return None
         return (v.op, repr(v.static), self.level[v], v.shape, v.dtype, width, tuple(kinds)), tuple(at)
