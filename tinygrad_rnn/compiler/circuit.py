@@ -56,6 +56,7 @@ class Value:
     tracked   while recording: does a gradient flow to it?
     index     the order of creation, which is a topological order
     scope     the modules that it was recorded in
+    origin    the code that it was recorded in: a function and a line, or None
     """
 
     op: str
@@ -68,6 +69,7 @@ class Value:
     tracked: bool = False
     index: int = field(default_factory=lambda: next(_serial))
     scope: Scope = field(default_factory=lambda: state.scope)
+    origin: tuple[Any, int] | None = None
     values: list[Value] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +106,7 @@ class Circuit:
     seeds    the gradients of the outputs, then of each leaf of the new state
     roots    what is wanted, by name: "y" (the outputs: y first), "state", "dx", "dstate", "dcaptured" (already summed
              over time), "dwatched"; None for a gradient that nobody wants or that is zero
+    origin   of what is made now (see Value)
     """
 
     x: Value
@@ -114,6 +117,7 @@ class Circuit:
     seeds: list[Value] = field(default_factory=list)
     roots: dict[str, list[Any]] = field(default_factory=dict)
     known: dict[tuple, Value] = field(default_factory=dict, repr=False)
+    origin: tuple[Any, int] | None = None
 
     # ---- reading --------------------------------------------------------------------------------------------------
 
@@ -171,6 +175,7 @@ class Circuit:
             shape, dtype = infer(op, primitive, args, static)
             moves = op not in OVER_TIME and any(a.moves for a in args if isinstance(a, Value))
             found = self.known[key] = Value(op, args, static, shape, dtype, moves, primitive, tracked)
+            found.origin = self.origin
         return found
 
     def zeros(self, shape: tuple, dtype: Any) -> Value:
@@ -191,10 +196,23 @@ class Circuit:
         def make_all(values: list[Value]) -> None:
             for v in values:
                 if v not in made:
+                    self.origin = v.origin
                     made[v] = v if v.op == "input" else visit(v, new)
 
         make_all(self.order())
         self.roots = {name: [v and made[v] for v in vs] for name, vs in self.roots.items()}
+
+
+def place_of(v: Value | None) -> str:
+    """The line of a user's code that a value comes from, or the first of those that it is computed from: "Cell.forward,
+    line 12", or nothing."""
+    queue = [] if v is None else [v]
+    for u in queue:  # it grows
+        if u.origin is not None:
+            code, line = u.origin
+            return f"{code.co_qualname.rpartition('<locals>.')[2]}, line {line}"
+        queue += u.values
+    return ""
 
 
 def _ancestors(roots: Iterable[Value], known: Collection[Value]) -> list[Value]:

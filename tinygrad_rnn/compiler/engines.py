@@ -38,14 +38,15 @@ def has_fast() -> bool:
 
 @functools.cache
 def find(name: str) -> tuple[ModuleType, ...]:
-    """The modules of an engine and of those that take over where it cannot run a step."""
+    """The modules of an engine and, unless it was asked for by its name, of those that take over where it cannot run a
+    step."""
     from tinygrad_rnn.compiler import run_numpy  # noqa: PLC0415
 
     if name == "numpy" or not has_fast():
         return (run_numpy,)
     from tinygrad_rnn.compiler import run_llvm  # noqa: PLC0415
 
-    return run_llvm, run_numpy
+    return (run_llvm,) if name == "fast" else (run_llvm, run_numpy)
 
 
 @functools.cache

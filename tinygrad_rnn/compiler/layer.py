@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygrad_rnn import random
 from tinygrad_rnn.compiler.algebra import simplify
-from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value, stand_in
+from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value, place_of, stand_in
 from tinygrad_rnn.compiler.distribute import reassociate
 from tinygrad_rnn.compiler.normal import normalise
 from tinygrad_rnn.compiler.schedule import NotFusable
@@ -27,6 +27,10 @@ from tinygrad_rnn.random import replayed
 from tinygrad_rnn.tensor import Tensor, grad
 
 Step = Callable[..., tuple[list[Any], list[Any]]]  # step(x, states[, alive]) -> (outputs, new states), y first
+
+
+class NoEngine(Unsupported):
+    """Why the only engine that may cannot run a step, which others can."""
 
 
 class Layer:
@@ -68,8 +72,15 @@ class Layer:
                 self.engine.prepare(self.prepared)
                 break
             except NotFusable as reason:
-                self.slower = str(reason)
+                self._refused(reason)
         self.prepared.known = {}
+
+    def _refused(self, reason: NotFusable) -> None:
+        """The engine cannot run the step; NoEngine if there is no other."""
+        place = place_of(reason.value)
+        self.slower = f"{place}: {reason}" if place else str(reason)
+        if not self.engines:
+            raise NoEngine(self.slower)
 
     def acquire(self, T: int, call: Any) -> Any:
         """A program for T steps whose buffers nobody uses: one that was made for as many steps or for more.
@@ -101,7 +112,7 @@ class Layer:
             try:
                 return self.engine.Program(_copied(self.prepared), capacity, self.arenas.free())
             except NotFusable as reason:
-                self.slower = str(reason)
+                self._refused(reason)
                 self._choose()
 
     def release(self, call: Any) -> None:
@@ -148,6 +159,9 @@ def settled(step: Step, x: Tensor, states: Sequence[Tensor], **options: Any) -> 
         fixed = {i for i, s, v in pairs if v is s}
         other = [(i, v) for i, s, v in pairs if (v.shape, v.dtype) != (s.shape, s.dtype)]
         for i, v in other:
+            if v.dtype.kind != states[i].dtype.kind:  # for booleans + is "or": the first step is another one
+                name, kinds = c.states[moving.index(i)].name, f"{states[i].dtype} and becomes {v.dtype}"
+                raise Unsupported(f"its state must keep its dtype: {name} starts as {kinds}")
             states[i] = Tensor(np.broadcast_to(np.zeros((), v.dtype), v.shape))
             names[id(states[i])] = c.states[moving.index(i)].name
         constant |= fixed

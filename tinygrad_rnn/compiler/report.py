@@ -49,12 +49,17 @@ def report(program: Any) -> Iterator[str]:
 def _phase(s: Schedule, items: Sequence[Item]) -> Iterator[str]:
     loops = [item.values for item in items if item.loop]
     for n, values in enumerate(loops, 1):
-        yield _line("at each step" + (f", loop {n}" if len(loops) > 1 else ""), values)
-    single = [item.values[0] for item in items if not item.loop]
+        yield _line("at each step" + (f", loop {n}" if len(loops) > 1 else ""), _with_products(s, values))
+    single = _with_products(s, [item.values[0] for item in items if not item.loop])
     over_time = [v for v in single if s.moves(v) or v.op in OVER_TIME]
     for title, values in (("for all steps at once", over_time), ("once", [v for v in single if v not in over_time])):
         if values:
             yield _line(title, values)
+
+
+def _with_products(s: Schedule, values: Sequence[Value]) -> list[Value]:
+    """The values, and the products that are computed on top of them."""
+    return [u for v in values for u in ([s.addend[v][0], v] if v in s.addend else [v])]
 
 
 def _line(title: str, values: Sequence[Value]) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from operator import attrgetter
+from traceback import walk_tb
+from types import FrameType
 from typing import Any, Never
 
 import numpy as np
@@ -67,6 +71,7 @@ class Trace:
     picked    for each output of an operation with several: the value of all of them, and its number
     distinct  whether equal values stay apart: a gradient that is to be looked at is that of one of them
     watched   the values whose gradients at each step are wanted
+    origin    what a derivative rule is asked for; None: the code that runs
     """
 
     def __init__(
@@ -77,12 +82,14 @@ class Trace:
         self.captured: dict[Any, tuple[Any, Value]] = {}
         self.picked: dict[Value, tuple[Value, int]] = {}
         self.watched: list[Value] = []
+        self.origin: tuple[Any, int] | None = None
 
     def __call__(self, op: Primitive, args: Sequence[Any], static: dict[str, Any]) -> Any:
         values = tuple([self.value(a) for a in args])
         tracked = state.recording and not op.constant and any(isinstance(v, Value) and v.tracked for v in values)
         static = {**op.defaults, **static}
         ours = PRIMITIVES.get(op.name) is op
+        self.circuit.origin = self.origin or _origin(sys._getframe(1))
         if self.distinct:
             self.circuit.known.clear()
         try:
@@ -97,6 +104,7 @@ class Trace:
             if not isinstance(error, (ValueError, TypeError, IndexError)):
                 raise
             raise type(error)(f"{op.name}: operands of shape {shapes} do not fit: {reason}") from None
+        made.moves = made.moves or self.distinct  # its gradient at each step; what is the same is so when made anew
         if made.several:
             return tuple([self.symbol(self.pick(made, i)) for i in range(len(made.shape))])
         return self.symbol(made)
@@ -143,6 +151,11 @@ class Trace:
         made = self.circuit.input("random", shape, dtype, moves=True, tracked=False, rng=rng)
         self.circuit.draws.append(made)
         return self.symbol(made)
+
+    def own(self, s: Symbol) -> Symbol:
+        """A value of this step that is equal: that may be the same at every step, or nothing asks its gradient."""
+        v = s.value
+        return self.symbol(Value("add", (v, 0), {}, v.shape, v.dtype, True, PRIMITIVES["add"], True))
 
     def watch(self, tensors: Sequence[Any]) -> None:
         """The gradients of these at each step are wanted."""
@@ -200,13 +213,47 @@ def record(
         if masked:
             c.alive = c.input("alive", (x.shape[0],), bool, moves=True, tracked=False)
             inputs.append(trace.symbol(c.alive))
-        ys, new = step(*inputs)
+        with _placed():
+            ys, new = step(*inputs)
         outs = [_result(trace, t) for t in (*ys, *new)]
         c.roots = {"y": outs[: len(ys)], "state": outs[len(ys) :]}
         if backward:
             _record_backward(c, trace, outs)
     c.captured = [v for _, v in trace.captured.values()]
     return c, [t for t, _ in trace.captured.values()]
+
+
+MACHINERY = ("recurrent", "compiled", "statehooks", "module", "variables")  # of nn: what runs cells
+
+
+def _is_machinery(frame: FrameType) -> bool:
+    """Is it the library's own code around a cell's, or below it?"""
+    package, _, rest = frame.f_globals.get("__name__", "").partition(".")
+    part, _, name = rest.partition(".")
+    return package == "tinygrad_rnn" and (part != "nn" or name in MACHINERY)
+
+
+def _origin(frame: FrameType | None) -> tuple[Any, int] | None:
+    """The code of a cell that runs now, and its line."""
+    while frame is not None and _is_machinery(frame):
+        if frame.f_code is record.__code__:
+            return None
+        frame = frame.f_back
+    return frame and (frame.f_code, frame.f_lineno)
+
+
+@contextmanager
+def _placed() -> Iterator[None]:
+    """Let a step that cannot be compiled say where."""
+    try:
+        yield
+    except Unsupported as reason:
+        frames = [(f, n) for f, n in walk_tb(reason.__traceback__) if not _is_machinery(f)]
+        if not frames:
+            raise
+        frame, line = frames[-1]
+        name = frame.f_code.co_qualname.rpartition("<locals>.")[2]
+        raise Unsupported(f"{name}, line {line}: {reason}") from None
 
 
 def _result(trace: Trace, t: Any) -> Value:
@@ -234,8 +281,6 @@ def _record_backward(c: Circuit, trace: Trace, outs: list[Value]) -> None:
             watched[v] = find(v)
         if v.op != "input" and v in grads:
             _pull(trace, v, grads)
-    if any(not v.moves and v.tracked for v in trace.watched):
-        raise Unsupported("a hook is set on its state, a part of which no step changes")
     c.roots["dwatched"] = [watched.get(v) for v in trace.watched]
     c.roots["dx"] = [find(c.x)]
     c.roots["dstate"] = [find(s) for s in c.states]
@@ -255,6 +300,7 @@ def _send(trace: Trace, grads: dict[Value, Any], v: Value, g: Any) -> None:
 def _pull(trace: Trace, v: Value, grads: dict[Value, Any]) -> None:
     """Send the gradient of a value on to its arguments, by the derivative rules of its operation."""
     g = grads.pop(v)
+    trace.origin = v.origin
     if v in trace.picked:
         whole, i = trace.picked[v]
         grads.setdefault(whole, [None] * len(whole.shape))[i] = g

@@ -39,6 +39,7 @@ class Job(NamedTuple):
     all_states  is the state after each step wanted?
     hooks       what is shown the gradients of the state after each step
     reverse     from the last step to the first?
+    tell        what is told why a slower engine runs the step
     """
 
     step: Callable[..., tuple[Tensor, Any]]
@@ -48,6 +49,7 @@ class Job(NamedTuple):
     all_states: bool
     hooks: tuple[Hook, ...]
     reverse: bool
+    tell: Callable[[str], None]
 
 
 class Recording(NamedTuple):
@@ -113,6 +115,8 @@ class Compiled:
             call.watcher = partial(_show, recording, job.hooks, len(xs))
         keep = mode.recording and any(t.requires_grad for t in inputs)
         ys, *new = recurrent(*inputs, call=call, keep=keep)
+        if layer.slower:
+            job.tell(f'by the engine "{layer.engine.NAME}", because "fast" cannot: {layer.slower}')
         if job.all_states:
             return ys, nest.map_leaves(new.__getitem__, recording.structure)
         leaves = list(given if mode.recording else [s.detach() for s in given])
@@ -154,14 +158,14 @@ class Compiled:
         if found is None:
             made: Any = self._held_back(asked)
             if made is not None:
-                raise Unsupported(*made.args)
+                raise type(made)(*made.args)
             try:
                 held.check()
                 with held.kept():
                     made = _record(cell, job, xs, state, masked, held.tensors, self.arenas)
                 self.failed.pop(asked, None)
             except Unsupported as reason:
-                made = Unsupported(*reason.args)  # without the traceback, which holds all that was recorded
+                made = type(reason)(*reason.args)  # without the traceback, which holds all that was recorded
                 self.failed[asked] = made, self.failed.get(asked, (made, 1))[1]
             found = made, held.others
             with self.lock:
@@ -169,7 +173,7 @@ class Compiled:
                 if len(self.recordings) > LAYERS:
                     self.recordings.pop(next(iter(self.recordings)))
         if isinstance(found[0], Unsupported):
-            raise Unsupported(*found[0].args)
+            raise type(found[0])(*found[0].args)
         if len(quick) > LAYERS:
             quick.clear()
         quick[asked] = found[0]

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
 from tinygrad_rnn import backend, nest, random
 from tinygrad_rnn.backend import xp
 from tinygrad_rnn.compiler import engines
-from tinygrad_rnn.compiler.layer import Unsupported
+from tinygrad_rnn.compiler.layer import NoEngine, Unsupported
 from tinygrad_rnn.compiler.report import Plan
 from tinygrad_rnn.graph import scope
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.compiled import Compiled, Job
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.statehooks import Hook, Watch, own
+from tinygrad_rnn.nn.statehooks import Hook, Watch, followed, own
 from tinygrad_rnn.ops import stack, unbind, where
 from tinygrad_rnn.tensor import Tensor, no_grad
 
+_told: WeakSet[type] = WeakSet()  # the classes of cells that a slower way was told of
 SHORT = 3  # steps up to which the engine "auto" runs step by step: recording would cost more than it saves
 
 
@@ -39,8 +44,9 @@ class Recurrent(Module):
 
     engine: "eager" runs the cell step by step; each step is a scope in the graph, numbered from 0. The others record
     one step and compile it, forward and backward, and the layer is one node in the graph: "numpy", "fast" (with the
-    extra of that name), "compiled" (the faster of those at hand), "auto" (that one, or "eager" where a step cannot be
-    compiled). `plan` tells which one runs, and why.
+    extra of that name), "compiled" (the faster of those at hand that can run the step), "auto" (that one, or "eager"
+    where a step cannot be compiled). An engine asked for by its name that cannot run a step says why, and names the
+    line of the cell; "auto" warns, once for each class of cells, if it takes a slower way. `plan` tells which, and why.
     checkpoint_every: keep the state of every k-th step only, and compute the rest again for the backward pass: memory
     for T / k states and k steps. Compiled engines only.
     reverse: from the last step to the first, so that ys[t] tells of xs[t], xs[t + 1], …; the last state is then the one
@@ -83,6 +89,7 @@ class Recurrent(Module):
                 return self._compiled(self.cell, self._job(all_states), xs, state, alive)
             except Unsupported as reason:
                 self._refuse(reason)
+                self._tell(f"step by step, because it cannot be compiled: {reason}")
         if not len(xs):
             return self._nothing(xs, state, all_states)
         ys, states = self._eager(xs, state, alive)
@@ -105,13 +112,26 @@ class Recurrent(Module):
 
     def _job(self, all_states: bool = False) -> Job:
         engine = engines.find(self.engine)
-        return Job(self._masked_step, self._eager, engine, self.checkpoint_every, all_states, self._hooks, self.reverse)
+        every, hooks = self.checkpoint_every, self._hooks
+        return Job(self._masked_step, self._eager, engine, every, all_states, hooks, self.reverse, self._tell)
 
     def _refuse(self, reason: Unsupported) -> None:
         """ValueError if the step cannot be compiled but must be."""
+        who = type(self.cell).__name__
+        if isinstance(reason, NoEngine):
+            raise ValueError(f'Recurrent: "{self.engine}" cannot run {who}: {reason}; use engine="auto"') from None
         if self.engine != "auto":
-            who = type(self.cell).__name__
             raise ValueError(f'Recurrent: {who} cannot be compiled: {reason}; use engine="eager"') from None
+
+    def _tell(self, how: str) -> None:
+        """A warning, once for each class of cells, that the engine "auto" takes a slower way."""
+        kind = type(self.cell)
+        if self.engine == "auto" and kind not in _told:
+            _told.add(kind)
+            warnings.warn(
+                f"Recurrent: {kind.__name__} runs slower than it might, {how}; engines asked for by name do not warn",
+                stacklevel=_depth(),
+            )
 
     def plan(self, xs: Tensor, state: Any = None, lengths: Any = None) -> Plan:
         """How a call with these arguments would run: by which engine, and why not by a faster one; what is done at each
@@ -162,6 +182,7 @@ class Recurrent(Module):
         ys: list[Tensor] = []
         states: list[Any] = []
         watch = Watch(self._hooks) if self._hooks and mode.recording else None
+        state = state if watch is None else followed(state)
         wanted = None if steps is None else {0, *steps}
         parts, way = unbind(xs), -1 if self.reverse else 1
         for number, t in enumerate(range(len(xs))[::way]):
@@ -210,6 +231,14 @@ class Recurrent(Module):
             y, new = self._step(Tensor(xp(xs.array).zeros(xs.shape[1:], xs.dtype)), state)
         none = lambda s: Tensor(xp(s.array).zeros((0, *s.shape), s.dtype))
         return none(y), nest.map_leaves(none, new) if all_states else state
+
+
+def _depth() -> int:
+    """How many calls it is from the caller of this to the code outside of the library."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("tinygrad_rnn."):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def _alive(lengths: Any, T: int, B: int) -> np.ndarray | None:

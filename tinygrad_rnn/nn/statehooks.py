@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygrad_rnn import nest
 from tinygrad_rnn.backend import xp
+from tinygrad_rnn.compiler.trace import Symbol
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.ops import stack
 from tinygrad_rnn.tensor import Tensor
@@ -18,9 +19,26 @@ Hook = Callable[[Any], None]
 
 
 def own(new: Any, old: Any) -> Any:
-    """A new state whose leaves are values of this step: what was there before it is copied."""
+    """A new state whose leaves are values of this step that gradients flow to: what was there before it is copied."""
     before = {id(s) for s in nest.leaves(old)}
-    return nest.map_leaves(lambda s: s + 0 if s.requires_grad and (s.is_leaf or id(s) in before) else s, new)
+
+    def owned(s: Tensor) -> Tensor:
+        if s.dtype.kind != "f":
+            return s
+        if s.requires_grad and not s.is_leaf and id(s) not in before:
+            return s
+        return s.trace.own(s) if isinstance(s, Symbol) else _followed(s) + 0
+
+    return nest.map_leaves(owned, new)
+
+
+def followed(state: Any) -> Any:
+    """A first state that gradients flow to, so that they do to what is computed from it."""
+    return nest.map_leaves(_followed, state)
+
+
+def _followed(s: Tensor) -> Tensor:
+    return s if s.requires_grad or s.dtype.kind != "f" else Tensor(s.array).requires_grad_()
 
 
 def show(hooks: tuple[Hook, ...], structure: Any, grads: list[Tensor]) -> None:
