@@ -21,7 +21,7 @@ from tinygrad_rnn.compiler.spare import Arenas
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.capture import Inventory
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.statehooks import Hook, show, zeros
+from tinygrad_rnn.nn.statehooks import Hook, followed, show, zeros
 from tinygrad_rnn.ops import stack
 from tinygrad_rnn.tensor import Tensor
 
@@ -107,6 +107,7 @@ class Compiled:
         recording, held = self.find(cell, job, xs, state, alive is not None)
         layer = recording.layer
         moving = [_fit(given[i], layer.states[i].array) for i in recording.moving]
+        moving = followed(moving) if job.hooks and mode.recording else moving
         captured = recording.captured(given, held.tensors)
         inputs = [xs, *moving, *captured]
         call = Call(layer, len(xs), alive, job.every, job.reverse)

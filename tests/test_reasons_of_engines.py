@@ -1,0 +1,130 @@
+"""An engine that cannot run a step says why, and in which line of the cell; that a slower one runs it is told once."""
+
+import importlib.util
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+
+from cells import MGU
+from odd_cells import Odd
+
+import tinygrad_rnn as tg
+
+from tinygrad_rnn import nn, ops
+
+without_llvmlite = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
+
+
+class Turned(Odd):
+    def forward(self, x, h):
+        h = ops.tanh(self.affine(x, h))
+        return ops.tanh(h.T).T, h  # here
+
+
+class Cumulated(Odd):
+    def forward(self, x, h):
+        h = ops.tanh(self.affine(x, h))
+        return ops.cumsum(h, 1), h  # here
+
+
+class Rounded(Odd):
+    def forward(self, x, h):
+        h = ops.tanh(self.affine(x, h))
+        return h.astype("float16"), h  # here
+
+
+class ByOrder(Odd):
+    def forward(self, x, h):
+        h = ops.tanh(self.affine(x, h))
+        return h[:, [0, 2, 1]], h  # here
+
+
+class Flipped(Odd):
+    def forward(self, x, h):
+        h = ops.tanh(self.affine(x, h))
+        return self.helped(h), h
+
+    def helped(self, h):
+        return h - ops.flip(h, 0)  # here
+
+
+class Asking(Odd):
+    def forward(self, x, h):
+        h = ops.tanh(self.affine(x, h))
+        h.register_hook(lambda g: g)  # here
+        return h, h
+
+
+NOT_FAST = {"Turned": "permute across rows", "Cumulated": "cumsum", "Rounded": "float16", "ByOrder": "getitem",
+            "Flipped": "flip"}  # fmt: skip
+
+
+def place(cell):
+    lines, start = inspect.getsourcelines(cell)
+    at = next(i for i, line in enumerate(lines) if line.endswith("# here\n"))
+    function = "helped" if cell is Flipped else "forward"
+    return f"{cell.__name__}.{function}, line {start + at}: "
+
+
+def called(cell, engine, steps=5):
+    rnn = nn.Recurrent(cell(), engine=engine)
+    xs = tg.tensor(np.ones((steps, 2, 2), np.float32), requires_grad=True)
+    return rnn, xs, rnn(xs)
+
+
+@without_llvmlite
+@pytest.mark.parametrize("name, word", NOT_FAST.items())
+def test_the_fast_engine_says_in_which_line_it_cannot_run_a_cell(name, word):
+    cell = globals()[name]
+    with pytest.raises(ValueError) as refusal:
+        called(cell, "fast")
+    said = str(refusal.value)
+    assert said.startswith(f'Recurrent: "fast" cannot run {name}: {place(cell)}')
+    assert word in said
+    assert said.endswith('; use engine="auto"')
+    assert "\n" not in said
+
+
+@without_llvmlite
+def test_the_engine_auto_tells_once_for_each_class_that_it_takes_a_slower_one():
+    fresh = type("Fresh", (Turned,), {})
+    with pytest.warns(
+        UserWarning, match=r"^Recurrent: Fresh runs slower.* engine \"numpy\".*Turned.forward, line"
+    ) as told:
+        rnn, xs, _ = called(fresh, "auto")
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        called(fresh, "auto")
+        called(type("Other", (Turned,), {}), "compiled")
+        called(type("Other", (Turned,), {}), "numpy")
+    assert f'"fast" cannot run it: {place(Turned)}permute across rows' in str(rnn.plan(xs))
+
+
+def test_the_engine_auto_tells_that_it_runs_a_cell_step_by_step():
+    fresh = type("Fresh", (Asking,), {})
+    with pytest.warns(
+        UserWarning, match="^Recurrent: Fresh runs slower.*, step by step, because.*Asking.forward, line"
+    ):
+        rnn, xs, _ = called(fresh, "auto")
+    called(fresh, "auto")
+    called(type("Short", (Asking,), {}), "auto", steps=2)
+    assert place(Asking) in str(rnn.plan(xs))
+    assert rnn.plan(xs).engine == "eager"
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_a_cell_that_cannot_be_compiled_is_refused_with_its_line(engine):
+    with pytest.raises(ValueError, match=f"^Recurrent: Asking cannot be compiled: {place(Asking)}"):
+        called(Asking, engine)
+
+
+@without_llvmlite
+def test_a_plan_counts_the_products_that_are_computed_on_top_of_a_sum():
+    plans = [str(nn.Recurrent(MGU(2, 3), engine=e).plan(tg.zeros((5, 2, 2)))) for e in ("fast", "numpy")]
+    forward = [next(line for line in plan.splitlines() if "at each step" in line) for plan in plans]
+    assert forward[0] == forward[1]
+    assert "11 operations" in forward[0]
+    assert "2 matmul" in forward[0]
