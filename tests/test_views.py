@@ -592,7 +592,7 @@ class Nameless(Own):
 
 GATES = {
     nn.LSTMCell: ["f  σ", "g  tanh", "i  σ", "o  σ"],
-    nn.GRUCell: ["n  tanh", "z, r  σ"],
+    nn.GRUCell: ["n  tanh", "r  σ", "z  σ"],
     Own: ["keep  σ", "new  tanh"],
     Nameless: ["tanh", "σ", "σ"],
 }

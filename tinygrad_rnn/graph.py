@@ -7,10 +7,10 @@ import inspect
 import itertools
 import threading
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 Scope = tuple[str | int, ...]
 _serial = itertools.count()
@@ -34,20 +34,86 @@ class ModuleName(str):
     """A module's name in a scope, with what its code says of it: here so that it can be drawn.
 
     kind       the name of its class
-    variables  (operation, variable or "") for each operation of its forward, oldest first: what the code calls the
-               results; None until a call was recorded
+    variables  what its code calls each operation of a call, oldest first
+    is_cell    did that call read a state and return a new one?
+    unread     how many calls are still to be watched: in the first one less is recorded, where its state is constant
     """
 
     kind: str
-    variables: list[tuple[str, str]] | None
+    variables: list[Named]
+    is_cell: bool
+    unread: int
 
     def __new__(cls, name: str, kind: str) -> ModuleName:
         made = super().__new__(cls, name)
-        made.kind, made.variables = kind, None
+        made.kind, made.variables, made.is_cell, made.unread = kind, [], False, 2
         return made
 
     def __reduce__(self) -> tuple:
         return ModuleName, (str(self), self.kind)
+
+
+class Operand(NamedTuple):
+    """What a module's code calls a value from outside. state: the number of the leaf of the state that it is, or -1"""
+
+    name: str
+    state: int = -1
+
+
+class Named(NamedTuple):
+    """An operation of a module's call, as it was seen once: how it is known again in another call, and its name.
+
+    key    (operation, static, modules within the module, for each input what is known of it)
+    sign   equal where all that it is computed from is alike, back to the call's beginning
+    name   what the code calls the result; "" where it has no name
+    reads  what the code calls each input; None for what was computed within the call
+    state  the number of the leaf of the new state that it is, or -1
+    """
+
+    key: tuple
+    sign: int
+    name: str
+    reads: tuple[Operand | None, ...]
+    state: int = -1
+
+
+def likenesses(nodes: list[Node], depth: int) -> Iterator[tuple[tuple, int]]:
+    """(key, sign) of the operations of a call, oldest first, as in Named. depth: of the call's scope"""
+    signs: dict[Node, int] = {}
+    for node in nodes:
+        static = tuple([(k, repr(v)) for k, v in (node.static or {}).items() if _is_plain(v)])
+        within = tuple(map(str, node.scope[depth:]))
+        key = node.op.name, static, within, tuple([_known(i, signs) for i in node.inputs])
+        signs[node] = hash((key, tuple([signs.get(i, 0) for i in node.inputs if isinstance(i, Node)])))
+        yield key, signs[node]
+
+
+class Number(str):
+    """A plain number among the inputs of an operation."""
+
+    __slots__ = ()
+
+
+class Given(str):
+    """The name of a leaf among them."""
+
+    __slots__ = ()
+
+
+def _known(source: Any, inside: Mapping[Node, int]) -> Any:
+    """What is known of an input: its operation (a str), a name, a number; None for what came from outside."""
+    if not isinstance(source, Node):
+        return Number(repr(source)[:40])
+    if source.op is not None:
+        return source.op.name if source in inside else None
+    name = getattr(source, "name", "")
+    return Given(name) if name else None
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (int, float, str, slice, type(None))) or (
+        isinstance(value, tuple) and all(map(_is_plain, value))
+    )
 
 
 class Node:

@@ -25,6 +25,7 @@ class Flow:
     readers  the nodes that read it
     place    for each node that belongs to one time step: which
     slices   the nodes that are one step's part of a sequence
+    gates    (part: whole) for the parts of a nonlinearity: z and r of σ(…) are two gates, each with its own readers
     joins    the parts of sequences that lie side by side, as the outputs of two directions do
     terms    when the root is a sum of losses: these; else empty
     scale    what the sum of losses is divided by
@@ -37,6 +38,7 @@ class Flow:
         order, self.place = self.times.order, self.times.place
         self.slices: set[Node] = set()
         self.joins: dict[Node, list[Node]] = {}
+        self.gates: dict[Node, Node] = {}
         self.same = self._representatives(order)
         self.root = self.same[nodes[-1]]
         self.args = {node: self._args(node) for node in order if self.same[node] is node}
@@ -52,6 +54,7 @@ class Flow:
 
     def _args(self, node: Node) -> list[Any]:
         same = self.same
+        node = self.gates.get(node, node)
         if node in self.joins:
             return [same[part] for part in self.joins[node]]
         if node in self.slices:
@@ -141,6 +144,10 @@ class Flow:
             return same.get(node.inputs[0], node)
         if name == "getitem" and _gathers(node.static["key"]):
             return node
+        gate = self._gate(node, same)
+        if gate is not None:
+            self.gates[node] = gate
+            return node
         if name == "pick" and node.inputs[0].op.name != "unbind":
             return same.get(node.inputs[0], node)
         source, index, axis = _part(node)
@@ -156,6 +163,17 @@ class Flow:
             self.slices.add(node)
             return node
         return whole
+
+    @staticmethod
+    def _gate(node: Node, same: dict[Node, Node]) -> Node | None:
+        """The nonlinearity that a node is one of several parts of, side by side."""
+        whole = node.inputs[0]
+        if node.op.name == "pick" and whole.op.name == "split":
+            whole = whole.inputs[0]
+        elif node.op.name != "getitem" or isinstance(node.static["key"], int):
+            return None
+        whole = same.get(whole, whole)
+        return whole if whole.op is not None and whole.op.name in GATES else None
 
     # ---- the sum of losses ----------------------------------------------------------------------------------------
 
@@ -211,9 +229,11 @@ class Flow:
         """The name of the operation that made a node; "" for a leaf, a constant or a number."""
         if node in self.joins:
             return "concat"
-        return node.op.name if isinstance(node, Node) and node.op is not None else ""
+        node = self.gates.get(node, node) if isinstance(node, Node) else None
+        return node.op.name if node is not None and node.op is not None else ""
 
 
+GATES = {"sigmoid", "tanh", "relu"}
 BEHIND = VIEWS | {"getitem", "pick"}
 
 

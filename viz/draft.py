@@ -11,10 +11,13 @@ from viz.contract import Flow
 from viz.fold import Folder
 from viz.labels import Labels
 from viz.model import Block, Item, Picture
-from viz.names import names, variables
+from viz.names import Code, names
 from viz.style import subscript
 from viz.times import Choose
 from viz.unroll import Spot, Unrolled
+
+ROUND = 4  # characters of a name that fits a circle
+LONG = {"circle": "box", "ball": "pill"}  # what a circle is with a longer one
 
 
 class Draft:
@@ -35,8 +38,9 @@ class Draft:
         self.flow = Flow(nodes, choose)
         self.unrolled = Unrolled(self.flow)
         self.names = names(self.flow)
-        self.labels = Labels(self.unrolled, self.names, variables(self.flow.times.order))
-        self.fold = Folder(self.flow, self.unrolled.is_pinned, self.letter)
+        self.code = Code(self.flow.times.order)
+        self.labels = Labels(self.unrolled, self.names, self.code.called, self.code.operand)
+        self.fold = Folder(self.flow, self.unrolled.is_pinned, self.labels.letter)
         self.losses = self._losses()
         self.items: dict[Node, Item] = {}
         self.block: dict[Item, Block] = {}
@@ -48,20 +52,6 @@ class Draft:
         self.crossing: list[tuple[Node, Item, Spot | None]] = []
         self.picture = Picture()
 
-    def letter(self, reader: Node, i: int) -> str:
-        """The letter of an operand; of the only step the second input is its initial state."""
-        source = self.flow.args[reader][i]
-        return "h" if source in self._initial_of_one else self.labels.letter(reader, i)
-
-    @property
-    def _initial_of_one(self) -> Collection[Node]:
-        """With one step there is nothing to compare it with: what it reads after its first input is a state."""
-        columns = self.unrolled.columns
-        if len(columns) != 1:
-            return ()
-        leaves = [n for n in columns[0].leaves if n.dtype is not None and n.dtype.kind == "f" and len(n.shape) > 1]
-        return leaves[1:]
-
     def _losses(self) -> set[Node]:
         flow = self.flow
         if flow.terms:
@@ -69,6 +59,8 @@ class Draft:
         return {flow.root} if flow.root.shape == () and flow.root.op is not None else set()
 
     def _add(self, block: Block, node: Node, label: str, kind: str, form: str, t: int | None, tail: str = "") -> Item:
+        if form in LONG and len(label) > ROUND:
+            form = LONG[form]
         text = (label if t is None else subscript(label, t + 1)) + tail
         item = Item(f"{block.key}.{len(block.items)}", text, kind, form, label + tail, [node])
         block.items.append(item)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tinygrad_rnn.graph import Constant, Leaf, Node
@@ -15,12 +15,19 @@ _POWERS = str.maketrans("0123456789.-", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻")
 
 
 class Labels:
-    """Reads the names of things off the graph. names: of the parameters  variables: of values, in the code"""
+    """Reads the names of things off the graph.
 
-    def __init__(self, unrolled: Unrolled, names: Mapping[Node, str], variables: Mapping[Node, str]):
+    names: of the parameters  variables: of values, in the code  operand: what the code calls an operation's argument
+    """
+
+    def __init__(
+        self, unrolled: Unrolled, names: Mapping[Node, str], variables: Mapping[Node, str],
+        operand: Callable[[Node, int], str | None],
+    ):  # fmt: skip
         self.unrolled, self.flow, self.names, self.variables = unrolled, unrolled.flow, names, variables
+        self._operand = operand
         self.parts: dict[Node, list[str]] = defaultdict(list)  # the names of what a value was split into
-        for node, name in variables.items():
+        for node, name in self.variables.items():
             whole = self.flow.same.get(node)
             if whole is not node and whole is not None:
                 self.parts[whole].append(name)
@@ -35,12 +42,21 @@ class Labels:
     # ---- letters of operands --------------------------------------------------------------------------------------
 
     def letter(self, reader: Node, i: int) -> str:
-        """What an equation calls argument i of an operation: x, h or c; "" if it has no name."""
+        """What an equation calls argument i of an operation: as the code does, else x, h or c; "" if it has no name."""
         stream = self.unrolled.stream(reader, i)
         if stream is not None:
             return self.state(stream)
         source = self.flow.args[reader][i]
-        return self._letter(source) if isinstance(source, Node) else ""
+        if not isinstance(source, Node):
+            return ""
+        name = None if self.flow.op(source) == "stack" or source in self.flow.joins else self.operand(reader, i)
+        is_input = source.op is None or source in self.flow.slices
+        return name or (self._letter(source) if name is None or is_input else "")
+
+    def operand(self, reader: Node, i: int) -> str | None:
+        """What the code calls argument i of an operation; None where it is not known."""
+        plain = len(self.flow.args[reader]) == len(reader.inputs) and reader not in self.flow.slices
+        return self._operand(reader, i) if plain else None
 
     def state(self, stream: Spot) -> str:
         """What the code calls a state; else h, or c for a memory."""
@@ -52,12 +68,13 @@ class Labels:
         return sum(s[0] == stream[0] and s[1] < stream[1] and self.state(s) == name for s in self.unrolled.states)
 
     def gate(self, node: Node, label: str) -> str:
-        """f σ: the name of a gate's value, or of what it is computed from."""
+        """f  σ for a gate whose value is called f, σ(f) for one that is computed from what is called f."""
+        name = self.variables.get(node) or ", ".join(dict.fromkeys(self.parts.get(node, ())))
+        if name:
+            return f"{name}  {label}"
         source = node.inputs[0] if node.inputs else None
-        names = [self.variables.get(node) or ", ".join(dict.fromkeys(self.parts.get(node, ())))]
-        names.append(self.variables.get(source, ""))  # type: ignore[arg-type]
-        name = next(filter(None, names), "")
-        return f"{name}  {label}" if name else label
+        name = self.variables.get(source, "")  # type: ignore[arg-type]
+        return f"{label}({name})" if name else label
 
     def _letter(self, node: Node) -> str:
         if self.unrolled.state(node):
@@ -73,8 +90,11 @@ class Labels:
         return ""
 
     def input(self, node: Node) -> str:
-        """The letter of an input."""
-        return getattr(node, "name", "") or "x"
+        """The letter of an input: its name, or what the first that reads it calls it."""
+        if getattr(node, "name", ""):
+            return node.name  # type: ignore[attr-defined]
+        read = [(r, i) for r in self.flow.readers[node] for i, a in enumerate(self.flow.args[r]) if a is node]
+        return next((name for r, i in read if (name := self.operand(r, i))), "x")
 
     # ---- operations -----------------------------------------------------------------------------------------------
 
@@ -84,16 +104,34 @@ class Labels:
 
     def _term(self, term: tuple, group: Group) -> str:
         if len(term) == 1:
-            return self.names[term[0]] if isinstance(term[0], Node) else number(term[0])
+            return self._weight(term[0], group, None) if isinstance(term[0], Node) else number(term[0])
         letter, operand, weight = term
         letters = [t[0] for t in group.terms if len(t) > 1]
-        if letters.count(letter) > 1 and letter == "h" and self._is_own(operand, group.head):
+        if letters.count(letter) > 1 and letter == "h" and self._is_of_below(operand, group.head):
             letter = "x"  # the output of the layer below is this layer's input
-        return f"{letter}·{self.names[weight]}"
+        return f"{letter}·{self._weight(weight, group, operand)}"
 
-    def _is_own(self, operand: Node, head: Node) -> bool:
+    def _weight(self, weight: Node, group: Group, operand: Node | None) -> str:
+        """A parameter in an affine map: as the code calls it there, W[:, :8] for a part of it, Wᵀ for it turned."""
+        for node in group.members:
+            args = self.flow.args[node]
+            if weight in args and (operand in args if operand is not None else self.flow.op(node) == "add"):
+                return self._seen(node.inputs[args.index(weight)], self.names[weight])
+        return self.names[weight]
+
+    def _seen(self, node: Node, name: str) -> str:
+        """A view of what has a name."""
+        if node.op is None or self.variables.get(node):
+            return self.variables.get(node) or name
+        name = self._seen(node.inputs[0], name)
+        if node.op.name == "getitem":
+            return f"{name}[{_index(node.static['key'])}]"
+        return f"{name}ᵀ" if node.op.name == "permute" and len(node.shape) == 2 else name
+
+    def _is_of_below(self, operand: Node, head: Node) -> bool:
         column = self.unrolled.column
-        return operand in self.unrolled.spot and column[operand] == column.get(head)
+        same_step = operand in self.unrolled.spot and column[operand] == column.get(head)
+        return same_step and operand.scope != head.scope and operand not in self.variables
 
     def operation(self, node: Node) -> tuple[str, str]:
         """The label and the shape of an operation."""
@@ -138,6 +176,16 @@ class Labels:
         if self.flow.op(node) == "sub" and not isinstance(self.flow.args[node][0], Node):  # 1 - gate
             return any(self.flow.op(r) == "mul" for r in self.flow.readers[node])
         return self.flow.op(node) == "mul"
+
+
+def _index(key: Any) -> str:
+    """:, 4:8"""
+    if isinstance(key, tuple):
+        return ", ".join(map(_index, key))
+    if not isinstance(key, slice):
+        return "…" if key is Ellipsis else str(key) if isinstance(key, int) else "·"
+    ends = [key.start, key.stop] if key.step in (None, 1) else [key.start, key.stop, key.step]
+    return ":".join("" if end is None else str(end) for end in ends)
 
 
 def number(value: Any) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from tinygrad_rnn.graph import Leaf, ModuleName, Node
-from viz.contract import Flow
+from tinygrad_rnn.graph import Leaf, ModuleName, Named, Node, Number, Operand, likenesses
+from viz.contract import BEHIND, Flow
 from viz.style import PRIME, subscript
 
-LONGEST = 4  # characters of a variable that is drawn
+LONGEST = 24  # characters of a variable that is drawn; a longer one is cut
+MANY = 100_000  # pairs of operations that are compared
 
 
 def names(flow: Flow) -> dict[Node, str]:
@@ -50,38 +52,127 @@ def _distinct(found: dict[Node, str]) -> dict[Node, str]:
 # ---- variables ------------------------------------------------------------------------------------------------------
 
 
-def variables(nodes: Iterable[Node]) -> dict[Node, str]:
-    """What the code calls the values of nodes, where it says, shortly. nodes: oldest first"""
-    calls: dict[tuple, list[Node]] = defaultdict(list)
-    for node in nodes:
-        if node.op is not None and node.scope and isinstance(node.scope[-1], ModuleName):
-            calls[(*node.scope[:-1], id(node.scope[-1]))].append(node)
-    found: dict[Node, str] = {}
-    known: dict[tuple, list[str]] = {}  # most steps are alike
-    for made in calls.values():
-        name = made[0].scope[-1]
-        assert isinstance(name, ModuleName)
-        key = (id(name), *(node.op.name for node in made))
-        if key not in known:
-            known[key] = _matched([node.op.name for node in made], name.variables or [])
-        found.update(zip(made, known[key], strict=True))
-    return {node: name for node, name in found.items() if name and len(name) <= LONGEST}
+class Code:
+    """What the code of the modules calls things. nodes: oldest first
 
-
-def _matched(ops: list[str], called: list[tuple[str, str]]) -> list[str]:
-    """The variable of each operation, where they are those of the call that was watched, once or again and again.
-
-    Some may be missing at the front, where nothing is recorded of what is computed from constants, and at the end,
-    where nobody reads the result; what differs otherwise came by another way through the code.
+    called  the name of each value that has one; that of the innermost module counts
+    old     the values that a cell was given as its state, with what it calls them
+    new     the values that a cell returned in its new state
     """
-    watched, names = [op for op, _ in called], [name for _, name in called]
-    n = len(watched)
-    if n and len(ops) % n == 0 and watched * (len(ops) // n) == ops:
-        return names * (len(ops) // n)
-    short, long = sorted((ops, watched), key=len)
-    for start in range(len(long) - len(short) + 1):
-        if short and long[start : start + len(short)] == short:
-            return names[start : start + len(ops)] if short is ops else [
-                names[k - start] if start <= k < start + n else "" for k in range(len(ops))
-            ]  # fmt: skip
-    return [""] * len(ops)
+
+    def __init__(self, nodes: Iterable[Node]):
+        self.called: dict[Node, str] = {}
+        self.old: dict[Node, str] = {}
+        self.new: set[Node] = set()
+        self._reads: dict[Node, tuple[bool, tuple[Operand | None, ...]]] = {}  # of a cell?, and its operands
+        self._known: dict[tuple, list[Named | None]] = {}  # most steps are alike
+        for depth, made in _calls(nodes):
+            name: Any = made[0].scope[depth - 1]
+            for node, named in zip(made, self._matched(name, made, depth), strict=True):
+                if named is not None:
+                    self._enter(node, named, name.is_cell)
+
+    def _enter(self, node: Node, named: Named, of_cell: bool) -> None:
+        """Put down what a call says of an operation; inner calls come first."""
+        if named.name:
+            self.called.setdefault(node, named.name if len(named.name) <= LONGEST else named.name[: LONGEST - 1] + "…")
+        if node in self._reads and self._reads[node][0]:
+            return
+        self._reads[node] = of_cell, named.reads
+        if of_cell and named.state >= 0:
+            self.new.add(node)
+        for source, read in zip(node.inputs, named.reads, strict=False):
+            if of_cell and read is not None and read.state >= 0:
+                self.old[source] = read.name
+
+    def operand(self, reader: Node, i: int) -> str | None:
+        """What the code calls an operand: its name within the cell that reads it, "" if it has none; None: no code."""
+        node: Any = reader.inputs[i]
+        while isinstance(node, Node):
+            of_cell, reads = self._reads.get(reader, (False, ()))
+            read = reads[i] if i < len(reads) else None
+            if read is not None and (of_cell or node.op is None):
+                return read.name
+            if node in self.called:
+                return self.called[node]
+            if node.op is None or node.op.name not in BEHIND:
+                return "" if of_cell else None
+            reader, i, node = node, 0, node.inputs[0]
+        return None
+
+    def _matched(self, name: ModuleName, made: list[Node], depth: int) -> list[Named | None]:
+        """The operations of the call that was watched, for those of another: that call once or again and again."""
+        watched, ops = name.variables, [node.op.name for node in made]
+        key: tuple = (id(name), *ops)
+        if key not in self._known:
+            times, left = divmod(len(ops), len(watched) or 1)
+            alike = not left and ops == [named.key[0] for named in watched] * times
+            self._known[key] = [*watched * times] if alike else []
+        if watched and not self._known[key]:
+            like = list(likenesses(made, depth))
+            key = (id(name), *like)
+            if key not in self._known:
+                self._known[key] = aligned(like, watched)
+        return self._known[key] or [None] * len(ops)
+
+
+def _calls(nodes: Iterable[Node]) -> Iterator[tuple[int, list[Node]]]:
+    """(length of the scope, operations) of each call of a module, inner ones first; no step of time is within one."""
+    found: dict[tuple, tuple[int, list[Node]]] = {}
+    of: dict[int, list[list[Node]]] = {}  # by scope: the lists of the calls that it is in
+    for node in nodes:
+        scope = node.scope
+        if node.op is None or not scope:
+            continue
+        lists = of.get(id(scope))
+        if lists is None:
+            first = max((i for i, name in enumerate(scope) if isinstance(name, int)), default=-1) + 1
+            depths = [d for d in range(first + 1, len(scope) + 1) if isinstance(scope[d - 1], ModuleName)]
+            ids = tuple(map(id, scope))
+            lists = of[id(scope)] = [found.setdefault(ids[:d], (d, []))[1] for d in depths]
+        for each in lists:
+            each.append(node)
+    yield from sorted(found.values(), key=lambda call: -call[0])
+
+
+# ---- knowing operations again ---------------------------------------------------------------------------------------
+
+
+def aligned(ops: list[tuple[tuple, int]], watched: list[Named]) -> list[Named | None]:
+    """For each operation the one of the watched call that it is, in the same order; None for what that did not have.
+
+    Some are missing where nothing is recorded of what is computed from constants, or where nobody reads the result;
+    more than there were came by another way through the code. What is known of their inputs tells operations apart.
+    """
+    goal = watched * max(round(len(ops) / len(watched)), 1)
+    if len(ops) * len(goal) > MANY:
+        known = {named.sign: named for named in watched}
+        return [known.get(sign) for _, sign in ops]
+    best = [[0] * (len(goal) + 1) for _ in range(len(ops) + 1)]  # of the operations from the i-th on and the j-th on
+    like = [[_likeness(op, named) for named in goal] for op in ops]
+    for i in reversed(range(len(ops))):
+        for j in reversed(range(len(goal))):
+            both = best[i + 1][j + 1] + like[i][j] if like[i][j] else 0
+            best[i][j] = max(both, best[i + 1][j], best[i][j + 1])
+    found: list[Named | None] = []
+    j = 0
+    for i in range(len(ops)):
+        while j < len(goal) and best[i][j] == best[i][j + 1]:
+            j += 1
+        taken = j < len(goal) and like[i][j] > 0 and best[i][j] == best[i + 1][j + 1] + like[i][j]
+        found.append(goal[j] if taken else None)
+        j += taken
+    return found
+
+
+def _likeness(op: tuple[tuple, int], named: Named) -> int:
+    """0 for operations that cannot be the same; much where all that they are computed from is alike."""
+    (*kind, inputs), (*other, others) = op[0], named.key
+    if kind != other or len(inputs) != len(others):
+        return 0
+    if op[1] == named.sign:
+        return 9
+    if inputs == others:
+        return 4
+    unlike = [{type(a), type(b)} for a, b in zip(inputs, others, strict=True) if a != b]
+    return 2 if all(types in ({Number}, {str, type(None)}) for types in unlike) else 0

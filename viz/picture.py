@@ -107,7 +107,7 @@ class Builder(Links):
         streams = [s for s in (self.unrolled.stream(r, i) for r, i in read) if s is not None]
         if all(self.flow.op(r) == "where" and i == 0 for r, i in read):
             return  # the mask of shorter sequences
-        if streams or node in self._initial_of_one:
+        if streams or self._is_first(node, column):
             self._initial(block, node, column, streams, read)
         elif all(r in groups and groups[r].head in self.losses for r, _ in read):
             self._add(block, node, "y", "output", self.round, t)
@@ -121,6 +121,10 @@ class Builder(Links):
             if node in self.flow.slices:
                 self.crossing += [(p, item, None) for p in self.flow.parents(node)]
 
+    def _is_first(self, node: Node, column: Column | None) -> bool:
+        """Is it a state that the first step is given, as its code says, or a step outside of time?"""
+        return node in self.code.old and (column is None or column in self.ends)
+
     def _name(self, item: Item, t: int | None) -> Item:
         """Give an input the name of its token."""
         if t is not None and t < len(self.tokens):
@@ -131,16 +135,18 @@ class Builder(Links):
     def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Spot], read: list) -> None:
         """An initial state stands in front of the first step, or behind the last where time runs backwards."""
         multiplied = all(self.flow.op(r) == "mul" for r, _ in read)
-        letter = self.labels.state(streams[0]) if streams else "c" if multiplied else "h"
+        letter = self.labels.state(streams[0]) if streams else self.code.old.get(node, "")
+        letter = letter or ("c" if multiplied else "h")
         place = block
         if streams and streams[0] in self.unrolled.back:
             place = self.picture.finish if column is self.ends[-1] else block
-        elif column is self.ends[0]:
+        elif column is not None and column is self.ends[0]:
             place = self.picture.start
-        self._add(place, node, letter, "initial", "circle", -1)
+        self._add(place, node, letter, "initial", "circle", None if column is None else -1)
 
     def _mask(self, block: Block, node: Node, t: int | None) -> None:
-        self._add(block, node, "m", "initial", self.round, t)  # dropout's
+        name = self.labels.input(node)
+        self._add(block, node, "m" if name == "x" else name, "initial", self.round, t)  # dropout's
 
     def _other(self, reader: Node, node: Node) -> Node:
         return next((p for p in self.flow.parents(reader) if p is not node), node)

@@ -115,8 +115,10 @@ class LSTMCell(Cell):
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         i, f, g, *o = chunk(x @ self.U + h @ self.W + self.b, 4 if self.output_gate else 3, axis=-1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o[0]) * tanh(c) if o else tanh(c)
+        f, i, g = sigmoid(f), sigmoid(i), tanh(g)
+        c = f * c + i * g
+        o = [sigmoid(part) for part in o]
+        h = o[0] * tanh(c) if o else tanh(c)
         return h, LSTMState(h, c)
 
 

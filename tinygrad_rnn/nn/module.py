@@ -41,7 +41,7 @@ class Module:
             name = self.__dict__["_name"] = ModuleName(type(self).__name__, type(self).__name__)
         state.scope = (*outer, name)
         try:
-            if name.variables is None and state.recording and state.trace is None:
+            if name.unread and state.recording and state.trace is None:
                 return Reader(type(self).forward)(self, args, kwargs)
             return self.forward(*args, **kwargs)
         finally:

@@ -1,7 +1,7 @@
 """What a module's code calls the values it computes, for drawings: `f = sigmoid(…)` is a gate called f.
 
-The first call that is recorded is watched with Python's profiling hook, which sees the local variables when `forward`
-returns. Later calls cost nothing.
+The first calls that are recorded are watched with Python's profiling hook, which sees the local variables when
+`forward` calls a function and when it returns. Later calls cost nothing.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tinygrad_rnn.graph import Node, ancestors, drawn, state
+from tinygrad_rnn.graph import Named, Node, Operand, Step, ancestors, drawn, likenesses, state
 from tinygrad_rnn.tensor import Tensor
+
+STATE = "state"  # a parameter of this name says nothing of what it holds
 
 
 class Reader:
-    """Calls a module once, and writes into its name in the scope which operations its code gave a name."""
+    """Calls a module once, and writes into its name in the scope what its code calls the operations.
+
+    variables  the local variables when it returned, and `earlier`: (name, value) of what they held before
+    """
 
     def __init__(self, forward: Callable):
         self.code = getattr(inspect.unwrap(forward), "__code__", None)
+        self.frame: Any = None
         self.variables: dict[str, Any] = {}
+        self.earlier: dict[int, tuple[str, Any]] = {}
 
     def __call__(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         outer = sys.getprofile()
@@ -33,8 +40,18 @@ class Reader:
             result = module.forward(*args, **kwargs)
         finally:
             sys.setprofile(outer)
-        module._name.variables = _named(self.variables, result, start)
+        pair = _states([*args, *kwargs.values()], result) if hasattr(module, "initial_state") else None
+        module._name.is_cell = pair is not None
+        own = {n: name for name, value in vars(module).items() for n in _nodes(value) if isinstance(value, Tensor)}
+        module._name.variables = list(_named(own | self._names(), result, start, pair or ([], [])))
         return result
+
+    def _names(self) -> dict[Node, str]:
+        """What the code calls values: as it did in the end, else as it did first, else as what holds them alone."""
+        held = {nodes[0]: name for name, value in self.variables.items() if len(nodes := [*_nodes(value)]) == 1}
+        first = {n: name for name, value in reversed(self.earlier.values()) for n in _nodes(value)}
+        last = {n: name for name, value in self.variables.items() if isinstance(value, Tensor) for n in _nodes(value)}
+        return held | first | last
 
     class Hook:
         """What Python calls at each call and return of a function."""
@@ -43,15 +60,68 @@ class Reader:
             self.reader = reader
 
         def __call__(self, frame: Any, event: str, _: Any) -> None:
-            if event == "return" and frame.f_code is self.reader.code:
-                self.reader.variables = dict(frame.f_locals)
+            reader = self.reader
+            if frame.f_code is reader.code and reader.frame is None:
+                reader.frame = frame
+            elif event == "call" and frame.f_back is reader.frame:
+                for name, value in frame.f_back.f_locals.items():
+                    if isinstance(value, Tensor):
+                        reader.earlier.setdefault(id(value), (name, value))
+            if event == "return" and frame is reader.frame:
+                reader.variables = dict(frame.f_locals)
 
 
-def _named(variables: dict[str, Any], result: Any, start: int) -> list[tuple[str, str]]:
-    """(operation, variable or "") for each operation made since `start` in the scope of now."""
-    called = {node: name for name, value in variables.items() for node in _nodes(value)}
+States = tuple[list[tuple[str, Any]], list[tuple[str, Any]]]
+
+
+def _states(given: list[Any], result: Any) -> States | None:
+    """(name of its place, leaf) of the state that a cell was given and of the one that it returned."""
+    if len(given) < 2 or not (isinstance(result, tuple) and len(result) == 2):
+        return None
+    old, new = list(_places(given[1])), list(_places(result[1]))
+    return (old, new) if len(old) == len(new) else None
+
+
+def _places(state: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """(place, leaf) of a nest: its key or its field; "" in a tuple."""
+    if isinstance(state, dict) or hasattr(state, "_fields"):
+        for key, part in state.items() if isinstance(state, dict) else zip(state._fields, state, strict=True):
+            yield from _places(part, str(key))
+    elif isinstance(state, (tuple, list)):
+        for part in state:
+            yield from _places(part)
+    elif state is not None:
+        yield place, state
+
+
+def _named(called: dict[Node, str], result: Any, start: int, states: States) -> Iterator[Named]:
+    """What is known of each operation since `start` in the scope of now, or deeper, but in no time step of its own."""
+    depth = len(state.scope)
     made = ancestors([*called, *_nodes(result)], lambda node: [n for n in drawn(node) if n.index > start])
-    return [(n.op.name, called.get(n, "")) for n in made if n.index > start and n.op and n.scope == state.scope]
+    made = [n for n in made if n.index > start and n.op and _is_within(n.scope, depth)]
+    old, new = ({_node(leaf): k for k, (_, leaf) in reversed([*enumerate(s)])} for s in states)
+    inside = set(made)
+    pairs = zip(*states, strict=True)
+    names = [_name([now, was] if _node(now[1]) in inside else [was], called) for was, now in pairs]
+    outside = lambda i: Operand(names[old[i]], old[i]) if i in old else Operand(called.get(i, ""))
+    for node, (key, sign) in zip(made, likenesses(made, depth), strict=True):
+        k = new.get(node, -1)
+        reads = tuple([None if i in inside or not isinstance(i, Node) else outside(i) for i in node.inputs])
+        yield Named(key, sign, called.get(node, "") or (names[k] if k >= 0 else ""), reads, k)
+
+
+def _name(leaves: list[tuple[str, Any]], called: dict[Node, str]) -> str:
+    """What to call a leaf of the state: as the first of (place, value) is called, else as its place."""
+    names = [called.get(_node(leaf), STATE) for _, leaf in leaves]  # type: ignore[arg-type]
+    return next((name for name in (*names, leaves[-1][0]) if name not in ("", STATE)), "")
+
+
+def _is_within(scope: tuple, depth: int) -> bool:
+    return scope[:depth] == state.scope and not any(isinstance(name, Step) for name in scope[depth:])
+
+
+def _node(value: Any) -> Node | None:
+    return value.node if isinstance(value, Tensor) else None
 
 
 def _nodes(value: Any) -> Iterator[Node]:

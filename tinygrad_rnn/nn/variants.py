@@ -43,8 +43,10 @@ class PeepholeLSTMCell(Cell):
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         i, f, g, o = chunk(x @ self.U + h @ self.W + self.b, 4, axis=-1)
-        c = sigmoid(f + self.p_f * c) * c + sigmoid(i + self.p_i * c) * tanh(g)
-        h = sigmoid(o + self.p_o * c) * tanh(c)
+        f, i, g = sigmoid(f + self.p_f * c), sigmoid(i + self.p_i * c), tanh(g)
+        c = f * c + i * g
+        o = sigmoid(o + self.p_o * c)
+        h = o * tanh(c)
         return h, LSTMState(h, c)
 
 
@@ -71,9 +73,9 @@ class CoupledLSTMCell(Cell):
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         f, g, o = chunk(x @ self.U + h @ self.W + self.b, 3, axis=-1)
-        f = sigmoid(f)
-        c = f * c + (1 - f) * tanh(g)
-        h = sigmoid(o) * tanh(c)
+        f, g, o = sigmoid(f), tanh(g), sigmoid(o)
+        c = f * c + (1 - f) * g
+        h = o * tanh(c)
         return h, LSTMState(h, c)
 
 
@@ -139,8 +141,9 @@ class ProjectedLSTMCell(Cell):
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         i, f, g, o = chunk(x @ self.U + h @ self.W + self.b, 4, axis=-1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = (sigmoid(o) * tanh(c)) @ self.R
+        f, i, g, o = sigmoid(f), sigmoid(i), tanh(g), sigmoid(o)
+        c = f * c + i * g
+        h = (o * tanh(c)) @ self.R
         return h, LSTMState(h, c)
 
 
