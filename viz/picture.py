@@ -12,6 +12,7 @@ from viz.memory import memory_path
 from viz.model import Block, Item, Picture, Rail
 from viz.moments import number
 from viz.style import PRIME
+from viz.subject import OUTPUT, OUTPUTS
 from viz.unroll import Column, Spot
 
 MANY = 600  # operations outside of time, beyond which they are drawn as one
@@ -84,6 +85,7 @@ class Builder(Links):
         return self.fold(ops, self.losses)
 
     def _outside(self, block: Block, nodes: list[Node]) -> None:
+        nodes = [n for n in nodes if n.op is not OUTPUTS]
         if len(nodes) > MANY:
             item = self._add(block, nodes[-1], f"{len(nodes):,} operations", "op", "box", None)
             self.items.update(dict.fromkeys(nodes, item))
@@ -180,6 +182,9 @@ class Builder(Links):
         kind = self._kind(node, group, on_path)
         if kind == "loss":
             return self._loss(block, node, t)
+        if node.op is OUTPUT:
+            others = sum(n.op is OUTPUT for n in self.items if self.block[self.items[n]] is block)
+            return self._add(block, node, "y" + PRIME * others, "output", self.round, t)
         label, form = (self.labels.affine(group), "box") if group.terms else self.labels.operation(node)
         if self.flow.op(node) == "getitem" and label.endswith("[x]"):
             return self._name(self._add(block, node, label[:-1], "input", form, t, "]"), t)

@@ -1,4 +1,4 @@
-"""What can be drawn: a tensor's graph, a cell or a Recurrent, a circuit. All become the root of a graph."""
+"""What can be drawn: a tensor's graph, a cell, a Recurrent or layers, a circuit. All become the root of a graph."""
 
 from __future__ import annotations
 
@@ -6,11 +6,30 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn import nest
 from tinygrad_rnn.backend import from_numpy
 from tinygrad_rnn.graph import Constant, Leaf, Node, recording, scope
+from tinygrad_rnn.primitive import primitive
 from tinygrad_rnn.tensor import Tensor
 
 STEPS = 4  # of a network that has not run: enough to tell what goes from step to step
+
+
+@primitive
+def _output(y: Any) -> Any:
+    """What a step returns, marked so that it is drawn."""
+    return y
+
+
+@primitive
+def _outputs(*ys: Any) -> Any:
+    """What all steps return: the root of the graph, which is not drawn itself."""
+    return ys[0]
+
+
+_output.vjp(y=lambda g: g)
+_outputs.vjp(lambda gs, ys: None)
+OUTPUT, OUTPUTS = _output.op, _outputs.op
 
 
 def root_of(what: Any) -> Node:
@@ -24,33 +43,72 @@ def root_of(what: Any) -> Node:
         return what.node
     if hasattr(what, "roots") and hasattr(what, "states"):
         return _of_circuit(what)
-    cell = getattr(what, "cell", what)
+    if isinstance(what, type):
+        raise ValueError(f"viz.draw: what must be a cell, got its class; make one: viz.draw({what.__name__}(…))")
+    if hasattr(what, "layers") or hasattr(what, "forwards"):
+        return _of_layers(what)
+    cell = what if hasattr(what, "initial_state") else getattr(what, "cell", None)
     if callable(getattr(cell, "initial_state", None)):
         return _of_cell(cell)
+    call = "; call it, and draw what it returns" if callable(what) else ""
     raise ValueError(
-        "viz.draw: what must be a tensor with a recorded graph, such as a loss, a cell, an nn.Recurrent or a circuit, "
-        f"got {type(what).__name__}"
+        "viz.draw: what must be a tensor with a recorded graph, such as a loss, a cell, an nn.Recurrent, an nn.LSTM or "
+        f"the like, or a circuit, got {type(what).__name__}{call}"
     )
 
 
 def _of_cell(cell: Any) -> Node:
-    """A few steps of a cell, on zeros."""
-    parts = [cell, *(cell.modules() if hasattr(cell, "modules") else ())]
+    """A few steps of a cell, on zeros: all that it returns."""
+    ys: list[Tensor] = []
+    with recording(True):
+        xs = [*_inputs(cell)]
+        try:
+            state = nest.map_leaves(_tracked, cell.initial_state(1))
+        except NotImplementedError:
+            raise ValueError(
+                f"viz.draw: {type(cell).__name__} has no initial state of its own; draw what it computes: viz.draw(y)"
+            ) from None
+        for t in range(STEPS):
+            with scope(t):
+                y, state = cell(xs[t], state)
+                ys += [_output(leaf) for leaf in nest.leaves(y)]
+        last = [s for s in nest.leaves(state) if s.requires_grad and all(s.node is not x.node for x in xs)]
+        return _root(cell, [*ys, *last])
+
+
+def _of_layers(layers: Any) -> Node:
+    """A few steps of layers of cells, on zeros."""
+    each: list[Tensor] = []
+    with recording(True):
+        ys, _ = layers(_inputs(layers))
+        for t in range(STEPS):
+            with scope(t):
+                each.append(_output(ys[t]))
+        return _root(layers, each)
+
+
+def _inputs(module: Any) -> Tensor:
+    """Zeros to read, (STEPS, 1, I)."""
+    parts = [module, *(module.modules() if hasattr(module, "modules") else ())]
     size = next((part.input_size for part in parts if hasattr(part, "input_size")), None)
     if size is None:
         raise ValueError(
-            f"viz.draw: {type(cell).__name__} must have an attribute input_size to be drawn without an input; "
+            f"viz.draw: {type(module).__name__} must have an attribute input_size to be drawn without an input; "
             "draw what it computes instead: viz.draw(y)"
         )
-    with recording(True):
-        state = cell.initial_state(1)
-        like = next((p.dtype for p in cell.parameters()), np.dtype(np.float32))
-        for t in range(STEPS):
-            with scope(t):
-                y, state = cell(Tensor(from_numpy(np.zeros((1, size), like))), state)
-    if y.node is None or y.node.op is None:
-        raise ValueError(f"viz.draw: {type(cell).__name__} computes nothing from its parameters: there is no graph")
-    return y.node
+    like = next((p.dtype for p in module.parameters()), np.dtype(np.float32))
+    return _tracked(Tensor(from_numpy(np.zeros((STEPS, 1, size), like))))
+
+
+def _tracked(s: Tensor) -> Tensor:
+    """The same, such that what is computed from it alone is recorded too: then all steps are alike."""
+    return s if s.requires_grad or s.dtype.kind != "f" else Tensor(s.array, Leaf(s.shape, s.dtype))
+
+
+def _root(module: Any, returned: list[Tensor]) -> Node:
+    if not any(True for _ in module.parameters()):
+        raise ValueError(f"viz.draw: {type(module).__name__} computes nothing from parameters: there is no graph")
+    return _outputs(*returned).node
 
 
 def _of_circuit(circuit: Any) -> Node:
@@ -62,13 +120,21 @@ def _of_circuit(circuit: Any) -> Node:
     for s in circuit.states:
         made[s] = Constant(s.shape, s.dtype)
     roots = [v for v in (*circuit.roots["y"], *circuit.roots["state"]) if v is not None]
+    ys: list[Node] = []
     for t in range(STEPS):
         step = dict(made)
         for v in _needed(roots, step):
             step[v] = _node(v, step, t)
+        ys.append(_marked(OUTPUT, [step[circuit.roots["y"][0]]], (t,)))
         for s, new in zip(circuit.states, circuit.roots["state"], strict=True):
             made[s] = made[s] if new is None else step[new]
-    return step[circuit.roots["y"][0]]
+    return _marked(OUTPUTS, [*ys, *(made[s] for s in circuit.states)], ())
+
+
+def _marked(op: Any, inputs: list[Node], where: tuple) -> Node:
+    made = Node(op, tuple(inputs), None, (), None, inputs[0].shape, inputs[0].dtype)
+    made.scope = where
+    return made
 
 
 def _needed(roots: list[Any], known: dict[Any, Node]) -> list[Any]:
