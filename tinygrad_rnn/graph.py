@@ -81,11 +81,18 @@ def likenesses(nodes: list[Node], depth: int) -> Iterator[tuple[tuple, int]]:
     """(key, sign) of the operations of a call, oldest first, as in Named. depth: of the call's scope"""
     signs: dict[Node, int] = {}
     for node in nodes:
-        static = tuple([(k, repr(v)) for k, v in (node.static or {}).items() if _is_plain(v)])
-        within = tuple(map(str, node.scope[depth:]))
-        key = node.op.name, static, within, tuple([_known(i, signs) for i in node.inputs])
-        signs[node] = hash((key, tuple([signs.get(i, 0) for i in node.inputs if isinstance(i, Node)])))
+        op, static, inputs = node.op.name, node.static or {}, node.inputs
+        if op == "pick" and inputs[0].op.name == "split":  # the slice that a recorded step has in its place
+            op, static, inputs = "getitem", _slice(static["index"], **inputs[0].static), inputs[0].inputs
+        plain = tuple([(k, repr(v)) for k, v in static.items() if _is_plain(v)])
+        key = op, plain, tuple(map(str, node.scope[depth:])), tuple([_known(i, signs) for i in inputs])
+        signs[node] = hash((key, tuple([signs.get(i, 0) for i in inputs if isinstance(i, Node)])))
         yield key, signs[node]
+
+
+def _slice(index: int, sizes: tuple[int, ...], axis: int) -> dict[str, Any]:
+    start = sum(sizes[:index])
+    return {"key": (*(slice(None),) * axis, slice(start, start + sizes[index]))}
 
 
 class Number(str):
@@ -105,7 +112,7 @@ def _known(source: Any, inside: Mapping[Node, int]) -> Any:
     if not isinstance(source, Node):
         return Number(repr(source)[:40])
     if source.op is not None:
-        return source.op.name if source in inside else None
+        return None if source not in inside else "part" if source.op.name in ("pick", "getitem") else source.op.name
     name = getattr(source, "name", "")
     return Given(name) if name else None
 

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn import nest
+from tinygrad_rnn import nest, random
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.layer import Call, Layer, Unsupported, recurrent, settled
 from tinygrad_rnn.compiler.report import report, size
 from tinygrad_rnn.compiler.spare import Arenas
+from tinygrad_rnn.graph import recording
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.capture import Inventory
+from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.statehooks import Hook, followed, show, zeros
 from tinygrad_rnn.ops import stack
@@ -251,19 +253,38 @@ def _flattened(
 def circuit(cell: Any, x: Tensor, state: Any = None) -> Circuit:
     """One step of a cell, forward and backward, as the compiler records it; print it to read it as a program.
 
-    x: (B, I)  state: as the cell's; None for its initial state
+    cell: or an nn.Recurrent, or a layer, of one cell  x: (B, I)  state: as the cell's; None for its initial state
 
     TypeError if the step reads a value, ValueError if it cannot be recorded for another reason.
     """
+    cell = _only_cell(cell)
     state = cell.initial_state(len(x)) if state is None else state
     try:
         flat, leaves, _, options = _flattened(cell, cell, state)
         held = Inventory(cell)
         held.check()
         with held.kept():
+            if cell._name.unread:
+                with random.untouched(), recording(True):
+                    cell(x, state)  # so that drawings know what its code calls what it computes
             return settled(flat, x, leaves, x_tracked=x.requires_grad, **options)[0]
     except Unsupported as reason:
         raise ValueError(f"circuit: {type(cell).__name__} cannot be recorded: {reason}") from None
+
+
+def _only_cell(given: Any) -> Cell:
+    """The cell that is meant. TypeError if there is none, or more than one."""
+    name = type(given).__name__
+    if isinstance(given, type):
+        raise TypeError(f"circuit: cell must be a cell, got a class; make one: circuit({given.__name__}(…), x)")
+    if isinstance(given, Cell):
+        return given
+    cells = getattr(given, "cells", None) or [getattr(given, "cell", None)]
+    if not isinstance(cells[0], Cell):
+        raise TypeError(f"circuit: cell must be an nn.Cell, got {name}")
+    if len(cells) > 1:
+        raise TypeError(f"circuit: cell must be one cell, got {name} of {len(cells)}; pass one: circuit(….cells[0], x)")
+    return cells[0]
 
 
 def paths(state: Any, path: str = "state") -> list[str]:

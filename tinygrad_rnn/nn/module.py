@@ -28,8 +28,13 @@ class Module:
     """
 
     training: bool = True
-    _name: ModuleName | None = None
+    _name: ModuleName
     _declared: Mapping[str, bool] = {}  # buffers of which it is known whether they belong in state_dict
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        made = super().__new__(cls)
+        made.__dict__["_name"] = ModuleName(cls.__name__, cls.__name__)  # its own, until it is a part of another
+        return made
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes."""
@@ -37,8 +42,6 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outer, name = state.scope, self._name
-        if name is None:
-            name = self.__dict__["_name"] = ModuleName(type(self).__name__, type(self).__name__)
         state.scope = (*outer, name)
         try:
             if name.unread and state.recording and state.trace is None:
