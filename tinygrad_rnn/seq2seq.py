@@ -289,8 +289,10 @@ class Translator:
         return self.target.decode(hypothesis.tokens).strip()
 
 
-def unrolled(translator: Translator, text: str) -> tuple[Tensor, list[str], list[str]]:
-    """The loss of what a model says to a source, recorded: the graph to draw; and the tokens of both."""
+def unrolled(translator: Translator, text: str) -> tuple[Tensor, list[list[str]], list[str]]:
+    """The loss of what a model says to a source, recorded: the graph to draw; the tokens that its encoder and its
+    decoder read, and those that it says.
+    """
     ((best,),) = translator([text])
     batch = Pairs(
         [translator.source.encode(text)], [np.array(best.tokens, np.int64)], 1,
@@ -299,7 +301,8 @@ def unrolled(translator: Translator, text: str) -> tuple[Tensor, list[str], list
     steps = len(best.tokens) + 1  # without padding
     logits = translator.model(batch.source[: batch.lengths[0]], batch.inputs[:steps], batch.lengths)
     loss = nn.cross_entropy(logits, backend.from_numpy(batch.targets[:steps], logits.device), reduction="sum")
-    return loss, translator.source.split(text), [*translator.target.shown(best.tokens), END]
+    said = translator.target.shown(best.tokens)
+    return loss, [translator.source.split(text), [START, *said]], [*said, END]
 
 
 def _by_length(ids: Sequence[np.ndarray], batch: int) -> Iterator[list[int]]:

@@ -33,7 +33,7 @@ from viz.heatmap import alignment
 from viz.normplot import gradient_norms
 from viz.picture import Builder
 from viz.subject import root_of
-from viz.texts import visible
+from viz.texts import token_lists, visible
 
 __all__ = ["Chart", "Drawing", "alignment", "attention", "draw", "gradient_flow", "gradient_norms"]
 
@@ -51,7 +51,7 @@ def draw(
     values: bool = False,
     parameters: bool = True,
     colors: bool = True,
-    tokens: Sequence[str] = (),
+    tokens: Sequence[str] | Sequence[Sequence[str]] = (),
     targets: Sequence[str] = (),
     direction: str = "right",
     title: str | None = None,
@@ -71,16 +71,18 @@ def draw(
     shapes, values: note them under the names: 2×16 f4, and the norm of the value
     parameters: draw them
     colors: or draw in grey
-    tokens, targets: names of the inputs, and of the outputs in "attention", step by step
+    tokens: names of the inputs, step by step; where the network reads several sequences, as an encoder–decoder does,
+        these are of the first, or a list for each of them: [["how", "are", "you"], ["<s>", "wie", "gehts"]]
+    targets: what the last sequence of steps says, step by step
     direction: of time, "right" or "down"
     title: stands above
 
-    ValueError for options that do not exist, for a tensor without a graph, and for gradients or values of a graph that
-    backward has freed.
+    ValueError for options that do not exist, for more tokens than there are steps, for a tensor without a graph, and
+    for gradients or values of a graph that backward has freed.
     """
     if path is not None:
         checked_suffix(Path(path))
-    names = [visible(token) for token in tokens], [visible(token) for token in targets]
+    names = token_lists(tokens), [visible(token) for token in targets]
     look = Look(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction)
     drawing = compose(root_of(what), look, title or "")
     if path is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from viz.dot import Point
 from viz.frame import Box, Curve
 from viz.layout import Edge, Layout
 from viz.model import Block, Item
+from viz.names import Code
 from viz.route import line
 from viz.style import glow, ramp, subscript
 from viz.texts import visible
+from viz.unroll import Unrolled
 
 COLUMN = 84.0  # least distance of two positions, in points
 ROWS = {"token": 0.0, "h": 62.0, "c": 204.0, "s": 274.0, "out": 336.0}
@@ -29,39 +32,110 @@ LEAST = 0.005  # a weight that is drawn
 GHOST = {"fillcolor": "transparent", "color": "#6b728055", "fontcolor": "#6b728077"}
 
 
+class Wiring(NamedTuple):
+    """Which way things go, besides the weights.
+
+    ahead, back  does the encoder read from the beginning, from the end?
+    asks         does a decoder state ask, and get its context: s_t → c_t? else c_t → s_t
+    feeds        does the next state read the context?
+    seen         does the output read it, beside the state?
+    """
+
+    ahead: bool = True
+    back: bool = False
+    asks: bool = False
+    feeds: bool = False
+    seen: bool = False
+
+
+USUAL = Wiring()
+
+
 def weights(flow: Flow, known: Mapping[Node, Any]) -> np.ndarray:
     """α of every decoder step, (T, S), as the graph has it: a softmax in each step, over what lies outside of the step.
 
     Of a batch the first sequence, of several heads their mean. ValueError if there is none, or none that is known.
     """
-    found: dict[int, list[tuple[int, np.ndarray]]] = {}
+    rows: dict[int, list[np.ndarray]] = defaultdict(list)
+    for t, node in _softmaxes(flow):
+        if known.get(node) is None:
+            raise ValueError("viz.draw: the attention weights of this graph are not known")
+        rows[t].append(_row(node, np.asarray(to_numpy(known[node]), np.float64)))
+    return np.stack([np.mean(rows[t], axis=0) for t in sorted(rows)])
+
+
+def wiring(flow: Flow) -> Wiring:
+    """Which way things go in the graph, as its decoder's steps say."""
+    found, states = [alpha for _, alpha in _softmaxes(flow)], _new_states(flow)
+    asks, feeds, seen = (any(way) for way in zip(*[_ways(flow, alpha, states) for alpha in found], strict=True))
+    decoder = flow.place[found[0]][0]
+    memories = {memory for alpha in found for _, memory in _mixing(flow, alpha)}
+    back = {run in flow.times.back for memory in memories for run in _runs(flow, memory, decoder)}
+    return Wiring(False in back, True in back, asks, feeds and asks, seen)
+
+
+def _ways(flow: Flow, alpha: Node, states: set[Node]) -> tuple[bool, bool, bool]:
+    """Of one step: does its new state ask, does a later step read the context, does the output?"""
+    place = flow.place[alpha]
+    inside = lambda n: flow.place.get(n) == place
+    contexts = {m for m, _ in _mixing(flow, alpha)}
+    contexts |= {r for m in contexts for r in flow.readers[m] if flow.op(r) == "sum"}
+    states = states - contexts - {alpha}
+    asked = _reached({alpha}, lambda n: filter(inside, flow.parents(n)))
+    shown = _reached(contexts, lambda n: () if n in states else filter(inside, flow.readers[n])) - states
+    read = {r for n in shown for r in flow.readers[n] if not inside(r)}
+    later = {r for r in read if r in flow.place and flow.place[r][0] == place[0]}
+    is_lost = any(n.shape == () for n in shown)  # a loss of this step
+    return bool(asked & states), bool(later), bool(read - later) or is_lost
+
+
+def _new_states(flow: Flow) -> set[Node]:
+    """What goes on to the next step: as the steps read it, as the cells return it."""
+    unrolled = Unrolled(flow)
+    return {n for n in flow.nodes if unrolled.state(n)} | {flow.same.get(n, n) for n in Code(flow.times.order).new}
+
+
+def _reached(start: Iterable[Node], step: Callable[[Node], Iterable[Node]]) -> set[Node]:
+    seen, stack = {*start}, [*start]
+    while stack:
+        for node in step(stack.pop()):
+            if node not in seen:
+                seen.add(node)
+                stack.append(node)
+    return seen
+
+
+def _runs(flow: Flow, node: Node, decoder: int) -> set[int]:
+    """The runs over time that a memory comes from, those nearest to it."""
+    run = flow.times.run
+    within = lambda n: () if n in run and flow.place.get(n, (decoder,))[0] != decoder else flow.parents(n)
+    return {run[n] for n in _reached([node], within) if n in run and flow.place.get(n, (decoder,))[0] != decoder}
+
+
+def _softmaxes(flow: Flow) -> list[tuple[int, Node]]:
+    """(step, node) for the weights of the decoder with the most of them. ValueError if there is none."""
+    found: dict[int, list[tuple[int, Node]]] = defaultdict(list)
     for node in flow.nodes:
         place = flow.place.get(node)
-        if place is None or flow.op(node) != "softmax" or not _mixes(flow, node):
-            continue
-        value = known.get(node)
-        if value is None:
-            raise ValueError("viz.draw: the attention weights of this graph are not known")
-        found.setdefault(place[0], []).append((place[1], _row(node, np.asarray(to_numpy(value), np.float64))))
+        if place is not None and flow.op(node) == "softmax" and _mixing(flow, node):
+            found[place[0]].append((place[1], node))
     if not found:
         raise ValueError(
             'viz.draw: view="attention" needs a softmax in each decoder step whose weights are multiplied with a '
             "sequence; there is none in this graph; viz.attention draws weights that you have"
         )
-    rows: dict[int, list[np.ndarray]] = {}
-    for t, row in max(found.values(), key=len):
-        rows.setdefault(t, []).append(row)
-    return np.stack([np.mean(rows[t], axis=0) for t in sorted(rows)])
+    return max(found.values(), key=len)
 
 
-def _mixes(flow: Flow, node: Node) -> bool:
-    """Are the results multiplied with something that was there before the step?"""
-    for reader in flow.readers[node]:
-        if flow.op(reader) in ("mul", "matmul", "einsum"):
-            others = [p for p in flow.parents(reader) if p is not node]
-            if any(flow.place.get(p) is None or len(flow.readers[p]) > 1 for p in others):
-                return True
-    return False
+def _mixing(flow: Flow, node: Node) -> list[tuple[Node, Node]]:
+    """(product, memory) where weights are multiplied with something that was there before the step."""
+    return [
+        (reader, p)
+        for reader in flow.readers[node]
+        if flow.op(reader) in ("mul", "matmul", "einsum")
+        for p in flow.parents(reader)
+        if p is not node and (flow.place.get(p) is None or len(flow.readers[p]) > 1)
+    ]
 
 
 def _row(node: Node, value: np.ndarray) -> np.ndarray:
@@ -80,8 +154,11 @@ def _row(node: Node, value: np.ndarray) -> np.ndarray:
 class Rows:
     """The drawing, row by row. alpha: (T, S)  at: the only decoder step whose weights are drawn, from 1, or None"""
 
-    def __init__(self, alpha: np.ndarray, source: Sequence[str], target: Sequence[str], at: int | None = None):
-        self.alpha, self.at, self.result = alpha, at, Layout()
+    def __init__(
+        self, alpha: np.ndarray, source: Sequence[str], target: Sequence[str], at: int | None = None,
+        wiring: Wiring = USUAL,
+    ):  # fmt: skip
+        self.alpha, self.at, self.wiring, self.result = alpha, at, wiring, Layout()
         self.T, self.S = alpha.shape
         if at is not None and not 1 <= at <= self.T:
             raise ValueError(f"viz.draw: the step whose weights are drawn must be from 1 to {self.T}, got {at}")
@@ -108,12 +185,15 @@ class Rows:
         self._frame(self.decoder, "s", "out")
         for lower, upper in zip(self.words, self.states, strict=True):
             self._line(lower, upper, "flow")
-        for row, kind in ((self.states, "hidden over time"), (self.decoded, "cell over time")):
-            for a, b in pairwise(row):
-                self._line(a, b, kind, sideways=True)
+        self._recurrences()
         for c, s, y in zip(self.contexts, self.decoded, self.outputs, strict=True):
-            self._line(c, s, "flow")
+            self._line(*((s, c) if self.wiring.asks else (c, s)), "flow")
             self._line(s, y, "flow")
+            if self.wiring.seen:
+                self._past(c, s, y)
+        if self.wiring.feeds:
+            for context, state in zip(self.contexts, self.decoded[1:], strict=False):
+                self._on(context, state)
         places = [(a, t, j) for (t, j), a in np.ndenumerate(self.alpha) if a >= LEAST and self.at in (None, t + 1)]
         for a, t, j in sorted(places):
             self._weight(float(a), t, j)
@@ -158,12 +238,42 @@ class Rows:
 
     # ---- lines ----------------------------------------------------------------------------------------------------
 
-    def _line(self, tail: Item, head: Item, kind: str, sideways: bool = False) -> None:
+    def _recurrences(self) -> None:
+        """States go from step to step, in a bidirectional encoder both ways."""
+        ahead, back = self.wiring.ahead, self.wiring.back
+        for a, b in pairwise(self.states):
+            if ahead:
+                self._line(a, b, "hidden over time", 6.0 * back)
+            if back:
+                self._line(b, a, "hidden over time", -6.0 * ahead)
+        for a, b in pairwise(self.decoded):
+            self._line(a, b, "cell over time", 0.0)
+
+    def _line(self, tail: Item, head: Item, kind: str, aside: float | None = None) -> None:
+        """Upwards, or downwards; sideways if it says how far above the middle."""
         a, b = self.result.boxes[tail], self.result.boxes[head]
-        ends = [(a.x, a.y + a.height / 2), (b.x, b.y - b.height / 2)]
-        if sideways:
-            ends = [(a.x + a.width / 2, a.y), (b.x - b.width / 2, b.y)]
+        up = math.copysign(0.5, b.y - a.y)
+        ends = [(a.x, a.y + up * a.height), (b.x, b.y - up * b.height)]
+        if aside is not None:
+            side = math.copysign(0.5, b.x - a.x)
+            ends = [(a.x + side * a.width, a.y + aside), (b.x - side * b.width, b.y + aside)]
         self.result.edges.append(Edge(tail, head, kind, line(ends, kind)))
+
+    def _past(self, context: Item, state: Item, output: Item) -> None:
+        """From a context to the output, round the state that stands between them."""
+        c, s, y = (self.result.boxes[item] for item in (context, state, output))
+        x, foot = s.x + s.width / 2 + 7, y.y - y.height / 2
+        turn = (s.y + s.height / 2 + foot) / 2
+        corners = [(c.x + c.width / 2, c.y), (x, c.y), (x, turn), (y.x + 14, turn), (y.x + 14, foot)]
+        self.result.edges.append(Edge(context, output, "flow", line(corners, "flow")))
+
+    def _on(self, context: Item, state: Item) -> None:
+        """From a context to the next state."""
+        c, s = self.result.boxes[context], self.result.boxes[state]
+        roof, foot = c.y + c.height / 2, s.y - s.height / 2
+        middle, x = (roof + foot) / 2, c.x + c.width / 4
+        corners = [(x, roof), (x, middle), (s.x - 14, middle), (s.x - 14, foot)]
+        self.result.edges.append(Edge(context, state, "flow", line(corners, "flow")))
 
     def _weight(self, a: float, t: int, j: int) -> None:
         tail, head = self.states[j], self.contexts[t]

@@ -12,7 +12,7 @@ from typing import Any
 
 from tinygrad_rnn.graph import Node
 from viz import gradient
-from viz.attention import Rows, checked, weights
+from viz.attention import USUAL, Rows, Wiring, checked, weights, wiring
 from viz.beside import beside
 from viz.cells import CellBuilder
 from viz.composer import Composer
@@ -47,7 +47,7 @@ class Look:
     values: bool = False
     parameters: bool = True
     colors: bool = True
-    tokens: Sequence[str] = ()
+    tokens: Sequence[Sequence[str]] = ()
     targets: Sequence[str] = ()
     direction: str = "right"
 
@@ -69,6 +69,8 @@ class Look:
             )
         if self.unfold and self.view != "circuit":
             raise ValueError(f'viz.draw: only view="circuit" can be unfolded, got view={self.view!r}')
+        if self.view == "circuit" and (self.tokens or self.targets) and not self.unfold:
+            raise ValueError('viz.draw: tokens and targets are of single steps, and view="circuit" is one for all')
         if self.view == "attention" and (self.gradient or self.values or self.shapes):
             raise ValueError('viz.draw: gradient, values and shapes are for other views than "attention"')
 
@@ -97,8 +99,10 @@ def compose(root: Node, look: Look, title: str = "") -> Drawing:
     look.check()
     if look.view == "attention":
         nodes = expanded(root, copy=True)
-        alpha = weights(Flow(nodes), values(nodes[-1]))
-        return attend(alpha, look.tokens, look.targets, _only(look.steps), title, colors=look.colors)
+        flow = Flow(nodes)
+        alpha, how = weights(flow, values(nodes[-1])), wiring(flow)
+        tokens = look.tokens[0] if look.tokens else ()
+        return attend(alpha, tokens, look.targets, _only(look.steps), title, colors=look.colors, how=how)
     sketch = _Sketch(root, look)
     if look.view == "circuit" and look.unfold:
         other = _Sketch(root, replace(look, view="cells" if look.in_boxes else "ops"))
@@ -110,10 +114,10 @@ def compose(root: Node, look: Look, title: str = "") -> Drawing:
 
 def attend(
     alpha: Any, source: Sequence[str], target: Sequence[str], at: int | None = None, title: str = "", *,
-    colors: bool = True,
+    colors: bool = True, how: Wiring = USUAL,
 ) -> Drawing:  # fmt: skip
     """The drawing of attention weights. alpha: (target, source)  at: the only target step that is shown, from 1"""
-    rows = Rows(*checked(alpha, source, target), at)
+    rows = Rows(*checked(alpha, source, target), at, how)
     picture = Picture(moments=rows.titles)
 
     def layout() -> Layout:
@@ -149,7 +153,8 @@ class _Sketch:
         nodes = expanded(root, None if whole else choose, copy=bool(whole))
         root = nodes[-1]
         self.norms: Mapping[Node, float] = gradient.norms(root) if look.gradient else {}
-        builder = self._builder()(nodes, choose, look.tokens)
+        single = look.view != "circuit"  # are single steps drawn?
+        builder = self._builder()(nodes, choose, look.tokens if single else (), look.targets if single else ())
         if isinstance(builder, CellBuilder):
             builder.depth = look.depth or 1
         self.picture: Picture = builder.build()

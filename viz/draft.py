@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import ClassVar
 
 from tinygrad_rnn.graph import Node
@@ -21,7 +21,8 @@ LONG = {"circle": "box", "ball": "pill"}  # what a circle is with a longer one
 
 
 class Draft:
-    """What the parts of a builder share. nodes, choose: as in Times  tokens: names of the inputs, by time step
+    """What the parts of a builder share. nodes, choose: as in Times  tokens: names of the inputs, of each sequence that
+    is read, by time step  targets: what the last of them says
 
     items     of each node
     block     of each item
@@ -33,8 +34,11 @@ class Draft:
 
     round: ClassVar[str] = "circle"  # the shape of inputs and losses
 
-    def __init__(self, nodes: list[Node], choose: Choose | None = None, tokens: Collection[str] = ()):
-        self.choose, self.tokens = choose, list(tokens)
+    def __init__(
+        self, nodes: list[Node], choose: Choose | None = None, tokens: Sequence[Sequence[str]] = (),
+        targets: Sequence[str] = (),
+    ):  # fmt: skip
+        self.choose, self.tokens, self.targets = choose, tokens, targets
         self.flow = Flow(nodes, choose)
         self.unrolled = Unrolled(self.flow)
         self.names = names(self.flow)

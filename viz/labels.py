@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,12 +26,14 @@ class Labels:
         self, unrolled: Unrolled, names: Mapping[Node, str], variables: Mapping[Node, str],
         operand: Callable[[Node, int], str | None],
     ):  # fmt: skip
-        self.unrolled, self.flow, self.names, self.variables = unrolled, unrolled.flow, names, variables
+        self.unrolled, self.flow, self.names, self.variables = unrolled, unrolled.flow, names, dict(variables)
         self._operand = operand
         self.parts: dict[Node, list[str]] = defaultdict(list)  # the names of what a value was split into
-        for node, name in self.variables.items():
+        for node, name in variables.items():
             whole = self.flow.same.get(node)
             if whole is not node and whole is not None:
+                if _size(whole) == _size(node):
+                    self.variables.setdefault(whole, name)  # of another shape only
                 self.parts[whole].append(name)
         self.called = {spot: name for n, spot in unrolled.spot.items() if (name := self._called(n))}
 
@@ -85,9 +89,10 @@ class Labels:
             return self.input(node)
         if self.flow.op(node) == "getitem":
             return "x"
-        if self.flow.op(node) in ("stack", "concat") and self.flow.parents(node):
-            return self._letter(self.flow.parents(node)[0])
-        return ""
+        parents = self.flow.parents(node)
+        if self.flow.op(node) == "stack" and parents:
+            return self._letter(parents[0]) or self.variables.get(parents[0]) or "y"
+        return self._letter(parents[0]) if node in self.flow.joins and parents else ""
 
     def input(self, node: Node) -> str:
         """The letter of an input: its name, or what the first that reads it calls it."""
@@ -159,8 +164,7 @@ class Labels:
 
     def sequence(self, node: Node) -> str:
         """h₁ … h₅"""
-        parts, n = self.flow.args[node], node.shape[node.static["axis"]]
-        letter = (self._letter(parts[0]) if parts else "") or "y"
+        n, letter = node.shape[node.static["axis"]], self._letter(node) or "y"
         return f"{subscript(letter, 1)} … {subscript(letter, n)}" if n > 1 else subscript(letter, 1)
 
     # ---- kinds ----------------------------------------------------------------------------------------------------
@@ -191,6 +195,10 @@ def _index(key: Any) -> str:
 def number(value: Any) -> str:
     """A number, short."""
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)[:12]
+
+
+def _size(node: Node) -> int | None:
+    return math.prod(node.shape) if all(isinstance(n, int) for n in node.shape) else None
 
 
 def shape(node: Node) -> str:

@@ -26,6 +26,7 @@ class Builder(Links):
         self._outside(self.picture.below, self.unrolled.below)
         columns = self.unrolled.columns
         self.ends = columns[:1] + columns[-1:]
+        self._check_tokens(columns)
         before: Column | None = None
         for column in (*self._chosen(columns), None):
             left_out = self._between(before, column)
@@ -39,6 +40,20 @@ class Builder(Links):
         self._rails()
         self._number()
         return self.picture
+
+    def _check_tokens(self, columns: list[Column]) -> None:
+        """ValueError for more names than there are steps. Fills `sequences`: the runs that have their own columns."""
+        self.sequences = sorted({c.run for c in columns if c.t is not None})
+        steps = [self.flow.times.steps[run] for run in self.sequences]
+        lengths = [max(each) - min(each) + 1 for each in steps]
+        for name, lists, most in (("tokens", self.tokens, lengths), ("targets", [self.targets], lengths[-1:])):
+            if len(lists) > len(most) and any(lists):
+                raise ValueError(
+                    f"viz.draw: {name} must be for {len(most)} sequences over time, got {len(lists)} lists"
+                )
+            for names, n in zip(lists, most, strict=False):
+                if len(names) > n:
+                    raise ValueError(f"viz.draw: {name} must be at most {n}, one for each time step, got {len(names)}")
 
     def _chosen(self, columns: list[Column]) -> list[Column]:
         if self.choose is None:
@@ -73,6 +88,8 @@ class Builder(Links):
         self.picture.slots.append(block)
         self.runs[block] = column.run
         self._fill(block, column, column.t)
+        if self.targets and column.t is not None and column.run == self.sequences[-1]:
+            self._say(block, column, column.t)
 
     def _fill(self, block: Block, column: Column, t: int | None) -> None:
         """Put a column's nodes into a block. t: their number, if they have one"""
@@ -119,7 +136,7 @@ class Builder(Links):
             used = sum(i.kind == "input" for i in block.items)
             item = self._add(block, node, self.labels.input(node) + PRIME * used, "input", self.round, t)
             if not used:
-                self._name(item, t)
+                self._name(block, item, t)
             if node in self.flow.slices:
                 self.crossing += [(p, item, None) for p in self.flow.parents(node)]
 
@@ -127,12 +144,40 @@ class Builder(Links):
         """Is it a state that the first step is given, as its code says, or a step outside of time?"""
         return node in self.code.old and (column is None or column in self.ends)
 
-    def _name(self, item: Item, t: int | None) -> Item:
+    def _name(self, block: Block, item: Item, t: int | None) -> Item:
         """Give an input the name of its token."""
-        if t is not None and t < len(self.tokens):
-            item.label = item.plain = self.tokens[t]
+        token = None if t is None else self._token(block, t)
+        if token is not None:
+            item.label = item.plain = token
             item.shape = "pill"
         return item
+
+    def _token(self, block: Block, t: int) -> str | None:
+        """What the step of a block reads, if it has a name."""
+        run = self.runs[block]
+        number = self.sequences.index(run)
+        names = self.tokens[number] if number < len(self.tokens) else ()
+        k = t - min(self.flow.times.steps[run])
+        return names[k] if k < len(names) else None
+
+    def _say(self, block: Block, column: Column, t: int) -> None:
+        """What a step says stands above what it is read from."""
+        k = t - min(self.flow.times.steps[column.run])
+        said = [n for n in column.ops if n not in self.losses and self._is_said(n, column)]
+        if k < len(self.targets) and said:
+            tail = self.items[max(said, key=lambda n: n.index)]
+            item = self._add(block, said[-1], self.targets[k], "output", "pill", None)
+            self.items[said[-1]] = tail
+            block.edges.append((tail, item, "hidden" if tail.kind == "hidden" else "flow"))
+
+    def _is_said(self, node: Node, column: Column) -> bool:
+        """Is it read by a loss, or outside of time?"""
+        own = self.items.get(node)
+        heads = [self.items.get(r) for r in self.flow.readers[node]]
+        if own is None or (own.kind == "loss"):
+            return False
+        out = any(r not in self.unrolled.column for r in self.flow.readers[node])
+        return out or any(head is not None and head.kind == "loss" for head in heads)
 
     def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Spot], read: list) -> None:
         """An initial state stands in front of the first step, or behind the last where time runs backwards."""
@@ -187,7 +232,7 @@ class Builder(Links):
             return self._add(block, node, "y" + PRIME * others, "output", self.round, t)
         label, form = (self.labels.affine(group), "box") if group.terms else self.labels.operation(node)
         if self.flow.op(node) == "getitem" and label.endswith("[x]"):
-            return self._name(self._add(block, node, label[:-1], "input", form, t, "]"), t)
+            return self._name(block, self._add(block, node, label[:-1], "input", form, t, "]"), t)
         if kind == "gate":
             label = self.labels.gate(node, label)
         return self._add(block, node, label, kind, form, None)

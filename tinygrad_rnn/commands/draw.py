@@ -55,7 +55,8 @@ def draw(args: argparse.Namespace) -> None:
         loss = _sketch(args)
     else:
         loss, tokens = _of_run(RunFolder(Path(args.folder)), args)
-        options |= tokens
+        if args.view != "circuit" or args.unfold:
+            options |= tokens
     draw_to(loss, [Path(args.out)], play=args.play, **options)
 
 
@@ -63,7 +64,7 @@ def _of_run(folder: RunFolder, args: argparse.Namespace) -> tuple[Tensor, dict[s
     """The loss of a trained model that reads --text, and the tokens to show."""
     if runs.kind_of(folder) == "seq2seq":
         loss, tokens, targets = seq2seq.unrolled(seq2seq.Translator.load(folder), args.text)
-        return loss, {"tokens": tokens, **({"targets": targets} if args.view == "attention" else {})}
+        return loss, {"tokens": tokens, "targets": targets}
     model, vocabulary = lm.load(folder)
     ids = vocabulary.encode(args.text, "--text")
     if len(ids) < 2:
