@@ -10,6 +10,7 @@ import math
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from numbers import Real
 from operator import is_
 from typing import Any
 
@@ -29,16 +30,20 @@ Schedule = Callable[[int], float]
 class Optimizer:
     """What all optimisers share: the parameters, the learning rate, the number of steps made, and arrays of state.
 
+    A parameter without a gradient sits a step out: `steps` counts all of them, `counts` those that each has made.
+
     A subclass says how p follows from g, in one of two ways:
 
     formula    lines of maths, on p, g, the arrays of state named in `memory` (0 at first) and what `numbers(lr)`
-               returns by name; beside the compiled engine "fast" they are one pass over all parameters
+               returns by name; beside the compiled engine "fast" they are one pass over all parameters. In `numbers`,
+               `t` is how many steps the parameters in question have made, the one under way included
     update     a method `update(p, g, state, lr)`: it returns the new values of a parameter, and may change `state`, a
                dict of arrays that starts empty
     """
 
     formula: Any = ""
     memory: Any = ()
+    t = 0
 
     def __init__(self, parameters: Iterable[Parameter], lr: float | Schedule):
         who = type(self).__name__
@@ -52,10 +57,9 @@ class Optimizer:
         for parameter in self.parameters:
             if not (isinstance(parameter, Tensor) and parameter.is_leaf):
                 raise TypeError(f"{who}: parameters must be leaf tensors, got {parameter!r}")
-        if not callable(lr) and not lr >= 0:
-            raise ValueError(f"{type(self).__name__}: lr must be at least 0, got {lr}")
-        self._lr = lr
+        self.lr = lr
         self.steps = 0
+        self.counts = [0] * len(self.parameters)
         self.states: list[dict[str, Array]] = [{} for _ in self.parameters]
         self._known: dict[int, _Seen] = {}  # by the parameters' ids
 
@@ -66,16 +70,37 @@ class Optimizer:
 
     @lr.setter
     def lr(self, lr: float | Schedule) -> None:
+        if not callable(lr):
+            self._check(lr=lr)
         self._lr = lr
+
+    def _check(self, below: float = math.inf, **numbers: float) -> None:
+        """Numbers by name must be from 0 to less than `below`."""
+        for name, value in numbers.items():
+            if not isinstance(value, Real):
+                raise TypeError(f"{type(self).__name__}: {name} must be a number, got {value!r}")
+            if not 0 <= value < below:
+                end = "at least 0" if below == math.inf else f"from 0 to less than {below:g}"
+                raise ValueError(f"{type(self).__name__}: {name} must be {end}, got {value}")
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         lr = self.lr
         self.steps += 1
-        pairs = [pair for pair in zip(self.parameters, self.states, strict=True) if pair[0].grad is not None]
-        for parameter, state in self._in_one_pass(pairs, lr) if self._is_formula() else pairs:
-            new = self.update(parameter.array, parameter.grad.array, state, lr)
-            parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
+        for t, pairs in self._by_count().items():
+            self.t = t
+            for parameter, state in self._in_one_pass(pairs, lr) if self._is_formula() else pairs:
+                new = self.update(parameter.array, parameter.grad.array, state, lr)
+                parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
+
+    def _by_count(self) -> dict[int, list[tuple]]:
+        """The parameters that make this step and their states, by how many each has made with it; it is counted."""
+        found: dict[int, list[tuple]] = {}
+        for i, pair in enumerate(zip(self.parameters, self.states, strict=True)):
+            if pair[0].grad is not None:
+                self.counts[i] += 1
+                found.setdefault(self.counts[i], []).append(pair)
+        return found
 
     def _is_formula(self) -> bool:
         """Is the formula all there is, and can it be machine code?"""
@@ -126,15 +151,20 @@ class Optimizer:
             parameter.grad = None
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """The number of steps ("steps") and the state arrays ("0.m": of parameter 0), in host memory."""
+        """The number of steps ("steps"), of those of each parameter ("counts"), and the state arrays ("0.m": of
+        parameter 0), in host memory."""
         arrays = {f"{i}.{k}": backend.to_numpy(a) for i, s in enumerate(self.states) for k, a in s.items()}
-        return {"steps": np.array(self.steps), **{k: a.copy() for k, a in arrays.items()}}
+        counts = np.array(self.counts, np.int64)
+        return {"steps": np.array(self.steps), "counts": counts, **{k: a.copy() for k, a in arrays.items()}}
 
     def load_state_dict(self, values: Mapping[str, np.ndarray]) -> None:
-        """Go on where `state_dict` was taken, with the same parameters."""
+        """Go on where `state_dict` was taken, with the same parameters.
+
+        One of an older version has no counts: then each parameter that has a state is taken to have made all steps.
+        """
         states: list[dict[str, Array]] = [{} for _ in self.parameters]
         for key, value in values.items():
-            if key == "steps":
+            if key in ("steps", "counts"):
                 continue
             number, _, name = key.partition(".")
             if not number.isdecimal() or int(number) >= len(states):
@@ -147,7 +177,13 @@ class Optimizer:
                     f"{type(self).__name__}.load_state_dict: {key} must have shape {parameter.shape}, got {value.shape}"
                 )
             states[int(number)][name] = backend.move(np.array(value, parameter.dtype, order="C"), parameter.device)
-        self.steps, self.states = int(values["steps"]), states
+        steps = int(values["steps"])
+        counts = values.get("counts", [steps if state else 0 for state in states])
+        if len(counts) != len(states):
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: counts must be of {len(states)} parameters, got {len(counts)}"
+            )
+        self.steps, self.counts, self.states = steps, [int(n) for n in counts], states
 
 
 class _Seen:
@@ -196,6 +232,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ):
         super().__init__(parameters, lr)
+        self._check(momentum=momentum, weight_decay=weight_decay)
         if nesterov and not momentum > 0:
             raise ValueError("SGD: nesterov needs a momentum greater than 0")
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
@@ -234,6 +271,8 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
     ):
         super().__init__(parameters, lr)
+        self._check(eps=eps, momentum=momentum)
+        self._check(1, alpha=alpha)
         self.alpha, self.eps, self.momentum = alpha, eps, momentum
 
     @property
@@ -254,7 +293,7 @@ class Adam(Optimizer):
     """Adaptive moments. Kingma and Ba (2015), arXiv:1412.6980.
 
     m ← β₁ m + (1 - β₁) g         s ← β₂ s + (1 - β₂) g²
-    p ← p - η (m / (1 - β₁ᵗ)) / (√(s / (1 - β₂ᵗ)) + eps)      at step t = 1, 2, …
+    p ← p - η (m / (1 - β₁ᵗ)) / (√(s / (1 - β₂ᵗ)) + eps)      at the parameter's step t = 1, 2, …
     """
 
     memory = ("m", "s")
@@ -273,11 +312,14 @@ p = p - rate * m / (scale * sqrt(s) + eps)
         eps: float = 1e-8,
     ):
         super().__init__(parameters, lr)
+        self._check(eps=eps)
+        beta1, beta2 = betas
+        self._check(1, beta1=beta1, beta2=beta2)
         self.betas, self.eps = betas, eps
 
     def numbers(self, lr: float) -> dict[str, float]:
         beta1, beta2 = self.betas
-        rate, scale = lr / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
+        rate, scale = lr / (1 - beta1**self.t), 1 / math.sqrt(1 - beta2**self.t)
         return {"beta1": beta1, "beta2": beta2, "eps": self.eps, "rate": rate, "scale": scale}
 
 
@@ -299,6 +341,7 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
     ):
         super().__init__(parameters, lr, betas=betas, eps=eps)
+        self._check(weight_decay=weight_decay)
         self.weight_decay = weight_decay
 
     def numbers(self, lr: float) -> dict[str, float]:
@@ -308,28 +351,45 @@ class AdamW(Adam):
 # ---- clipping ---------------------------------------------------------------------------------------------------
 
 
-def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> float:
+def clip_grad_norm_(
+    parameters: Parameter | Iterable[Parameter], max_norm: float, *, error_if_nonfinite: bool = False
+) -> float:
     """Scale all gradients by one factor so that their common norm √Σ g² is at most max_norm; returns the norm before.
 
-    Pascanu et al. (2013), arXiv:1211.5063.
+    Where the norm is NaN or infinite, so is what comes of scaling (NaN, or 0 where an infinity stands beside), as in
+    PyTorch; with `error_if_nonfinite` a RuntimeError instead. Pascanu et al. (2013), arXiv:1211.5063.
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be greater than 0, got {max_norm}")
-    with_grad = {id(p): p for p in parameters if p.grad is not None}.values()
-    with np.errstate(over="ignore"):
-        norm = math.sqrt(sum(_squared(p.grad) for p in with_grad))
-    factor = float(max_norm / (norm + 1e-6))
-    if factor < 1:
-        for p in with_grad:
-            p.grad = Tensor(p.grad.array * factor)  # type: ignore[union-attr]
+    found = _with_gradient(parameters, "clip_grad_norm_")
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = math.sqrt(sum(_squared(p.grad) for p in found))
+        if error_if_nonfinite and not math.isfinite(norm):
+            raise RuntimeError(f"clip_grad_norm_: the norm of the gradients must be finite, got {norm}")
+        factor = float(max_norm / (norm + 1e-6))
+        if not factor >= 1:
+            for p in found:
+                p.grad = Tensor(p.grad.array * factor)  # type: ignore[union-attr]
     return norm
 
 
-def clip_grad_value_(parameters: Iterable[Parameter], clip_value: float) -> None:
+def clip_grad_value_(parameters: Parameter | Iterable[Parameter], clip_value: float) -> None:
     """Limit each element of each gradient to ± clip_value."""
-    for p in parameters:
-        if p.grad is not None:
-            p.grad = Tensor(p.grad.array.clip(-clip_value, clip_value))
+    if not clip_value >= 0:
+        raise ValueError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value}")
+    for p in _with_gradient(parameters, "clip_grad_value_"):
+        p.grad = Tensor(p.grad.array.clip(-clip_value, clip_value))  # type: ignore[union-attr]
+
+
+def _with_gradient(parameters: Parameter | Iterable[Parameter], who: str) -> list[Parameter]:
+    """Those of the parameters, or of one alone, that have a gradient, each once."""
+    if not isinstance(parameters, Iterable):
+        raise TypeError(f"{who}: must get parameters, such as model.parameters(), got a {type(parameters).__name__}")
+    several = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    for p in several:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{who}: parameters must be tensors, got {type(p).__name__}")
+    return list({id(p): p for p in several if p.grad is not None}.values())
 
 
 def _squared(g: Any) -> float:
