@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import numbers
 import weakref
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -28,9 +29,10 @@ from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array
 from tinygrad_rnn.backward import Lift, pick
 from tinygrad_rnn.graph import Constant, Node, state
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.tensor import OPS, Tensor
 
 Rule = Callable[..., Any]
+FLOAT, BOOL = backend.FLOAT, np.dtype(bool)
 
 
 class Primitive:
@@ -44,6 +46,8 @@ class Primitive:
     fits      may an argument be broadcast or promoted? then its gradient is summed and cast back in the sweep
     deliver   a faster way for the sweep to add a gradient up than to call the rule and add, or None
     constant  is it flat, as comparisons are? then its result is never recorded
+    mixes     the first of the arguments that are brought to one dtype, from there on to the last; None: none are
+    floats    does it make floats of integers? These are cast to float32 first
     formula   for an elementwise operation: what Python and C both understand
     expand    for an operation that stands for many, how drawings see these: a function of a node that records them,
               from the node's inputs, and returns a node for each output; else None. Its second argument is a function
@@ -64,6 +68,8 @@ class Primitive:
         self.deliver: Callable[..., bool] | None = None
         self.expand: Callable[[Node, Any], list[Node]] | None = None
         self.constant = False
+        self.mixes: int | None = None
+        self.floats = False
 
     def vjp(self, joint: Rule | None = None, **rules: Rule) -> Any:
         """Register derivative rules: one for each argument, `op.vjp(a=rule, b=rule)`, or one for all, `@op.vjp`.
@@ -174,9 +180,10 @@ def primitive(forward: Callable) -> Any:
     return make(forward)
 
 
-def make(forward: Callable, formula: str | None = None) -> Any:
-    """The callable operation of a forward function; `formula` as in Primitive."""
+def make(forward: Callable, formula: str | None = None, *, mixes: int | None = None, floats: bool = False) -> Any:
+    """The callable operation of a forward function; `formula`, `mixes` and `floats` as in Primitive."""
     op = Primitive(forward, formula)
+    op.mixes, op.floats = mixes, floats
     special = None if op.defaults or op.variadic else {1: _unary, 2: _binary}.get(len(op.args))
     call: Any = functools.wraps(forward)((special or _general)(op, forward))
     call.op, call.vjp = op, op.vjp
@@ -184,12 +191,17 @@ def make(forward: Callable, formula: str | None = None) -> Any:
 
 
 def _unary(op: Primitive, forward: Callable) -> Callable:
+    floats = op.floats
+
     def call(x: Any) -> Any:
         if not isinstance(x, Tensor):
-            return forward(x)
+            plain = type(x) is ndarray and (not floats or x.dtype.kind == "f")
+            return forward(x) if plain else forward(*_plain(op, (x,)))
         if state.trace is not None:
-            return state.trace(op, (x,), NO_STATIC)
+            return state.trace(op, (floating(x) if floats else x,), NO_STATIC)
         array, node = x.array, x.node
+        if floats and array.dtype is not FLOAT and array.dtype.kind != "f":
+            return call(floating(x))
         try:
             y = forward(array)
         except Exception as error:
@@ -208,28 +220,37 @@ def _unary(op: Primitive, forward: Callable) -> Callable:
 
 
 def _binary(op: Primitive, forward: Callable) -> Callable:
+    floats = op.floats
+
     def call(a: Any, b: Any) -> Any:
         is_a, is_b = isinstance(a, Tensor), isinstance(b, Tensor)
         if not (is_a or is_b):
-            return forward(a, b)
+            return forward(a, b) if type(a) is ndarray or type(b) is ndarray else forward(*_plain(op, (a, b)))
         if state.trace is not None:
-            return state.trace(op, (a, b), NO_STATIC)
+            return state.trace(op, agreed(op, (a, b)), NO_STATIC)
         left, right = a.array if is_a else a, b.array if is_b else b
+        unlike = (
+            left.dtype is not right.dtype or (floats and left.dtype is not FLOAT)
+            if is_a and is_b
+            else type(right if is_a else left) not in NUMBERS or (left if is_a else right).dtype is not FLOAT
+        )
+        if unlike and not _do_agree(op, left, right):
+            a, b = agreed(op, (a, b))
+            left, right = a.array if is_a else a, b.array if is_b else b
         try:
             y = forward(left, right)
         except Exception as error:
             raise _explained(op, [left, right], error) from None
-        if type(y) is not ndarray:
-            if type(y) is tuple:
-                return general(a, b)
-            y = _as_array(y)
+        if type(y) is tuple:
+            return general(a, b)
+        y = y if type(y) is ndarray else _as_array(y)
         p, q = a.node if is_a else None, b.node if is_b else None
         u, v = p is not None and p.tracked, q is not None and q.tracked
         if not (u or v) or not state.recording or op.constant:
             return Tensor(y)
         if p is None:
             p, left = _input(a, left)
-        if q is None:
+        elif q is None:  # one of them is tracked
             q, right = _input(b, right)
         pattern = BOTH if u and v else LEFT if u else RIGHT
         plan, keep = op.plans.get(pattern) or op.plan(pattern)
@@ -244,7 +265,7 @@ def _general(op: Primitive, forward: Callable) -> Callable:
 
     def call(*args: Any, **static: Any) -> Any:
         if state.trace is not None and any(isinstance(a, Tensor) for a in args):
-            return state.trace(op, args, static)
+            return state.trace(op, agreed(op, args), static)
         arrays: list[Any] = []
         tracks: list[bool] = []
         none = True
@@ -256,8 +277,10 @@ def _general(op: Primitive, forward: Callable) -> Callable:
             else:
                 arrays.append(a)
                 tracks.append(False)
-        if len(static) < len(defaults):
-            static = {**defaults, **static}
+        if op.mixes is not None and not none and not _alike(arrays, op.mixes):
+            args = agreed(op, args)
+            arrays = [a.array if isinstance(a, Tensor) else a for a in args]
+        static = {**defaults, **static} if len(static) < len(defaults) else static
         try:
             y = forward(*arrays, **static)
         except Exception as error:
@@ -313,6 +336,111 @@ def _input(a: Any, value: Any) -> tuple[Any, Any]:
     return a, value
 
 
+def agreed(op: Primitive, args: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments, those that an operation mixes of one dtype (see backend.common_dtype).
+
+    Numbers, among them NumPy's scalars and arrays without axes, and lists of numbers take the dtype of the others.
+    """
+    first = op.mixes
+    if first is None:
+        return tuple(args)
+    found = [_operand(op, a) for a in args[first:]]
+    kinds = tuple([kind for _, kind in found])
+    common = backend.common_dtype(kinds, op.floats)
+    if not any(isinstance(kind, tuple) for kind in kinds):  # nothing that numbers could follow
+        return (*args[:first], *[v.astype(common) if type(v) is ndarray else common.type(v) for v, _ in found])
+    dtypes: Sequence[Any] = backend.casts(kinds, op.floats, op.constant) or (None,) * len(kinds)
+    cast = [
+        value.astype(common) if type(value) is ndarray and isinstance(kind, type)  # a list of numbers
+        else value if dtype is None else _cast(value, dtype)
+        for (value, kind), dtype in zip(found, dtypes, strict=True)
+    ]  # fmt: skip
+    return (*args[:first], *cast)
+
+
+def _alike(arrays: Sequence[Any], first: int) -> bool:
+    """Are these, from the first on, arrays of one dtype, which is one of floats if there are numbers among them?"""
+    dtype, number = None, False
+    for a in arrays[first:] if first else arrays:
+        if type(a) is ndarray:
+            if dtype is None:
+                dtype = a.dtype
+            elif a.dtype is not dtype:
+                return False
+        elif type(a) in NUMBERS:
+            number = True
+        else:
+            return False
+    return dtype is not None and (not number or dtype.kind == "f")
+
+
+def _do_agree(op: Primitive, a: Any, b: Any) -> bool:
+    """Do the libraries bring these operands to the right dtype by themselves, or is the operation of another kind?"""
+    if op.mixes is None:
+        return True
+    if type(a) in NUMBERS or type(b) in NUMBERS:
+        return (b if type(a) in NUMBERS else a).dtype.kind == "f"
+    if not (hasattr(a, "ndim") and hasattr(b, "ndim") and a.ndim and b.ndim):
+        return False
+    if a.dtype is BOOL or b.dtype is BOOL:  # a mask times floats
+        return "f" in (a.dtype.kind, b.dtype.kind)
+    if not (backend.is_real(a.dtype) and backend.is_real(b.dtype)):
+        return False
+    return backend.casts(((a.dtype, True), (b.dtype, True)), op.floats, op.constant) is None
+
+
+def _operand(op: Primitive, a: Any) -> tuple[Any, backend.Operand]:
+    """An argument as a tensor, an array or a number, and what it is when dtypes are chosen."""
+    if isinstance(a, numbers.Real) and not isinstance(a, np.generic):
+        a = a if type(a) in NUMBERS else int(a) if isinstance(a, numbers.Integral) else float(a)
+        return a, type(a)
+    made, weak = _from_elsewhere(op, a), isinstance(a, (list, tuple))
+    if not backend.is_real(made.dtype):
+        raise TypeError(f"{op.name}: operands must be real numbers, got {made.dtype} in a {type(a).__name__}")
+    if isinstance(made, Tensor) or backend.xp(made) is not np or (made.ndim and not weak):
+        return made, (made.dtype, made.ndim > 0)
+    kind = _NUMBER[made.dtype.kind]
+    return (made if made.ndim else kind(made)), kind
+
+
+def _from_elsewhere(op: Primitive, a: Any) -> Any:
+    """A tensor or an array, also from a list of numbers or from another library's array."""
+    if isinstance(a, Tensor) or backend.is_array(a):
+        return a
+    if isinstance(a, (list, tuple)) and any(isinstance(v, Tensor) for v in a):
+        raise TypeError(f"{op.name}: operands must be tensors, got a {type(a).__name__} of tensors; stack them first")
+    if not isinstance(a, (list, tuple, complex)) and not hasattr(a, "__array__"):
+        raise TypeError(f"{op.name}: operands must be tensors, arrays or numbers, got {type(a).__name__}")
+    try:
+        return np.asarray(a)
+    except ValueError as error:
+        raise ValueError(f"{op.name}: an operand must be numbers in rows of one length, got {a!r} ({error})") from None
+
+
+def _cast(a: Any, dtype: np.dtype) -> Any:
+    """A tensor or an array in another dtype."""
+    recorded = state.trace is not None and not isinstance(a, Tensor)
+    return OPS["cast"](Tensor(a) if recorded else a, dtype)  # the step reads the array, not a copy of now
+
+
+def floating(x: Any) -> Any:
+    """A tensor or an array itself if it is of floats; integers and booleans as float32."""
+    if getattr(x, "dtype", FLOAT).kind == "f":
+        return x
+    return OPS["cast"](x, FLOAT) if isinstance(x, Tensor) else x.astype(FLOAT)
+
+
+def _plain(op: Primitive, args: Sequence[Any]) -> Sequence[Any]:
+    """Arguments without a tensor among them: lists as arrays, integers as floats where the operation makes such."""
+    if op.formula is None and op.mixes is None and not op.floats:  # it may take anything
+        return args
+    found = [np.asarray(a) if isinstance(a, (list, tuple)) else a for a in args]
+    if not all(backend.is_array(a) or isinstance(a, numbers.Number) for a in found):
+        kinds = " and ".join(type(a).__name__ for a in found)
+        raise TypeError(f"{op.name}: operands must be tensors, arrays or numbers, got {kinds}")
+    return [floating(a) for a in found] if op.floats and len(found) == 1 else found
+
+
 def _as_array(y: Any) -> Any:
     """NumPy's reductions of everything, and its arithmetic without axes, return scalars."""
     return np.asarray(y) if isinstance(y, np.generic) else y
@@ -325,7 +453,7 @@ def _explained(op: Primitive, arrays: list[Any], error: Exception) -> Exception:
         return ValueError(
             f"{op.name}: operands must be on one device, got {' and '.join(devices)}; move one with .to(…)"
         )
-    kind = next((k for k in (IndexError, ValueError, TypeError) if isinstance(error, k)), None)
+    kind = next((k for k in (IndexError, ValueError, TypeError, OverflowError) if isinstance(error, k)), None)
     if kind is None:
         return error
     shapes = " and ".join(str(np.shape(a)) for a in arrays)
@@ -334,6 +462,8 @@ def _explained(op: Primitive, arrays: list[Any], error: Exception) -> Exception:
 
 
 NO_STATIC: dict[str, Any] = {}
+NUMBERS = frozenset((float, int, bool))
+_NUMBER: dict[str, Any] = {"f": float, "i": int, "u": int, "b": bool}  # by the kind of a dtype
 ONE, BOTH, LEFT, RIGHT = (True,), (True, True), (True, False), (False, True)  # which arguments a gradient flows to
 
 

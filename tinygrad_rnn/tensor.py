@@ -250,7 +250,7 @@ class Tensor:
 
     def astype(self, dtype: Any) -> Tensor:
         """In another dtype; differentiable between floating-point ones."""
-        dtype = np.dtype(dtype)
+        dtype = backend.real_dtype(dtype, "astype")
         return self if dtype == self.dtype else OPS["cast"](self, dtype)
 
     # ---- operators: one line each; the table is the documentation ---------------------------------------------------
@@ -270,15 +270,17 @@ class Tensor:
     def __neg__(self) -> Tensor: return OPS["neg"](self)
     def __pos__(self) -> Tensor: return self
     def __abs__(self) -> Tensor: return OPS["abs"](self)
-    def __invert__(self) -> Tensor: return OPS["logical_not"](self)
-    def __and__(self, o: Any) -> Tensor: return OPS["logical_and"](self, o)
-    def __or__(self, o: Any) -> Tensor: return OPS["logical_or"](self, o)
+    def __invert__(self) -> Tensor: return OPS["logical_not"](_mask(self, "~"))
+    def __and__(self, o: Any) -> Tensor: return OPS["logical_and"](_mask(self, "&"), _mask(o, "&"))
+    def __rand__(self, o: Any) -> Tensor: return OPS["logical_and"](_mask(o, "&"), _mask(self, "&"))
+    def __or__(self, o: Any) -> Tensor: return OPS["logical_or"](_mask(self, "|"), _mask(o, "|"))
+    def __ror__(self, o: Any) -> Tensor: return OPS["logical_or"](_mask(o, "|"), _mask(self, "|"))
     def __gt__(self, o: Any) -> Tensor: return OPS["greater"](self, o)
     def __ge__(self, o: Any) -> Tensor: return OPS["greater_equal"](self, o)
     def __lt__(self, o: Any) -> Tensor: return OPS["less"](self, o)
     def __le__(self, o: Any) -> Tensor: return OPS["less_equal"](self, o)
-    def __eq__(self, o: Any) -> Tensor: return OPS["equal"](self, o)  # type: ignore[override]
-    def __ne__(self, o: Any) -> Tensor: return OPS["not_equal"](self, o)  # type: ignore[override]
+    def __eq__(self, o: Any) -> Tensor: return NotImplemented if o is None or isinstance(o, str) else OPS["equal"](self, o)  # type: ignore[override]
+    def __ne__(self, o: Any) -> Tensor: return NotImplemented if o is None or isinstance(o, str) else OPS["not_equal"](self, o)  # type: ignore[override]
     def __getitem__(self, key: Any) -> Tensor: return OPS["getitem"](self, key)
     def __iadd__(self, o: Any) -> Tensor: return self._updated(self + o)
     def __isub__(self, o: Any) -> Tensor: return self._updated(self - o)
@@ -307,16 +309,16 @@ class Tensor:
 
     # ---- methods: ops of the same name ------------------------------------------------------------------------------
     # fmt: off
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["sum"](self, axis, keepdims)
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["mean"](self, axis, keepdims)
-    def var(self, axis: Any = None, keepdims: bool = False, *, correction: int = 1) -> Tensor: return OPS["var"](self, axis, keepdims, correction=correction)
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["max"](self, axis, keepdims)
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["min"](self, axis, keepdims)
-    def argmax(self, axis: Any = None, keepdims: bool = False) -> Tensor: return OPS["argmax"](self, axis, keepdims)
-    def cumsum(self, axis: int) -> Tensor: return OPS["cumsum"](self, axis)
-    def softmax(self, axis: int = -1) -> Tensor: return OPS["softmax"](self, axis)
-    def log_softmax(self, axis: int = -1) -> Tensor: return OPS["log_softmax"](self, axis)
-    def logsumexp(self, axis: Any = -1, keepdims: bool = False) -> Tensor: return OPS["logsumexp"](self, axis, keepdims)
+    def sum(self, axis: Any = None, keepdims: bool = False, **named: Any) -> Tensor: return OPS["sum"](self, axis, keepdims, **named)
+    def mean(self, axis: Any = None, keepdims: bool = False, **named: Any) -> Tensor: return OPS["mean"](self, axis, keepdims, **named)
+    def var(self, axis: Any = None, keepdims: bool = False, *, correction: int = 1, **named: Any) -> Tensor: return OPS["var"](self, axis, keepdims, correction=correction, **named)
+    def max(self, axis: Any = None, keepdims: bool = False, **named: Any) -> Tensor: return OPS["max"](self, axis, keepdims, **named)
+    def min(self, axis: Any = None, keepdims: bool = False, **named: Any) -> Tensor: return OPS["min"](self, axis, keepdims, **named)
+    def argmax(self, axis: Any = None, keepdims: bool = False, **named: Any) -> Tensor: return OPS["argmax"](self, axis, keepdims, **named)
+    def cumsum(self, axis: Any = None, **named: Any) -> Tensor: return OPS["cumsum"](self, axis, **named)
+    def softmax(self, axis: int = -1, **named: Any) -> Tensor: return OPS["softmax"](self, axis, **named)
+    def log_softmax(self, axis: int = -1, **named: Any) -> Tensor: return OPS["log_softmax"](self, axis, **named)
+    def logsumexp(self, axis: Any = -1, keepdims: bool = False, **named: Any) -> Tensor: return OPS["logsumexp"](self, axis, keepdims, **named)
     def exp(self) -> Tensor: return OPS["exp"](self)
     def log(self) -> Tensor: return OPS["log"](self)
     def sqrt(self) -> Tensor: return OPS["sqrt"](self)
@@ -326,17 +328,17 @@ class Tensor:
     def relu(self) -> Tensor: return OPS["relu"](self)
     def clip(self, min: Any = None, max: Any = None) -> Tensor: return OPS["clip"](self, min, max)
     def reshape(self, *shape: Any) -> Tensor: return OPS["reshape"](self, shape[0] if len(shape) == 1 else shape)
-    def transpose(self, axis0: int, axis1: int) -> Tensor: return OPS["swapaxes"](self, axis0, axis1)
-    def swapaxes(self, axis0: int, axis1: int) -> Tensor: return OPS["swapaxes"](self, axis0, axis1)
-    def permute(self, *axes: Any) -> Tensor: return OPS["permute"](self, axes[0] if len(axes) == 1 else axes)
-    def unsqueeze(self, axis: int) -> Tensor: return OPS["unsqueeze"](self, axis)
-    def squeeze(self, axis: Any = None) -> Tensor: return OPS["squeeze"](self, axis)
+    def transpose(self, axis0: Any = None, axis1: Any = None, **named: Any) -> Tensor: return OPS["swapaxes"](self, axis0, axis1, **named)
+    def swapaxes(self, axis0: Any = None, axis1: Any = None, **named: Any) -> Tensor: return OPS["swapaxes"](self, axis0, axis1, **named)
+    def permute(self, *axes: Any, **named: Any) -> Tensor: return OPS["permute"](self, axes[0] if len(axes) == 1 else axes, **named)
+    def unsqueeze(self, axis: Any = None, **named: Any) -> Tensor: return OPS["unsqueeze"](self, axis, **named)
+    def squeeze(self, axis: Any = None, **named: Any) -> Tensor: return OPS["squeeze"](self, axis, **named)
     def broadcast_to(self, shape: Sequence[int]) -> Tensor: return OPS["broadcast_to"](self, shape)
     def expand(self, *shape: int) -> Tensor: return OPS["broadcast_to"](self, shape)
-    def flip(self, axis: Any) -> Tensor: return OPS["flip"](self, axis)
-    def unbind(self, axis: int = 0) -> tuple[Tensor, ...]: return OPS["unbind"](self, axis)
-    def split(self, sizes: Any, axis: int = 0) -> tuple[Tensor, ...]: return OPS["split"](self, sizes, axis)
-    def chunk(self, chunks: int, axis: int = 0) -> tuple[Tensor, ...]: return OPS["chunk"](self, chunks, axis)
+    def flip(self, axis: Any = None, **named: Any) -> Tensor: return OPS["flip"](self, axis, **named)
+    def unbind(self, axis: int = 0, **named: Any) -> tuple[Tensor, ...]: return OPS["unbind"](self, axis, **named)
+    def split(self, sizes: Any, axis: int = 0, **named: Any) -> tuple[Tensor, ...]: return OPS["split"](self, sizes, axis, **named)
+    def chunk(self, chunks: int, axis: int = 0, **named: Any) -> tuple[Tensor, ...]: return OPS["chunk"](self, chunks, axis, **named)
     def masked_fill(self, mask: Any, value: Any) -> Tensor: return OPS["masked_fill"](self, mask, value)
     # fmt: on
 
@@ -387,6 +389,14 @@ class Tensor:
 
 # NumPy's names for what is called otherwise here
 UFUNCS = {"multiply": "mul", "subtract": "sub", "divide": "div", "negative": "neg", "power": "pow", "absolute": "abs"}
+
+
+def _mask(a: Any, sign: str) -> Any:
+    """An operand of &, | or ~, which are those of masks."""
+    dtype = getattr(a, "dtype", None if isinstance(a, bool) else type(a).__name__)
+    if dtype is not None and dtype != np.bool_:
+        raise TypeError(f"{sign}: operands must be masks (of booleans), got {dtype}; compare first, as in x > 0")
+    return a
 
 
 class Parameter(Tensor):
@@ -449,6 +459,7 @@ def ones(*shape: Any, dtype: Any = np.float32, device: str | None = None) -> Ten
 
 def _filled(value: float, shape: tuple, dtype: Any, device: str | None) -> Tensor:
     shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    dtype = backend.real_dtype(dtype, "ones" if value else "zeros")
     return Tensor(backend.from_numpy(np.full(shape, value, dtype), device))
 
 

@@ -49,11 +49,12 @@ def prepare(c: Circuit) -> None:
 
 
 def _lowered(c: Circuit, v: Value, x: Value) -> Value:
-    """softmax(x) = e / Σe with e = exp(x - max x); where all of x is -inf, 0."""
+    """softmax(x) = e / Σe with e = exp(x - max x); where all of x is -inf, 0. As ops.reduce has it, infinities too."""
     axis = v.static["axis"]
     x = x if x.dtype == v.dtype else c.make("cast", x, dtype=v.dtype)
     top = c.make("max", x, axis=axis, keepdims=True)
-    top = c.make("where", c.make("equal", top, -np.inf), 0.0, top)
+    large = c.make("abs", top) if v.op == "logsumexp" else c.make("neg", top)
+    top = c.make("where", c.make("equal", large, np.inf), 0.0, top)
     d = c.make("sub", x, top)
     e = c.make("exp", d)
     total = c.make("sum", e, axis=axis, keepdims=True)

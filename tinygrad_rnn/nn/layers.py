@@ -14,16 +14,38 @@ from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import Parameter, Tensor
 
 
+def _check(who: str, **sizes: int) -> None:
+    """Sizes must be integers that are not negative."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not hasattr(size, "__index__"):
+            raise TypeError(f"{who}: {name} must be an integer, got {size!r}")
+        if size < 0:
+            raise ValueError(f"{who}: {name} must be at least 0, got {size}")
+
+
+def _check_features(who: str, x: Any, size: int) -> None:
+    """x: (..., size)"""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"{who}: x must be a tensor, got {type(x).__name__}; make it one by tensor(…)")
+    if x.shape[-1:] != (size,):
+        raise ValueError(f"{who}: x must have {size} features in its last axis, got shape {x.shape}")
+
+
 class Linear(Module):
     """y = x W + b.   W: (I, O)  b: (O,)  x: (..., I)  returns: (..., O)"""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        _check("Linear", in_features=in_features, out_features=out_features)
         bound = 1 / math.sqrt(max(in_features, 1))
         self.W = Parameter(init.uniform((in_features, out_features), bound))
         self.b = Parameter(init.zeros((out_features,))) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x @ self.W
+        try:
+            y = x @ self.W
+        except (ValueError, TypeError):
+            _check_features("Linear", x, self.W.shape[0])
+            raise
         return y if self.b is None else y + self.b
 
 
@@ -34,6 +56,7 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int):
+        _check("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.E = Parameter(init.normal((num_embeddings, embedding_dim)))
 
     def forward(self, ids: Any) -> Tensor:
@@ -47,11 +70,13 @@ class LayerNorm(Module):
     """
 
     def __init__(self, size: int, eps: float = 1e-5):
+        _check("LayerNorm", size=size)
         self.eps = eps
         self.gain = Parameter(init.ones((size,)))
         self.b = Parameter(init.zeros((size,)))
 
     def forward(self, x: Tensor) -> Tensor:
+        _check_features("LayerNorm", x, self.gain.shape[0])
         d = x - x.mean(-1, keepdims=True)
         variance = (d * d).mean(-1, keepdims=True)
         return d / ops.sqrt(variance + self.eps) * self.gain + self.b

@@ -27,6 +27,7 @@ def cross_entropy(
     returns: in nats; "mean" is over the positions that count, and 0 if there are none
     IndexError for a target that is not from 0 to V-1.
     """
+    _check_tensor(logits, "cross_entropy: logits")
     ids = _targets(targets, logits, "cross_entropy", "logits")
     counts = ids != ignore_index
     logp = ops.log_softmax(logits, axis=-1)
@@ -78,6 +79,7 @@ def _targets(targets: Any, like: Tensor, who: str, what: str) -> Any:
 
 def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
     """(prediction - target)², of one shape; "mean" is over all elements."""
+    _check_tensor(prediction, "mse_loss: prediction")
     target = target if isinstance(target, Tensor) else tensor(target, prediction.dtype, prediction.device)
     if prediction.shape != target.shape:
         raise ValueError(
@@ -85,6 +87,11 @@ def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Ten
         )
     d = prediction - target
     return _reduced(d * d, reduction, lambda: d.size, "mse_loss")
+
+
+def _check_tensor(x: Any, what: str) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{what} must be a tensor, got {type(x).__name__}; make it one by tensor(…)")
 
 
 def _reduced(loss: Tensor, reduction: str, count: Callable[[], int], who: str) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_rnn import backend, random
 from tinygrad_rnn.graph import state
+from tinygrad_rnn.ops.shape import _sizes
 from tinygrad_rnn.tensor import Tensor
 
 
@@ -16,7 +17,7 @@ def uniform(shape: Any, rng: np.random.Generator | None = None, *, device: str |
 
     In a cell: fresh ones at each step, in every engine the same.
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = _sizes(shape, "uniform")
     if state.trace is not None:
         return state.trace.draw(shape, np.dtype(np.float32), rng)
     return Tensor(backend.from_numpy(random.uniform(shape, rng), device))

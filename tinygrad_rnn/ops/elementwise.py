@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backend import Array, move, xp
-from tinygrad_rnn.primitive import make, primitive
+from tinygrad_rnn.backend import Array, move, real_dtype, xp
+from tinygrad_rnn.primitive import agreed, floating, make, primitive
 from tinygrad_rnn.tensor import Tensor
 
 # NumPy's ufuncs pass cupy arrays on to CuPy.
@@ -31,12 +31,15 @@ FUNCTIONS: dict[str, Callable] = {
 }
 
 
-def elementwise(name: str, formula: str, **rules: Callable) -> Any:
-    """An operation whose value is `formula` of its arguments, with a derivative rule for each of them."""
+def elementwise(name: str, formula: str, floats: bool = False, **rules: Callable) -> Any:
+    """An operation whose value is `formula` of its arguments, with a derivative rule for each of them.
+
+    floats: as in Primitive
+    """
     args = [n for n in compile(formula, name, "eval").co_names if n not in FUNCTIONS]
     forward = eval(f"lambda {', '.join(args)}: {formula}", dict(FUNCTIONS))
     forward.__name__, forward.__qualname__, forward.__doc__ = name, name, f"{name}({', '.join(args)}) = {formula}"
-    op = make(forward, formula)
+    op = make(forward, formula, mixes=0 if len(args) > 1 else None, floats=floats)
     op.vjp(**rules)
     return op
 
@@ -44,16 +47,16 @@ def elementwise(name: str, formula: str, **rules: Callable) -> Any:
 add = elementwise("add", "a + b", a=lambda g: g, b=lambda g: g)
 sub = elementwise("sub", "a - b", a=lambda g: g, b=lambda g: -g)
 mul = elementwise("mul", "a * b", a=lambda g, b: g * b, b=lambda g, a: g * a)
-div = elementwise("div", "a / b", a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
+div = elementwise("div", "a / b", True, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 neg = elementwise("neg", "-x", x=lambda g: -g)
-exp = elementwise("exp", "exp(x)", x=lambda g, y: g * y)
-log = elementwise("log", "log(x)", x=lambda g, x: g / x)
-sqrt = elementwise("sqrt", "sqrt(x)", x=lambda g, y: g / (y + y))
+exp = elementwise("exp", "exp(x)", True, x=lambda g, y: g * y)
+log = elementwise("log", "log(x)", True, x=lambda g, x: g / x)
+sqrt = elementwise("sqrt", "sqrt(x)", True, x=lambda g, y: g / (y + y))
 abs = elementwise("abs", "abs(x)", x=lambda g, x: g * sign(x))
 sign: Any = elementwise("sign", "sign(x)")
-tanh = elementwise("tanh", "tanh(x)", x=lambda g, y: g - g * y * y)
+tanh = elementwise("tanh", "tanh(x)", True, x=lambda g, y: g - g * y * y)
 relu = elementwise("relu", "fmax(x, 0)", x=lambda g, y: g * (y > 0))
-softplus = elementwise("softplus", "fmax(x, 0) + log1p(exp(-abs(x)))", x=lambda g, x: g * sigmoid(x))
+softplus = elementwise("softplus", "fmax(x, 0) + log1p(exp(-abs(x)))", True, x=lambda g, x: g * sigmoid(x))
 
 greater = elementwise("greater", "a > b")
 greater_equal = elementwise("greater_equal", "a >= b")
@@ -74,18 +77,20 @@ minimum = elementwise("minimum", "fmin(a, b)", a=lambda g, a, b: _share(g, b, a)
 
 
 def _share(g: Any, a: Any, b: Any) -> Any:
-    return where(a == b, 0.5 * g, g * (a > b))
+    return where(a < b, 0, where(a == b, 0.5 * g, g))
 
 
 def _sigmoid(x: Array) -> Array:
     """sigmoid(x) = 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)): each digit is right in the far negative tail too."""
     if xp(x) is not np:  # CuPy does not warn of an overflow
         return 1 / (1 + np.exp(-x))
-    if type(x) is not np.ndarray or x.ndim == 0 or x.dtype not in _SIGMOID:  # numbers and integers
+    if type(x) is not np.ndarray or x.dtype not in _SIGMOID:  # numbers
         x = np.asarray(x, None if getattr(x, "dtype", None) in _SIGMOID else np.float64)
-        return 1 / (1 + np.exp(np.minimum(-x, _SIGMOID[x.dtype][0])))
     largest, one = _SIGMOID[x.dtype]
     e = np.minimum(x, largest)
+    if not x.ndim:  # e is a NumPy scalar, which cannot be written into
+        e = np.exp(e)
+        return e / (e + one)
     np.exp(e, out=e)
     return np.divide(e, np.add(e, one), out=e)
 
@@ -96,7 +101,7 @@ _SIGMOID = {
     for t in (np.float16, np.float32, np.float64)
 }
 
-sigmoid: Any = make(_sigmoid, "1 / (1 + exp(-x))")
+sigmoid: Any = make(_sigmoid, "1 / (1 + exp(-x))", floats=True)
 sigmoid.vjp(x=lambda g, y: g * (y - y * y))
 
 
@@ -106,13 +111,24 @@ def pow(a: Array, b: Array) -> Array:
     return a**b
 
 
-pow.vjp(a=lambda g, a, b: _pow_base(g, a, b), b=lambda g, y, a: g * y * log(where(a == 0, 1, a)))
+pow.op.mixes = 0
+pow.vjp(
+    a=lambda g, a, b: _pow_base(g, a, b),
+    b=lambda g, y, a, b: g * y * _log_of_base(a, b),
+)
 
 
 def _pow_base(g: Any, a: Any, b: Any) -> Any:
     if isinstance(b, (int, float)):
         return g * (b * a ** (b - 1)) if b != 0 else g * 0
     return g * where(b == 0, 0, b * a ** where(b == 0, 1, b - 1))
+
+
+def _log_of_base(a: Any, b: Any) -> Any:
+    """log a, and 0 for 0ᵇ with b ≥ 0."""
+    if isinstance(a, (int, float)):  # a number too, as exact as any
+        return math.log(a) if a > 0 else math.nan if a < 0 else where(b < 0, -math.inf, 0.0)
+    return log(where(logical_or(b < 0, a != 0), a, 1))
 
 
 @primitive
@@ -122,16 +138,18 @@ def _where(c: Array, a: Array, b: Array) -> Array:
     return lib.where(c, a, b)
 
 
+_where.op.mixes = 1
 _where.vjp(a=lambda g, c: where(c, g, 0), b=lambda g, c: where(c, 0, g))
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where condition is true, else b; all three broadcast. No gradient flows from the side that is not taken,
     not even NaN."""
+    if condition is None:
+        raise TypeError("where: the condition must be a mask, got None")
     return _where(condition, a, b)
 
 
-@primitive
 def _erf(x: Array) -> Array:
     """2/√π ∫₀ˣ exp(-t²) dt"""
     if xp(x) is np:
@@ -143,8 +161,8 @@ def _erf(x: Array) -> Array:
 
 
 _erf_of_numbers = np.frompyfunc(math.erf, 1, 1)
-_erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
-erf = _erf
+erf: Any = make(_erf, floats=True)
+erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
 
 
 def gelu(x: Any, approximate: str = "none") -> Any:
@@ -152,11 +170,13 @@ def gelu(x: Any, approximate: str = "none") -> Any:
 
     Hendrycks and Gimpel (2016), arXiv:1606.08415.
     """
+    if approximate in ("none", "tanh") and getattr(x, "dtype", None) == np.float16:  # 1 + erf(x) would lose all digits
+        return cast(gelu(cast(x, np.float32), approximate), np.float16)
     if approximate == "tanh":
-        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        return mul(0.5, x) * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
     if approximate != "none":
         raise ValueError(f'gelu: approximate must be "none" or "tanh", got {approximate!r}')
-    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
+    return mul(0.5, x) * (1 + erf(mul(x, math.sqrt(0.5))))
 
 
 @primitive
@@ -174,11 +194,31 @@ def _inside(x: Any, low: float | None, high: float | None) -> Any:
     return x >= low if high is None else (x >= low) & (x <= high)
 
 
-def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
-    """x, but at least `min` and at most `max` (numbers; either may be None). Gradient 1 from min to max, else 0."""
+def clip(x: Any, min: Any = None, max: Any = None) -> Any:
+    """x, but at least `min` and at most `max` (numbers, or tensors that broadcast; either may be None).
+
+    The gradient is x's from min to max, both included, else that of the border that is taken. NaN stays, and a border
+    of NaN gives NaN.
+    """
     if min is None and max is None:
         raise ValueError("clip: one of min and max must be given, got neither")
-    return _clip(x, min=min, max=max)
+    low, high = (min, max) if type(min) in BORDERS and type(max) in BORDERS else (_border(min), _border(max))
+    if type(low) in BORDERS and type(high) in BORDERS:
+        return _clip(floating(x) if float in (type(low), type(high)) else x, min=low, max=high)
+    if low is not None and high is not None:
+        _, x, low, high = agreed(_where.op, (None, x, low, high))
+    x = x if low is None else where(logical_or(x >= low, isnan(x)), x, low)
+    return x if high is None else where(logical_or(x <= high, isnan(x)), x, high)
+
+
+BORDERS = frozenset((int, float, bool, type(None)))
+
+
+def _border(value: Any) -> Any:
+    """A number, also from NumPy's scalars and arrays without axes, or a tensor."""
+    if isinstance(value, (str, bytes, dict)):
+        raise TypeError(f"clip: min and max must be numbers or tensors, got {type(value).__name__}")
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) and not value.ndim else value
 
 
 def masked_fill(x: Any, mask: Any, value: float) -> Any:
@@ -197,7 +237,9 @@ _cast.vjp(x=lambda g, x_dtype: g.astype(x_dtype))
 
 def cast(x: Any, dtype: Any) -> Any:
     """x in another dtype. Gradients flow between floating-point dtypes, and stop where it becomes another one."""
-    dtype = np.dtype(dtype)
+    dtype = real_dtype(dtype, "cast")
+    if not hasattr(x, "astype"):
+        raise TypeError(f"cast: it must get a tensor or an array, got {type(x).__name__}; make it one by tensor(…)")
     return _cast(x.detach() if isinstance(x, Tensor) and dtype.kind != "f" else x, dtype=dtype)
 
 

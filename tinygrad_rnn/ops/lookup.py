@@ -10,7 +10,7 @@ from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array, add_at, xp
 from tinygrad_rnn.backward import Gradients
 from tinygrad_rnn.graph import Node, state
-from tinygrad_rnn.ops.shape import _axis, broadcast_to
+from tinygrad_rnn.ops.shape import _array, _axis, _integer, broadcast_to, no_such
 from tinygrad_rnn.primitive import primitive
 from tinygrad_rnn.tensor import Tensor
 
@@ -170,14 +170,19 @@ def _grid(index: Array, axis: int) -> tuple[Array, ...]:
     )
 
 
-def take_along_axis(x: Any, index: Any, axis: int) -> Any:
+def take_along_axis(x: Any, index: Any, axis: Any = None, **named: Any) -> Any:
     """x at the integers `index` along `axis`; the other axes of both have the same sizes, or 1 in index."""
+    if named:
+        no_such("take_along_axis", named)
+    axis = _axis(x, axis, "take_along_axis")
+    ids = index if _recorded(index) else _ids(index, "take_along_axis", x.shape[axis], x)
+    full = tuple(n if i != axis else ids.shape[i] if i < len(ids.shape) else 1 for i, n in enumerate(x.shape))
+    if len(ids.shape) != len(full) or any(n not in (1, m) for n, m in zip(ids.shape, full, strict=True)):
+        raise ValueError(
+            f"take_along_axis: index must have the axes of x, {x.shape}, or 1 beside axis {axis}, got shape {ids.shape}"
+        )
     if _recorded(index):
-        axis = _axis(x, axis, "take_along_axis")
-        full = tuple(index.shape[i] if i == axis else n for i, n in enumerate(x.shape))
         return _gathered(x, _places(broadcast_to(index, full), axis), "take_along_axis")
-    axis, ids = _axis(x, axis, "take_along_axis"), _ids(index, "take_along_axis", x.shape[axis], x)
-    full = tuple(ids.shape[i] if i == axis else n for i, n in enumerate(x.shape))
     return _take_along_axis(x, index=xp(ids).broadcast_to(ids, full), axis=axis)
 
 
@@ -214,20 +219,31 @@ def nll(logp: Any, targets: Array, counts: Array, *, total: bool = False) -> Any
     return _nll(logp, at=ids + first.reshape(ids.shape), counts=counts, total=total)
 
 
-def scatter_add(x: Any, index: Any, values: Any, axis: int = 0) -> Any:
+def scatter_add(x: Any, index: Any, values: Any, axis: int = 0, **named: Any) -> Any:
     """x with `values` added at the integers `index`, of the same shape, along `axis`; places named twice get both."""
+    if named:
+        no_such("scatter_add", named)
     axis = _axis(x, axis, "scatter_add")
     ids = index if _recorded(index) else _ids(index, "scatter_add", x.shape[axis], x)
-    if ids.shape != values.shape:
+    if ids.shape != _array(values, "scatter_add").shape:
         raise ValueError(f"scatter_add: index and values must have one shape, got {ids.shape} and {values.shape}")
+    if len(ids.shape) != len(x.shape) or any(
+        n > m for i, (n, m) in enumerate(zip(ids.shape, x.shape, strict=True)) if i != axis
+    ):
+        raise ValueError(
+            f"scatter_add: index must have the axes of x, {x.shape}, and be no longer beside axis {axis}, "
+            f"got shape {ids.shape}"
+        )
     if _recorded(index):
         key = tuple(PLACE if i == axis else k for i, k in enumerate(_places(ids, axis)))
         return x + _put(values, ids, key=key, shape=tuple(x.shape))
     return x + _put_along_axis(values, index=ids, axis=axis, shape=tuple(x.shape))
 
 
-def take(x: Any, index: Any, axis: int = 0) -> Any:
+def take(x: Any, index: Any, axis: int = 0, **named: Any) -> Any:
     """The slices of x at the integers `index` (of any shape) along `axis`, which must be from 0 to its size - 1."""
+    if named:
+        no_such("take", named)
     axis = _axis(x, axis, "take")
     if _recorded(index):
         return _gathered(x, (*(slice(None),) * axis, index), "take")
@@ -236,6 +252,8 @@ def take(x: Any, index: Any, axis: int = 0) -> Any:
 
 def embedding(ids: Any, weight: Any) -> Any:
     """The rows of a table. ids: (...) integers from 0 to V-1  weight: (V, D)  returns: (..., D)"""
+    if len(_array(weight, "embedding").shape) != 2:
+        raise ValueError(f"embedding: weight must be (V, D), got shape {weight.shape}; ops.take reads others")
     if _recorded(ids):
         return _gathered(weight, (ids,), "embedding")
     return _getitem(weight, key=_ids(ids, "embedding", weight.shape[0], weight))
@@ -243,6 +261,7 @@ def embedding(ids: Any, weight: Any) -> Any:
 
 def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
     """1 at the position that each id names, else 0. ids: (...) integers  returns: (..., num_classes)"""
+    num_classes, dtype = _integer(num_classes, "one_hot: num_classes"), backend.real_dtype(dtype, "one_hot")
     if _recorded(ids):
         return _gathered(np.eye(num_classes, dtype=dtype), (ids,), "one_hot")
     index = _ids(ids, "one_hot", num_classes)

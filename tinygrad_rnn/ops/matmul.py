@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backend import Array, xp
+from tinygrad_rnn.backend import FLOAT, Array, xp
 from tinygrad_rnn.backward import Gradients, sum_to
 from tinygrad_rnn.blas import product
 from tinygrad_rnn.graph import Node, state
+from tinygrad_rnn.ops.elementwise import where
 from tinygrad_rnn.ops.shape import broadcast_to
 from tinygrad_rnn.primitive import primitive
 
@@ -48,6 +50,7 @@ def _deliver(grads: Gradients, parent: Node, rule: Any, g: Array, kept: tuple) -
 
 
 _matmul.op.deliver = _deliver
+_matmul.op.mixes = 0
 
 
 def _rows(x: Any) -> Any:
@@ -59,11 +62,19 @@ def matmul(a: Any, b: Any) -> Any:
 
     a: (..., M, K) or (K,)  b: (..., K, N) or (K,)
     """
-    m, n = len(a.shape), len(b.shape)
+    try:
+        m, n = len(a.shape), len(b.shape)
+    except AttributeError:
+        return matmul(*_operands("matmul", (a, b)))
     if m >= 2 and n >= 2:
-        return _matmul(a, b)
+        try:
+            return _matmul(a, b)
+        except ValueError:
+            _check_length(a.shape, b.shape)
+            raise
     if m == 0 or n == 0:
         raise ValueError(f"matmul: both operands must have axes, got shapes {a.shape} and {b.shape}; use * for numbers")
+    _check_length(a.shape, b.shape)
     if n == 1:
         y = _matmul(a if m > 1 else a.reshape(1, -1), b.reshape(-1, 1))
         return y.reshape(a.shape[:-1])
@@ -71,10 +82,39 @@ def matmul(a: Any, b: Any) -> Any:
     return y.reshape(*b.shape[:-2], b.shape[-1])
 
 
+def _check_length(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    if a[-1] != b[-2:][0]:
+        where = "the second's last but one" if len(b) > 1 else "the second's only one"
+        raise ValueError(f"matmul: the first's last axis must be as long as {where}, got shapes {a} and {b}")
+
+
+def _diagonal(x: Any, i: int, j: int) -> Any:
+    """x with zeros where the positions along two axes differ."""
+    n, sizes = x.shape[i], [1] * len(x.shape)
+    if x.shape[j] != n:
+        raise ValueError(f"einsum: axes {i} and {j} have one letter and must be equally long, got shape {x.shape}")
+    sizes[i] = sizes[j] = n
+    lib = np if state.trace is not None else xp(getattr(x, "array", x))
+    return where(lib.eye(n, dtype=bool).reshape(sizes), x, 0)
+
+
+def _operands(who: str, operands: Sequence[Any]) -> tuple[Any, ...]:
+    """The operands, lists of numbers as arrays of the others' floats; TypeError for what has no axes."""
+    dtype = next((x.dtype for x in operands if hasattr(x, "dtype") and x.dtype.kind == "f"), FLOAT)
+    made = tuple(np.asarray(x, dtype) if isinstance(x, (list, tuple)) else x for x in operands)
+    kinds = [type(x).__name__ for x in made if not hasattr(x, "shape")]
+    if kinds:
+        raise TypeError(f"{who}: operands must be tensors or arrays, got {' and '.join(kinds)}; use * for numbers")
+    return made
+
+
 @primitive
 def _einsum(*xs: Array, spec: str) -> Array:
     """spec: letters only, no ellipsis, none twice in one operand."""
     return xp(xs[0]).einsum(spec, *xs, optimize=len(xs) > 1)
+
+
+_einsum.op.mixes = 0
 
 
 @_einsum.vjp
@@ -96,16 +136,17 @@ def _einsum_rule(g: Any, xs: tuple, xs_shape: tuple, spec: str, tracked: tuple[b
 def einsum(spec: str, *operands: Any) -> Any:
     """Sums of products by Einstein's convention: einsum("bqd,bsd->bqs", q, k). As numpy.einsum, with `...` and
     repeated letters ("ii->i"), the output spelled out or implied."""
+    if not isinstance(spec, str):
+        raise TypeError(f'einsum: the first must be a string such as "ij,jk->ik", got {type(spec).__name__}')
+    operands = _operands("einsum", operands)
     terms, out = _explicit(spec.replace(" ", ""), [len(x.shape) for x in operands])
     xs = list(operands)
     for i, term in enumerate(terms):
         for at, letter in enumerate(term):
-            if letter in term[:at]:  # a diagonal: rename the second, and tie it to the first by an identity matrix
+            if letter in term[:at]:  # a diagonal: put zeros beside it, and sum over the second letter by another name
                 fresh = next(c for c in _LETTERS if all(c not in t for t in terms) and c not in out)
+                xs[i] = _diagonal(xs[i], term.index(letter), at)
                 term = term[:at] + fresh + term[at + 1 :]
-                lib = np if state.trace is not None else xp(getattr(xs[i], "array", xs[i]))
-                xs.append(lib.eye(xs[i].shape[at], dtype=xs[i].dtype))
-                terms.append(letter + fresh)
         terms[i] = term
     return _einsum(*xs, spec=f"{','.join(terms)}->{out}")
 

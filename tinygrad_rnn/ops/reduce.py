@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import builtins
 import math
+import numbers
 
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.ops.elementwise import exp
-from tinygrad_rnn.ops.shape import broadcast_to, flip
-from tinygrad_rnn.primitive import primitive
+from tinygrad_rnn.ops.elementwise import cast, div, exp
+from tinygrad_rnn.ops.shape import _array, _axes, _axis, broadcast_to, flip, no_such, reshape
+from tinygrad_rnn.primitive import floating, primitive
 from tinygrad_rnn.tensor import Tensor
 
 Axis = int | tuple[int, ...] | None
 
 
-def _axes(x: Any, axis: Axis, who: str) -> tuple[int, ...]:
+def _sorted(x: Any, axis: Axis, who: str) -> tuple[int, ...]:
     """The axes as a sorted tuple of numbers from 0; all of them for None."""
-    ndim = len(x.shape)
-    axes = tuple(range(ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-    if not all(-ndim <= a < ndim for a in axes):
-        raise ValueError(f"{who}: axis must be one of the {ndim} axes of shape {x.shape}, got {axis}")
-    return tuple(sorted({a % ndim for a in axes}))
+    if type(axis) is int:
+        return (_axis(x, axis, who),)
+    return tuple(sorted(_axes(x, axis, who)))
 
 
 def _kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
@@ -36,32 +36,50 @@ def _spread(g: Any, shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
     return broadcast_to(g.reshape(_kept(shape, axis)), shape)
 
 
+HALF = np.dtype(np.float16)  # added up in float32, as in PyTorch
+
+
 @primitive
 def _sum(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
     """Σ over the axes."""
+    if x.dtype == HALF:
+        return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(HALF)
     return x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype if x.dtype.kind == "f" else None)
 
 
 _sum.vjp(x=lambda g, x_shape, axis: _spread(g, x_shape, axis))
 
 
-def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def sum(x: Any, axis: Axis = None, keepdims: bool = False, **named: Any) -> Any:
     """Σ x over `axis` (an axis, several, or all)."""
-    return _sum(x, axis=_axes(x, axis, "sum"), keepdims=keepdims)
+    if named:
+        no_such("sum", named)
+    return _sum(x, axis=_sorted(x, axis, "sum"), keepdims=keepdims)
 
 
-def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def mean(x: Any, axis: Axis = None, keepdims: bool = False, **named: Any) -> Any:
     """Σ x / n over `axis` (an axis, several, or all)."""
-    axes = _axes(x, axis, "mean")
-    return _sum(x, axis=axes, keepdims=keepdims) / math.prod(x.shape[a] for a in axes)
+    if named:
+        no_such("mean", named)
+    axes = _sorted(x, axis, "mean")
+    if x.dtype is HALF:  # the sum alone may be too large
+        return cast(mean(cast(x, np.float32), axes, keepdims), HALF)
+    return div(_sum(x, axis=axes, keepdims=keepdims), math.prod(x.shape[a] for a in axes))
 
 
-def var(x: Any, axis: Axis = None, keepdims: bool = False, *, correction: int = 1) -> Any:
+def var(x: Any, axis: Axis = None, keepdims: bool = False, *, correction: float = 1, **named: Any) -> Any:
     """Σ (x - mean)² / (n - correction) over `axis`; 1 estimates a population's variance (PyTorch's default), 0 is the
-    variance of the values themselves (NumPy's)."""
-    axes = _axes(x, axis, "var")
+    variance of the values themselves (NumPy's). Where n - correction is not positive: Σ / 0, NaN or infinity."""
+    if named:
+        no_such("var", named)
+    if not isinstance(correction, numbers.Real):
+        raise TypeError(f"var: correction must be a number, got {correction!r}")
+    axes = _sorted(x, axis, "var")
+    if x.dtype is HALF:
+        return cast(var(cast(x, np.float32), axes, keepdims, correction=correction), HALF)
     d = x - mean(x, axes, keepdims=True)
-    return _sum(d * d, axis=axes, keepdims=keepdims) / (math.prod(x.shape[a] for a in axes) - correction)
+    n = math.prod(x.shape[a] for a in axes)
+    return _sum(d * d, axis=axes, keepdims=keepdims) / builtins.max(n - float(correction), 0.0)
 
 
 @primitive
@@ -88,44 +106,54 @@ def _min(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
 _min.vjp(x=_max_rule)
 
 
-def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def max(x: Any, axis: Axis = None, keepdims: bool = False, **named: Any) -> Any:
     """The largest element over `axis` (an axis, several, or all); equal ones share the gradient evenly."""
-    return _max(x, axis=_axes(x, axis, "max"), keepdims=keepdims)
+    if named:
+        no_such("max", named)
+    return _max(x, axis=_sorted(x, axis, "max"), keepdims=keepdims)
 
 
-def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def min(x: Any, axis: Axis = None, keepdims: bool = False, **named: Any) -> Any:
     """The smallest element over `axis` (an axis, several, or all); equal ones share the gradient evenly."""
-    return _min(x, axis=_axes(x, axis, "min"), keepdims=keepdims)
+    if named:
+        no_such("min", named)
+    return _min(x, axis=_sorted(x, axis, "min"), keepdims=keepdims)
 
 
-def _shift(x: Array, axis: tuple[int, ...]) -> Array:
-    """The largest element, 0 where that is infinite: what to subtract before exp."""
+def _shift(x: Array, axis: tuple[int, ...], infinite: bool = False) -> Array:
+    """The largest element, 0 where that is -inf, and ∞ if `infinite`: what to subtract before exp."""
     lib = xp(x)
     if not x.size:
         return lib.zeros(_kept(x.shape, axis), x.dtype)
     m = x.max(axis=axis, keepdims=True)
     if lib is np and np.isfinite(m).all():  # on a GPU it would be slow to ask
         return m
-    return lib.where(lib.isfinite(m), m, lib.zeros_like(m))
+    return lib.where(abs(m) == lib.inf if infinite else m == -lib.inf, lib.zeros_like(m), m)
 
 
 @primitive
 def _logsumexp(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
     """log Σ exp(x), without overflow."""
-    lib, m = xp(x), _shift(x, axis)
+    lib, m = xp(x), _shift(x, axis, infinite=True)
     total = lib.exp(x - m).sum(axis=axis, keepdims=True)
-    y = lib.log(lib.where(total == 0, lib.ones_like(total), total)) + m
-    y = lib.where(total == 0, y - lib.inf, y)
+    if lib is np and total.all():  # on a GPU it would be slow to ask
+        y = np.log(total) + m
+    else:
+        y = lib.log(lib.where(total == 0, lib.ones_like(total), total)) + m
+        y = lib.where(total == 0, -lib.inf * lib.ones_like(y), y)
     return y if keepdims else y.squeeze(axis)
 
 
-# By softmax, not exp(x - y): where all of x is -inf, it gives 0.
+# By softmax, not exp(x - y): where all of x is -inf, it gives 0, as for a masked row of softmax.
 _logsumexp.vjp(x=lambda g, x, axis: g.reshape(_kept(x.shape, axis)) * _softmax(x, axis=axis))
 
 
-def logsumexp(x: Any, axis: Axis = -1, keepdims: bool = False) -> Any:
-    """log Σ exp(x) over `axis`, without overflow."""
-    return _logsumexp(x, axis=_axes(x, axis, "logsumexp"), keepdims=keepdims)
+def logsumexp(x: Any, axis: Axis = -1, keepdims: bool = False, **named: Any) -> Any:
+    """log Σ exp(x) over `axis`, without overflow. Of a slice that is -inf throughout (fully masked) it is -inf, and
+    its gradient 0, as that of softmax (PyTorch's and JAX's is NaN)."""
+    if named:
+        no_such("logsumexp", named)
+    return _logsumexp(floating(x), axis=_sorted(x, axis, "logsumexp"), keepdims=keepdims)
 
 
 @primitive
@@ -140,9 +168,11 @@ def _softmax(x: Array, *, axis: tuple[int, ...]) -> Array:
 _softmax.vjp(x=lambda g, y, axis: y * (g - (g * y).sum(axis=axis, keepdims=True)))
 
 
-def softmax(x: Any, axis: int = -1) -> Any:
+def softmax(x: Any, axis: Axis = -1, **named: Any) -> Any:
     """exp(x) / Σ exp(x) along `axis`, without overflow; a slice that is -inf throughout (fully masked) gives zeros."""
-    return _softmax(x, axis=_axes(x, axis, "softmax"))
+    if named:
+        no_such("softmax", named)
+    return _softmax(floating(x), axis=_sorted(x, axis, "softmax"))
 
 
 @primitive
@@ -159,9 +189,11 @@ def _log_softmax(x: Array, *, axis: tuple[int, ...]) -> Array:
 _log_softmax.vjp(x=lambda g, y, axis: g - exp(y) * g.sum(axis=axis, keepdims=True))
 
 
-def log_softmax(x: Any, axis: int = -1) -> Any:
+def log_softmax(x: Any, axis: Axis = -1, **named: Any) -> Any:
     """x - log Σ exp(x) along `axis`: the logarithm of softmax, without overflow."""
-    return _log_softmax(x, axis=_axes(x, axis, "log_softmax"))
+    if named:
+        no_such("log_softmax", named)
+    return _log_softmax(floating(x), axis=_sorted(x, axis, "log_softmax"))
 
 
 @primitive
@@ -173,9 +205,13 @@ def _cumsum(x: Array, *, axis: int) -> Array:
 _cumsum.vjp(x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
 
 
-def cumsum(x: Any, axis: int) -> Any:
-    """Partial sums along `axis`: yₜ = Σ_{s≤t} xₛ."""
-    return _cumsum(x, axis=_axes(x, axis, "cumsum")[0])
+def cumsum(x: Any, axis: int | None = None, **named: Any) -> Any:
+    """Partial sums along `axis`: yₜ = Σ_{s≤t} xₛ; for None those of all elements in a row, as in NumPy."""
+    if named:
+        no_such("cumsum", named)
+    if axis is None:
+        return _cumsum(reshape(x, -1), axis=0)
+    return _cumsum(x, axis=_axis(x, axis, "cumsum"))
 
 
 @primitive
@@ -187,7 +223,9 @@ def _argmax(x: Array, *, axis: int | None, keepdims: bool) -> Array:
 _argmax.vjp()
 
 
-def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
+def argmax(x: Any, axis: int | None = None, keepdims: bool = False, **named: Any) -> Tensor:
     """The position of the largest element along `axis` (of all, if None), as an integer tensor; the first of equals."""
-    y = _argmax(x, axis=axis if axis is None else _axes(x, axis, "argmax")[0], keepdims=keepdims)
+    if named:
+        no_such("argmax", named)
+    y = _argmax(_array(x, "argmax"), axis=axis if axis is None else _axis(x, axis, "argmax"), keepdims=keepdims)
     return y if isinstance(y, Tensor) else Tensor(y)
