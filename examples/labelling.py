@@ -15,7 +15,6 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, optim
 from tinygrad_rnn.batches import IGNORED, padded
-from tinygrad_rnn.data import read_text
 
 
 def treebank():
@@ -25,7 +24,7 @@ def treebank():
     except metadata.PackageNotFoundError:
         sys.exit('labelling: turkish-treebanks is not installed; pip install "tinygrad-rnn[examples]"')
     parts = [[] for _ in range(10)]
-    for i, block in (pair for file in files for pair in enumerate(read_text(file).strip().split("\n\n"))):
+    for i, block in (pair for file in files for pair in enumerate(file.read_text("utf-8").strip().split("\n\n"))):
         rows = [line.split("\t") for line in block.split("\n")]
         parts[i % 10].append([(row[1], row[3]) for row in rows if row[0].isdigit()])
     return [sentence for part in parts[:8] for sentence in part], parts[9]
