@@ -362,7 +362,7 @@ def _alike(arrays: Sequence[Any], first: int) -> bool:
     """Are these, from the first on, arrays of one dtype, which is one of floats if there are numbers among them?"""
     dtype, number = None, False
     for a in arrays[first:] if first else arrays:
-        if type(a) is ndarray:
+        if type(a) is ndarray or (type(a) not in NUMBERS and hasattr(a, "dtype")):
             if dtype is None:
                 dtype = a.dtype
             elif a.dtype is not dtype:
