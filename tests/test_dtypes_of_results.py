@@ -226,8 +226,15 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("engine", ["numpy", "fast"])
-@pytest.mark.parametrize("name", STEPS)
+ENGINES = [
+    (name, engine)
+    for name in STEPS
+    for engine in ("numpy", "fast")
+    if (name, engine) != ("a choice of whole numbers", "fast")  # machine code has no integers
+]
+
+
+@pytest.mark.parametrize("name, engine", ENGINES)
 def test_a_recorded_step_has_the_dtypes_of_the_eager_one(name, engine):
     x = np.random.default_rng(1).standard_normal((5, 3, 4)).astype("f")
     found = {}
@@ -237,7 +244,7 @@ def test_a_recorded_step_has_the_dtypes_of_the_eager_one(name, engine):
         ys, h = layer(xs)
         ys.sum().backward()
         found[each] = ys.numpy(), h.numpy(), *([] if xs.grad is None else [xs.grad.numpy()]), cell.W.grad.numpy()
-    assert layer.plan(xs).engine == ("numpy" if name == "a choice of whole numbers" else engine)  # those are of int64
+    assert layer.plan(xs).engine == engine
     for a, b in zip(found["eager"], found[engine], strict=True):
         assert a.dtype == b.dtype == np.float32
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
