@@ -3,12 +3,14 @@
 import collections
 import dataclasses
 import functools
+import importlib
 import importlib.util
 import itertools
 import logging
 import os
 import random
 import re
+import secrets
 import sys
 import threading
 import time
@@ -692,6 +694,10 @@ def clock():
     return cell(lambda self, h: h * (time.time() > 0))
 
 
+def secret():
+    return cell(lambda self, h: h if secrets.randbelow(2) < 5 else -h)
+
+
 def evaluated():
     return cell(lambda self, h: h * eval("NUM" + "BER", globals()))
 
@@ -814,6 +820,7 @@ REFUSED = {
     cached: "reads 'table', a function whose results functools keeps",
     WithCache: "'table', a function whose results functools keeps",
     clock: "'time', which gives another value each time",
+    secret: "'randbelow', which gives another value each time",
     evaluated: "calls eval, and what that reads cannot be told from its code",
     python_branch: "draws random numbers by itself",
     numpy_legacy: "draws random numbers by itself",
@@ -862,6 +869,47 @@ def test_a_cell_that_counts_its_steps_is_seldom_tried_again_but_is(recordings):
     for _ in range(5):
         rnn(sequence())
     assert "engine 'eager'" not in str(rnn.plan(sequence()))
+
+
+def test_draws_of_other_threads_are_none_of_the_steps():
+    stop = threading.Event()
+
+    def shuffle():
+        while not stop.is_set():
+            random.random()
+
+    other = threading.Thread(target=shuffle)
+    other.start()
+    try:
+        for _ in range(3):
+            assert "engine 'eager'" not in str(nn.Recurrent(cell(lambda self, h: h * 0.5)).plan(sequence()))
+    finally:
+        stop.set()
+        other.join()
+
+
+INSTALLED = """
+from {where} import nn
+RATE = 0.9
+def scaled(h):
+    return h * RATE
+"""
+
+
+@pytest.mark.parametrize("where, followed", [("tinygrad_rnn", True), ("types", False)])
+def test_an_installed_package_is_followed_if_it_knows_this_library(tmp_path, monkeypatch, where, followed):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    name = f"package_that_imports_{where}"
+    (folder / f"{name}.py").write_text(
+        INSTALLED.format(where=where).replace("types import nn", "types import CodeType")
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    package = importlib.import_module(name)
+    rnn = nn.Recurrent(cell(lambda self, h: package.scaled(h)), engine="numpy")
+    before = rnn(sequence())[0].numpy()
+    package.RATE = 0.3
+    assert np.array_equal(rnn(sequence())[0].numpy(), before) is not followed
 
 
 def test_a_cache_holds_no_tensor_of_a_recording():

@@ -19,7 +19,9 @@ ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "DELETE_ATTR", "LOAD_SUPER_ATTR", "IMP
 KINDS: dict[str, tuple[str, ...]] = dict.fromkeys(GLOBALS, ("globals",))
 KINDS |= dict.fromkeys(ATTRIBUTES, ("attributes",))
 KINDS |= {"STORE_ATTR": ("attributes", "sets"), "IMPORT_NAME": ("imports",)}
-OURS = ("tinygrad_rnn", "viz")
+OURS = __name__.partition(".")[0]
+INSTALLED = {"site-packages", "dist-packages"}
+PYTHON = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib")})
 
 
 class Reach(NamedTuple):
@@ -57,28 +59,35 @@ def reach(code: CodeType) -> Reach:
     return Reach(**{kind: frozenset(names) for kind, names in found.items()}, anything=anything)
 
 
-@functools.cache
-def _library_folders() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({str(Path(paths[key])) for key in ("stdlib", "platstdlib", "purelib", "platlib")})
-
-
 @functools.lru_cache(1 << 12)
 def is_ours(module: str) -> bool:
     """Is it a module of this library?"""
-    return module.partition(".")[0] in OURS
+    return module.partition(".")[0] == OURS
 
 
 @functools.lru_cache(1 << 12)
 def is_library(module: str | None) -> bool:
-    """Is it a module of Python, of an installed package, or of this library? What these do is not followed."""
+    """Is it a module of Python, of this library, or of an installed package that knows nothing of this library?
+
+    What these do is not followed.
+    """
     top = (module or "").partition(".")[0]
-    if is_ours(top):
-        return True
+    if is_ours(top) or top == "__main__":  # whatever file it stands in: python -m PACKAGE
+        return top != "__main__"
     file = getattr(sys.modules.get(top), "__file__", None)
     if file is None:
         return top == builtins.__name__ or top in sys.stdlib_module_names
-    return file.startswith(_library_folders())
+    if not INSTALLED.isdisjoint(Path(file).parts):
+        return not _knows_us(top)
+    return file.startswith(PYTHON)
+
+
+def _knows_us(top: str) -> bool:
+    """Has a package imported anything of this library?"""
+    modules = [m for name, m in list(sys.modules.items()) if name == top or name.startswith(f"{top}.")]
+    values = [value for m in modules for value in list(getattr(m, "__dict__", {}).values())]
+    names = [getattr(value, "__module__", None) or getattr(value, "__name__", None) for value in values]
+    return any(isinstance(name, str) and is_ours(name) for name in names)
 
 
 def module_of(function: Any) -> str | None:

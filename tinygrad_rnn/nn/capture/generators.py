@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as python
+import threading
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -38,15 +39,19 @@ def _comparable(state: Any) -> Any:
 
 
 class States:
-    """What the generators of Python, NumPy and this library, and some others, will draw next."""
+    """What generators will draw next.
 
-    def __init__(self, others: Iterable[Any]):
-        common: list[ACCESS] = [
-            (python.getstate, python.setstate),
-            (np.random.get_state, np.random.set_state),
-            (random.get_rng_state, random.set_rng_state),
-        ]
-        self.were = [(get, put, get()) for get, put in [*common, *map(_access, others)]]
+    common: also those that belong to nobody, of Python, NumPy and this library? Else only if no other thread runs, to
+    which what they draw would be put down
+    """
+
+    def __init__(self, others: Iterable[Any], *, common: bool):
+        access = list(map(_access, others))
+        if common or threading.active_count() == 1:
+            access.append((python.getstate, python.setstate))
+            access.append((np.random.get_state, np.random.set_state))
+            access.append((random.get_rng_state, random.set_rng_state))
+        self.were = [(get, put, get()) for get, put in access]
 
     def put_back(self) -> bool:
         """Let them draw the same again. Had they moved?"""

@@ -43,6 +43,7 @@ CONTAINERS = (list, tuple, dict, set, frozenset, deque, MappingProxyType)
 MADE = {"__init__", "__new__", "__post_init__"}  # what runs when an object of a class is made
 NOT_CALLED = {*MADE, "__init_subclass__", "__class_getitem__", "__set_name__", "__del__", "__reduce__", "__reduce_ex__"}
 NOT_CALLED |= {"__getstate__", "__setstate__", "__copy__", "__deepcopy__", "__dir__", "__sizeof__", "__subclasshook__"}
+DRAWS = {"random", "numpy.random", "init", "default_generator", "manual_seed"}
 BODY = tuple(map(attrgetter, ("__code__", "__defaults__", "__kwdefaults__")))
 
 
@@ -57,7 +58,7 @@ class Inventory:
     kinds       the shape and dtype of each tensor, and whether a gradient flows to it
     large       arrays that are read anew at each call
     functions   whose code is followed; bodies: their code and defaults
-    generators  of random numbers
+    generators  of random numbers; draws: does code name one, or the modules that have some?
     spaces      modules, classes and objects in which only what is named counts
     names       of attributes that are named anywhere; read: of variables; anything: are names computed?
     unseen      what cannot be looked into: the name that leads to it, and why
@@ -75,6 +76,7 @@ class Inventory:
         self.large: list[np.ndarray] = []
         self.functions: list[FunctionType] = []
         self.generators: list[Any] = []
+        self.draws = False
         self.spaces: dict[int, Space] = {}
         self.bases: set[type] = set()
         self.names: set[str] = {"forward"}
@@ -139,6 +141,7 @@ class Inventory:
                 self._add(part, name)
         elif is_generator(x):
             self.generators.append(x)
+            self.draws = True
         elif isinstance(x, Primitive):
             self._add(x.rules, name)  # what it computes forward is computed anew at each call
             self._add(x.joint, name)
@@ -215,6 +218,8 @@ class Inventory:
 
     def _add_function(self, function: FunctionType) -> None:
         """Add a function: its defaults, what it holds of outer functions, and, if it is the user's, what it names."""
+        if kinds.is_clock(function):
+            self._refuse(function, function.__name__)
         if is_library(function.__module__) and "<locals>" not in function.__qualname__:
             self._known(function)
             return
@@ -267,6 +272,7 @@ class Inventory:
 
     def _add_module(self, module: ModuleType) -> None:
         self._known(module)
+        self.draws |= module.__name__ in DRAWS
         if not is_ours(module.__name__):
             table = vars(module)
             self._space(table, table, everywhere=True, fixed=is_library(module.__name__))
@@ -339,7 +345,8 @@ class Inventory:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Put back what the block sets. Unsupported if it sets anything, or draws: a recorded step would do it once."""
-        states, changed, reason = States(self.generators), [], None
+        states = States(self.generators, common=self.draws or not DRAWS.isdisjoint(self.names))
+        changed, reason = [], None
         large = [(a, a.copy()) for a in self.large]
         try:
             yield

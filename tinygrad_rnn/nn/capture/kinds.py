@@ -34,6 +34,7 @@ CONSTANT: tuple[type, ...] = (
 )  # fmt: skip
 CLOCKS: set[Any] = {time.time, time.time_ns, time.monotonic, time.monotonic_ns, time.perf_counter, time.perf_counter_ns}
 CLOCKS |= {time.process_time, os.urandom}
+ENTROPY = {"secrets", "uuid"}  # modules of Python whose functions do too
 CACHED = type(functools.lru_cache(len))
 
 
@@ -91,7 +92,9 @@ def methods(kind: Any) -> dict[str, frozenset[str]]:
 
 
 def is_clock(x: Any) -> bool:
-    """Is it a function of machine code that returns another value each time?"""
+    """Is it a function that returns another value each time, and nothing tells why?"""
+    if isinstance(x, types.FunctionType):
+        return x.__module__ in ENTROPY
     return isinstance(x, types.BuiltinFunctionType) and x in CLOCKS
 
 
