@@ -230,7 +230,7 @@ class Counting(nn.Cell):
 CHANGES = {
     "none": lambda rnn, w: None,
     "updated": lambda rnn, w: setattr(w, "data", w.data * 2),
-    "replaced": lambda rnn, w: setattr(rnn.cell, "W", w * 2),
+    "replaced": lambda rnn, w: setattr(rnn.cell, "W", nn.Parameter(w * 2)),
     "evaluation": lambda rnn, w: rnn.eval(),
 }
 
