@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -26,7 +27,8 @@ class Tensor:
     (`p.data = …`), or write `p -= …` inside `with no_grad():`.
 
     A copy (`copy.deepcopy`, `pickle`) has the values, and of a leaf whether it requires a gradient, and its gradient.
-    What was computed is copied without its history and requires none, as if it had been detached.
+    What was computed is copied without its history and requires none, as if it had been detached; not so within a
+    module's call that is recorded, where gradients would end unnoticed. `copy.copy` is another name for the same.
     """
 
     __slots__ = ("__weakref__", "array", "node")
@@ -38,6 +40,21 @@ class Tensor:
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
         return None, {"array": self.array, "node": self.node if self.is_leaf else None}
+
+    def __copy__(self) -> Tensor:
+        return self._like(self.array, self.node)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf and state.recording and state.scope:
+            refuse_deep_copy()
+        _, parts = self.__getstate__()
+        memo[id(self)] = made = self._like(**copy.deepcopy(parts, memo))
+        return made
+
+    def _like(self, array: Array, node: Node | None) -> Tensor:
+        made = object.__new__(type(self))
+        made.array, made.node = array, node
+        return made
 
     # ---- what it is -----------------------------------------------------------------------------------------------
 
@@ -433,6 +450,13 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
         raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {array.dtype}")
     made = Tensor(array)
     return made.requires_grad_() if requires_grad else made
+
+
+def refuse_deep_copy() -> Never:
+    """RuntimeError: gradients would end at a copy."""
+    raise RuntimeError(
+        "Tensor: a deep copy has no history, no gradient would flow through it; write t + 0, or detach() it first"
+    )
 
 
 def _holds_arrays(values: Any) -> bool:

@@ -20,7 +20,7 @@ from tinygrad_rnn.compiler.circuit import PRIMITIVES, Circuit, Unsupported, Valu
 from tinygrad_rnn.graph import state
 from tinygrad_rnn.ops.elementwise import detach
 from tinygrad_rnn.primitive import Primitive
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.tensor import Tensor, refuse_deep_copy
 
 SMALL = 1 << 16  # bytes: a larger array is read anew at each call, a smaller one is a constant of the circuit
 
@@ -53,6 +53,14 @@ class Symbol(Tensor):
 
     def detach(self) -> Tensor:
         return detach(self)
+
+    def __copy__(self) -> Tensor:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if state.recording and self.requires_grad:
+            refuse_deep_copy()
+        return self.detach()
 
     def requires_grad_(self, on: bool = True) -> Tensor:
         return self if on == self.requires_grad else self.detach()
