@@ -142,6 +142,7 @@ def test_a_buffer_of_another_shape_is_refused_and_nothing_is_taken():
         module.register_buffer("x", 1.0)
 
 
+@pytest.mark.filterwarnings("ignore:Recurrent. .* runs slower than it might")
 def test_a_buffer_stays_one_through_updates_in_a_step_and_in_every_engine():
     class Normed(nn.Cell):
         def __init__(self):

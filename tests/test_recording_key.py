@@ -30,6 +30,7 @@ from tinygrad_rnn.nn import compiled
 from tinygrad_rnn.primitive import primitive
 
 T, B, I, H = 5, 2, 3, 4
+pytestmark = pytest.mark.filterwarnings("ignore:Recurrent. .* runs slower than it might")
 
 without_llvmlite = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
 every_engine = pytest.mark.parametrize(

@@ -270,6 +270,7 @@ def test_a_detached_parameter_in_a_recorded_step_follows_the_parameter(engine):
     np.testing.assert_array_equal(rnn(xs)[0].numpy()[-1], [[13, 13]])
 
 
+@pytest.mark.filterwarnings("ignore:Recurrent. .* runs slower than it might")
 def test_a_cell_that_cannot_be_compiled_keeps_no_graph_of_earlier_calls():
     class Seen(nn.RNNCell):
         def forward(self, x, h):

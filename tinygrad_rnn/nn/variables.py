@@ -40,6 +40,7 @@ class Reader:
             result = module.forward(*args, **kwargs)
         finally:
             sys.setprofile(outer)
+            self.frame = None  # it refers to this call, and so to itself
         pair = _states([*args, *kwargs.values()], result) if hasattr(module, "initial_state") else None
         module._name.is_cell = pair is not None
         own = {n: name for name, value in vars(module).items() for n in _nodes(value) if isinstance(value, Tensor)}
