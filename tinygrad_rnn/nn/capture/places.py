@@ -117,7 +117,7 @@ class Table(Place):
     def changed(self) -> Iterator[str]:
         for name in {**self.was, **self.place}:
             if not _alike(self.place.get(name, MISSING), self.was.get(name, MISSING)):
-                yield repr(name)
+                yield repr(name) if type(name) in PLAIN else "an item of a dict"
 
 
 class Content(Place):
