@@ -143,6 +143,21 @@ def an_item_of_an_array():
     return module_cell(lambda self, h: h * float(ARRAY[1]), ARRAY=np.ones(H)), lambda _: write(ARRAY, 0.25)
 
 
+def an_item_of_a_large_array():
+    turned = lambda self, h: h * ARRAY[2, :H]
+    return module_cell(turned, ARRAY=np.ones((3, 1 << 14))), lambda _: write(ARRAY[2], 0.25)
+
+
+def a_number_in_a_large_array():
+    turned = lambda self, h: h * float(self.table[5, 7])
+    return cell(turned, table=np.ones((9, 1 << 14))), lambda cell: write(cell.table, 0.25)
+
+
+def a_large_array():
+    turned = lambda self, h: (h.unsqueeze(-1) * self.table).sum(-1)
+    return cell(turned, table=np.ones((H, 1 << 14))), lambda cell: write(cell.table, 0.25)
+
+
 def a_tensor():
     new = tg.tensor(np.arange(H) / H)
     return module_cell(lambda self, h: h * TENSOR, TENSOR=tg.tensor(np.ones(H))), set_global("TENSOR", new)
@@ -546,19 +561,20 @@ def a_plain_tensor_attribute():
 
 
 CHANGES = [
-    a_number, a_number_that_loses_its_sign, an_array, an_array_that_is_written, an_item_of_an_array, a_tensor,
-    a_tensor_that_was_computed, a_number_deep_in_a_dict, a_number_of_another_module,
-    a_number_of_another_module_by_a_computed_name, what_a_helper_reads, a_helper, what_a_comprehension_reads,
-    what_a_class_made_in_the_step_reads, what_a_named_tuple_made_in_the_step_reads,
-    what_a_method_reads_that_the_library_calls, what_a_cell_derived_from_the_library_s_reads,
-    a_variable_of_the_environment, a_module_imported_in_the_step, a_number_of_a_class, a_number_of_a_base_class,
-    a_number_that_a_class_gets, a_number_that_hides_a_class_s, what_a_property_reads, what_a_static_method_reads,
-    what_a_class_method_reads, what_super_reads, a_method, a_method_of_one_object, the_code_of_a_function,
-    a_variable_of_an_outer_function, parameters_outside_of_the_cell, a_default_argument, a_list_as_default_argument,
-    an_attribute_of_a_function, a_partial, a_decorated_method, a_schedule_that_is_called, a_schedule_with_a_method,
-    a_bound_method, a_schedule_in_slots, a_schedule_of_an_optimiser, a_namespace, a_namespace_in_the_module,
-    a_dataclass, a_dict_of_attributes, an_operand_of_a_class_of_its_own, a_set, a_frozen_set, a_deque, a_bytearray,
-    a_counter_in_a_numpy_array, a_plain_tensor_attribute,
+    a_number, a_number_that_loses_its_sign, an_array, an_array_that_is_written, an_item_of_an_array,
+    an_item_of_a_large_array, a_number_in_a_large_array, a_large_array, a_tensor, a_tensor_that_was_computed,
+    a_number_deep_in_a_dict, a_number_of_another_module, a_number_of_another_module_by_a_computed_name,
+    what_a_helper_reads, a_helper, what_a_comprehension_reads, what_a_class_made_in_the_step_reads,
+    what_a_named_tuple_made_in_the_step_reads, what_a_method_reads_that_the_library_calls,
+    what_a_cell_derived_from_the_library_s_reads, a_variable_of_the_environment, a_module_imported_in_the_step,
+    a_number_of_a_class, a_number_of_a_base_class, a_number_that_a_class_gets, a_number_that_hides_a_class_s,
+    what_a_property_reads, what_a_static_method_reads, what_a_class_method_reads, what_super_reads, a_method,
+    a_method_of_one_object, the_code_of_a_function, a_variable_of_an_outer_function, parameters_outside_of_the_cell,
+    a_default_argument, a_list_as_default_argument, an_attribute_of_a_function, a_partial, a_decorated_method,
+    a_schedule_that_is_called, a_schedule_with_a_method, a_bound_method, a_schedule_in_slots,
+    a_schedule_of_an_optimiser, a_namespace, a_namespace_in_the_module, a_dataclass, a_dict_of_attributes,
+    an_operand_of_a_class_of_its_own, a_set, a_frozen_set, a_deque, a_bytearray, a_counter_in_a_numpy_array,
+    a_plain_tensor_attribute,
 ]  # fmt: skip
 changes = pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.__name__)
 

@@ -62,6 +62,7 @@ class Recording(NamedTuple):
     outside    the sources that are tensors, with the values that they are in the circuit
     pick       takes what was captured out of the leaves of the state and the module's tensors, if all of it is there
     moving     the leaves of the state that change from step to step
+    looked_up  large arrays that it does not read as a whole but perhaps items of, and what they held
     """
 
     layer: Layer
@@ -70,6 +71,7 @@ class Recording(NamedTuple):
     outside: list[tuple[Tensor, Value]]
     pick: Callable[[list[Tensor]], Sequence[Tensor]] | None
     moving: list[int]
+    looked_up: list[tuple[np.ndarray, np.ndarray]]
 
     def captured(self, given: list[Tensor], tensors: list[Tensor]) -> Sequence[Tensor]:
         """What the step captured, now. given: the leaves of the state  tensors: those of the module"""
@@ -165,7 +167,7 @@ class Compiled:
             try:
                 held.check()
                 with held.kept():
-                    made = _record(cell, job, xs, state, masked, held.tensors, self.arenas)
+                    made = _record(cell, job, xs, state, masked, held, self.arenas)
                 self.failed.pop(asked, None)
             except Unsupported as reason:
                 made = type(reason)(*reason.args)  # without the traceback, which holds all that was recorded
@@ -195,15 +197,13 @@ class Compiled:
         return reason if calls > TRIES and calls & (calls - 1) else None
 
 
-def _record(
-    cell: Module, job: Job, xs: Tensor, state: Any, masked: bool, tensors: list[Tensor], arenas: Arenas
-) -> Recording:
+def _record(cell: Module, job: Job, xs: Tensor, state: Any, masked: bool, held: Inventory, arenas: Arenas) -> Recording:
     flat, leaves, structure, options = _flattened(cell, job.step, state, job.all_states)
     layer = Layer(
         flat, Tensor(xs.array[0]), leaves, job.engine, arenas, masked=masked,
         x_tracked=mode.recording and xs.requires_grad, backward=mode.recording, distinct=bool(job.hooks), **options,
     )  # fmt: skip
-    positions = {id(t): ("module", i) for i, t in enumerate(tensors)}
+    positions = {id(t): ("module", i) for i, t in enumerate(held.tensors)}
     positions |= {id(s): ("state", i) for i, s in enumerate(leaves)}
     sources = [positions.get(id(t), t) for t in layer.captured]
     for t in sources:
@@ -219,15 +219,17 @@ def _record(
     places = [first[s[0]] + s[1] for s in sources if isinstance(s, tuple)]
     pick = itemgetter(*places) if len(places) == len(sources) > 1 else None
     moving = [i for i in range(len(leaves)) if i not in layer.constant]
-    return Recording(layer, sources, structure[-1], outside, pick, moving)
+    looked_up = [(a, a.copy()) for a in held.named_arrays() if not any(a is s for s in sources)]
+    return Recording(layer, sources, structure[-1], outside, pick, moving, looked_up)
 
 
 def _is_of_now(recording: Recording | Unsupported) -> bool:
-    """Are tensors that are neither in the state nor in the cell as they were?"""
+    """Is what the key does not know as it was: tensors that are found nowhere, items of large arrays?"""
     if isinstance(recording, Unsupported):
         return True
     kind = lambda t: (t.shape, t.dtype, mode.recording and t.requires_grad)
-    return all(kind(t) == (v.shape, v.dtype, v.tracked) for t, v in recording.outside)
+    tensors = all(kind(t) == (v.shape, v.dtype, v.tracked) for t, v in recording.outside)
+    return tensors and all(np.array_equal(a, was, equal_nan=a.dtype.kind in "fc") for a, was in recording.looked_up)
 
 
 def _flattened(

@@ -24,8 +24,15 @@ class Inventory(Walk):
     def check(self) -> None:
         """Unsupported if code names something that cannot be looked into."""
         for name, why in self.unseen:
-            if self.anything or name in self.names or name in self.read:
+            if self._is_named(name):
                 raise Unsupported(f"its step {why}")
+
+    def _is_named(self, name: str) -> bool:
+        return self.anything or name in self.names or name in self.read
+
+    def named_arrays(self) -> list[np.ndarray]:
+        """The large arrays that code names."""
+        return [a for name, a in self.large if self._is_named(name)]
 
     def unchanged(self, module: Module) -> bool:
         """Would an inventory of a module have the same key? True only if that is sure; quicker than to ask it."""
@@ -50,7 +57,7 @@ class Inventory(Walk):
         """Put back what the block sets. Unsupported if it sets anything, or draws: a recorded step would do it once."""
         states = States(self.generators, common=self.draws or not DRAWS.isdisjoint(self.names))
         changed, reason = [], None
-        large = [(a, a.copy()) for a in self.large]
+        large = [(a, a.copy()) for _, a in self.large]
         try:
             yield
         except Unsupported as error:

@@ -54,7 +54,7 @@ class Walk:
     places      what can be changed, each with what it held
     arrays      of the tensors, as they were last seen; nodes: theirs
     kinds       the shape and dtype of each tensor, and whether a gradient flows to it
-    large       arrays that are read anew at each call
+    large       arrays that are read anew at each call, each with the name that leads to it
     functions   whose code is followed; bodies: their code and defaults
     generators  of random numbers; draws: does code name one, or the modules that have some?
     spaces      modules, classes and objects in which only what is named counts
@@ -71,7 +71,7 @@ class Walk:
         self.arrays: list[Any] = []
         self.nodes: list[Any] = []
         self.kinds: list[tuple] = []
-        self.large: list[np.ndarray] = []
+        self.large: list[tuple[str, np.ndarray]] = []
         self.functions: list[FunctionType] = []
         self.generators: list[Any] = []
         self.draws = False
@@ -171,7 +171,7 @@ class Walk:
             self._add_content(x)
         else:
             self._known(x)
-            self.large.append(x)
+            self.large.append((name, x))
 
     def _add_items(self, x: Any, name: str) -> None:
         self.parts.append((type(x), len(x)))
