@@ -204,15 +204,11 @@ class Circuit:
 
 
 def place_of(v: Value | None) -> str:
-    """The line of a user's code that a value comes from, or the first of those that it is computed from: "Cell.forward,
+    """The line of a user's code that a value comes from, or the last of those that it is computed from: "Cell.forward,
     line 12", or nothing."""
-    queue = [] if v is None else [v]
-    for u in queue:  # it grows
-        if u.origin is not None:
-            code, line = u.origin
-            return f"{code.co_qualname.rpartition('<locals>.')[2]}, line {line}"
-        queue += u.values
-    return ""
+    found = reversed(_ancestors([] if v is None else [v], ()))  # the nearest first
+    code, line = next((u.origin for u in found if u.origin is not None), (None, 0))
+    return f"{code.co_qualname.rpartition('<locals>.')[2]}, line {line}" if code is not None else ""
 
 
 def _ancestors(roots: Iterable[Value], known: Collection[Value]) -> list[Value]:
