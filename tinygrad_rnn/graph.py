@@ -30,23 +30,38 @@ class _State(threading.local):
 state = _State()
 
 
+class Carries(NamedTuple):
+    """What goes from one call of a cell to the next.
+
+    ops     the names of all operations of a call, oldest first, those of the modules inside it too
+    leaves  for each leaf of the state: (its name or "", where the new one comes from, [where the old one is read]),
+            a place is (number of an operation, number of its argument), or -1 for its result; None for nowhere
+    """
+
+    ops: list[str]
+    leaves: list[tuple[str, tuple[int, int] | None, list[tuple[int, int]]]]
+
+
 class ModuleName(str):
     """A module's name in a scope, with what its code says of it: here so that it can be drawn.
 
     kind       the name of its class
     variables  what its code calls each operation of a call, oldest first
     is_cell    did that call read a state and return a new one?
+    carries    of a cell: what goes from one call to the next; None until a call was recorded
     unread     how many calls are still to be watched: in the first one less is recorded, where its state is constant
     """
 
     kind: str
     variables: list[Named]
     is_cell: bool
+    carries: Carries | None
     unread: int
 
     def __new__(cls, name: str, kind: str) -> ModuleName:
         made = super().__new__(cls, name)
         made.kind, made.variables, made.is_cell, made.unread = kind, [], False, 2
+        made.carries = None
         return made
 
     def __reduce__(self) -> tuple:
@@ -140,6 +155,7 @@ class Node:
 
     __slots__ = ("__weakref__", "dtype", "hooks", "index", "inputs", "kept", "op", "plan", "scope", "shape", "static")
     tracked: ClassVar[bool] = True  # does a gradient flow to it?
+    shown: ClassVar[bool] = False  # no, but what is computed from it is recorded all the same, to be drawn
 
     # One for every operation of every time step: few fields, and few objects for Python's garbage collector to trace.
     def __init__(
@@ -202,6 +218,21 @@ class Constant(Node):
 
     def __setstate__(self, parts: Any) -> None:
         _fill(self, parts, "data")
+
+
+class FirstState(Constant):
+    """An initial state that no gradient flows to. A clock, or a sum of two such states, is computed from it alone."""
+
+    __slots__ = ()
+    shown: ClassVar[bool] = True
+
+
+class Shown(Node):
+    """What an operation made of such a state: here so that it can be drawn."""
+
+    __slots__ = ()
+    tracked: ClassVar[bool] = False
+    shown: ClassVar[bool] = True
 
 
 def _without(parts: Any, reference: str) -> Any:

@@ -28,7 +28,7 @@ from numpy import ndarray
 from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array
 from tinygrad_rnn.backward import Lift, pick
-from tinygrad_rnn.graph import Constant, Node, state
+from tinygrad_rnn.graph import Constant, Node, Shown, state
 from tinygrad_rnn.tensor import OPS, Tensor
 
 Rule = Callable[..., Any]
@@ -211,7 +211,7 @@ def _unary(op: Primitive, forward: Callable) -> Callable:
                 return general(x)
             y = _as_array(y)
         if node is None or not node.tracked or not state.recording or op.constant:
-            return Tensor(y)
+            return Tensor(y) if node is None or not node.shown else _show(op, (x,), y, NO_STATIC)
         plan, keep = op.plans.get(ONE) or op.plan(ONE)
         return Tensor(y, Node(op, (node,), NO_STATIC, plan, keep((array,), y, NO_STATIC), y.shape, y.dtype))
 
@@ -247,7 +247,8 @@ def _binary(op: Primitive, forward: Callable) -> Callable:
         p, q = a.node if is_a else None, b.node if is_b else None
         u, v = p is not None and p.tracked, q is not None and q.tracked
         if not (u or v) or not state.recording or op.constant:
-            return Tensor(y)
+            shown = (p is not None and p.shown) or (q is not None and q.shown)
+            return _show(op, (a, b), y, NO_STATIC) if shown else Tensor(y)
         if p is None:
             p, left = _input(a, left)
         elif q is None:  # one of them is tracked
@@ -291,7 +292,7 @@ def _general(op: Primitive, forward: Callable) -> Callable:
         if not several:
             y = _as_array(y)
         if True not in tracks or not state.recording or op.constant:
-            return tuple([Tensor(_as_array(each)) for each in y]) if several else Tensor(y)
+            return _show(op, args, y, static)
         return _record(op, args, arrays, y, static, tuple(tracks))
 
     return call
@@ -311,6 +312,21 @@ def _record(op: Primitive, args: tuple, arrays: list, y: Any, static: dict, trac
     shapes = tuple([each.shape for each in y])
     picked = (Node(op, tuple(nodes), static, plan, kept, shapes, y[0].dtype if y else None),)
     return tuple([Tensor(_as_array(each), _picked(picked, i, each)) for i, each in enumerate(y)])
+
+
+def _show(op: Primitive, args: tuple, y: Any, static: dict) -> Any:
+    """The result of a call that no gradient flows through; of a state it is recorded, to be drawn; nothing is kept."""
+    several, shown = type(y) is tuple, False
+    for a in args if state.recording and not op.constant else ():
+        shown = shown or (isinstance(a, Tensor) and a.node is not None and a.node.shown)
+    if not shown:
+        return tuple([Tensor(_as_array(each)) for each in y]) if several else Tensor(y)
+    nodes = tuple([_input(a, a.array)[0] if isinstance(a, Tensor) else a for a in args])
+    if not several:
+        return Tensor(y, Shown(op, nodes, static, (), (), y.shape, y.dtype))
+    whole = (Shown(op, nodes, static, (), (), tuple([each.shape for each in y]), y[0].dtype if y else None),)
+    each = [(_as_array(part), {"index": i}) for i, part in enumerate(y)]
+    return tuple([Tensor(part, Shown(PICK, whole, at, (), (), part.shape, part.dtype)) for part, at in each])
 
 
 def _picked(whole: tuple[Node], i: int, y: Array) -> Node:

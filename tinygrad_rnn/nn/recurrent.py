@@ -17,7 +17,7 @@ from tinygrad_rnn.backend import xp
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.layer import NoEngine, Unsupported
 from tinygrad_rnn.compiler.report import Plan
-from tinygrad_rnn.graph import scope
+from tinygrad_rnn.graph import Constant, FirstState, Shown, scope
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.compiled import Compiled, Job
@@ -94,7 +94,8 @@ class Recurrent(Module):
             return self._nothing(xs, state, all_states)
         ys, states = self._eager(xs, state, alive)
         last = states[0 if self.reverse else -1]
-        return ys, nest.map_leaves(lambda *each: stack(each), *states) if all_states else last
+        new = nest.map_leaves(lambda *each: stack(each), *states) if all_states else last
+        return _plain(ys), nest.map_leaves(_plain, new)
 
     def register_state_hook(self, hook: Hook) -> Callable[[], None]:
         """Show hook the gradients ∂L/∂sₜ of the state after each step, in each backward pass through a later call.
@@ -184,6 +185,8 @@ class Recurrent(Module):
         watch = Watch(self._hooks) if self._hooks and mode.recording else None
         state = state if watch is None else followed(state)
         wanted = None if steps is None else {0, *steps}
+        if mode.recording and mode.trace is None:
+            state = nest.map_leaves(_shown, state)
         parts, way = unbind(xs), -1 if self.reverse else 1
         for number, t in enumerate(range(len(xs))[::way]):
             if wanted is not None and number not in wanted:
@@ -239,6 +242,19 @@ def _depth() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("tinygrad_rnn."):
         frame, depth = frame.f_back, depth + 1
     return depth
+
+
+def _shown(s: Any) -> Any:
+    """An initial state, such that what is computed from it alone is recorded too, for drawings."""
+    if not isinstance(s, Tensor) or not (s.node is None or type(s.node) is Constant):
+        return s
+    return Tensor(s.array, FirstState(s.shape, s.dtype, s.name))
+
+
+def _plain(s: Any) -> Any:
+    """The same outside of the layer: what no gradient flows to has no graph."""
+    known = mode.trace is None and isinstance(s, Tensor)
+    return s.detach() if known and isinstance(s.node, (FirstState, Shown)) else s
 
 
 def _alive(lengths: Any, T: int, B: int) -> np.ndarray | None:

@@ -1,4 +1,5 @@
-"""What a module's code calls the values it computes, for drawings: `f = sigmoid(…)` is a gate called f.
+"""What a module's code calls the values it computes, for drawings: `f = sigmoid(…)` is a gate called f; and which
+values a cell's code hands on from step to step.
 
 The first calls that are recorded are watched with Python's profiling hook, which sees the local variables when
 `forward` calls a function and when it returns. Later calls cost nothing.
@@ -9,10 +10,12 @@ from __future__ import annotations
 import inspect
 import sys
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tinygrad_rnn.graph import Named, Node, Operand, Step, ancestors, drawn, likenesses, state
+from tinygrad_rnn import nest
+from tinygrad_rnn.graph import Carries, Named, Node, Operand, Step, ancestors, drawn, likenesses, state
 from tinygrad_rnn.tensor import Tensor
 
 STATE = "state"  # a parameter of this name says nothing of what it holds
@@ -45,6 +48,8 @@ class Reader:
         module._name.is_cell = pair is not None
         own = {n: name for name, value in vars(module).items() for n in _nodes(value) if isinstance(value, Tensor)}
         module._name.variables = list(_named(own | self._names(), result, start, pair or ([], [])))
+        if hasattr(module, "initial_state") and len(args) == 2 and isinstance(result, tuple) and len(result) == 2:
+            module._name.carries = _carried(self.variables, args[1], result[1], result, start)
         return result
 
     def _names(self) -> dict[Node, str]:
@@ -125,10 +130,52 @@ def _node(value: Any) -> Node | None:
     return value.node if isinstance(value, Tensor) else None
 
 
+def _carried(variables: dict[str, Any], state: Any, new: Any, result: Any, start: int) -> Carries | None:
+    """What a cell hands on, from a call that was watched; None where the new state is built otherwise than the old."""
+    olds, news = nest.leaves(state), nest.leaves(new)
+    if len(olds) != len(news):
+        return None
+    inside = lambda node: [n for n in drawn(node) if n.index > start]
+    made = [n for n in ancestors(_nodes(result), inside) if n.index > start and n.op]
+    number = {n: k for k, n in enumerate(made)}
+    paths = _leaf_names(state)
+    lasts = [path.rpartition(".")[2] for path in paths]
+    distinct = lambda names: len(names) == len(set(names)) == len(olds)
+    names = lasts if distinct(lasts) else paths if distinct(paths) else [""] * len(olds)
+    reads: dict[Node | None, list[tuple[int, int]]] = defaultdict(list)
+    for n, k in number.items():
+        for i, a in enumerate(n.inputs):
+            reads[a if isinstance(a, Node) else None].append((k, i))
+    leaves = []
+    for name, old, fresh in zip(names, olds, news, strict=True):
+        was, node = (getattr(s, "node", None) for s in (old, fresh))
+        places = [(number[node], -1)] if node in number else [] if node is None else reads[node]
+        seen = (old, fresh) if node in number else (old,)  # an input that is kept is called what it is later
+        name = name or _shortest([v for v, value in variables.items() if any(value is s for s in seen)])
+        leaves.append((name, next(iter(places), None), [] if was is None else reads[was]))
+    return Carries([n.op.name for n in made], leaves)
+
+
+def _shortest(names: list[str]) -> str:
+    """m of m and m1; of names as long the last, which is the new value's."""
+    return min((name for name in reversed(names) if name != "state"), key=len, default="")
+
+
+def _leaf_names(state: Any, path: str = "") -> list[str]:
+    """The fields and keys that lead to each leaf of a state: "main.h"."""
+    if isinstance(state, dict):
+        parts = [(str(key), part) for key, part in state.items()]
+    elif isinstance(state, (tuple, list)):
+        parts = list(zip(getattr(state, "_fields", [""] * len(state)), state, strict=True))
+    else:
+        return [] if state is None else [path]
+    return [leaf for key, part in parts for leaf in _leaf_names(part, ".".join(filter(None, (path, key))))]
+
+
 def _nodes(value: Any) -> Iterator[Node]:
     """The nodes of a tensor, or of those in a tuple or a list."""
     if isinstance(value, Tensor) and value.node is not None:
         yield value.node
-    elif isinstance(value, (tuple, list)):
-        for part in value:
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
             yield from _nodes(part)
