@@ -139,16 +139,68 @@ def _mixing(flow: Flow, node: Node) -> list[tuple[Node, Node]]:
 
 
 def _row(node: Node, value: np.ndarray) -> np.ndarray:
-    """The weights of one sequence: (S,)"""
-    axis = node.static.get("axis", -1)
-    moved = np.moveaxis(value, axis, -1)
-    if moved.ndim > 2 and moved.shape[-2] == 1:
-        moved = moved[..., 0, :]
-    while moved.ndim > 3:
-        moved = moved[0]
-    if moved.ndim == 3:  # (heads, B, S) or (B, heads, S)
-        return moved[0].mean(0)
-    return moved[0] if moved.ndim == 2 else moved
+    """The weights of the first sequence, the mean of several heads: (S,)"""
+    over = _over(node)
+    if value.ndim == 1:
+        return value
+    batch = _batch_axis(node)
+    first, left = value.take(0, axis=batch), over - (batch < over)
+    return first.mean(axis=tuple(k for k in range(first.ndim) if k != left))
+
+
+def _over(node: Node) -> int:
+    """The axis along which weights add up to 1."""
+    (axis,) = np.atleast_1d((node.static or {}).get("axis", -1))
+    return int(axis) % len(node.shape)
+
+
+def _batch_axis(node: Node) -> int:
+    """Which axis of attention weights tells sequences apart: the one that comes from the first axis of a (B, H)."""
+    others = [k for k in range(len(node.shape)) if k != _over(node)]
+    if len(others) < 2:
+        return next(iter(others), 0)
+    return next((k for k in others if _comes_from_first(node, k)), others[0])
+
+
+def _comes_from_first(node: Node, axis: int) -> bool:
+    """Does an axis of a value come from the first axis of one with two?"""
+    seen: set[tuple[Node, int]] = set()
+    stack = [(node, axis)]
+    while stack:
+        at = node, axis = stack.pop()
+        if at in seen or not all(isinstance(n, int) for n in node.shape):
+            continue
+        seen.add(at)
+        if len(node.shape) == 2:
+            if axis == 0:
+                return True
+            continue
+        sources = [(i, p) for i, p in enumerate(node.inputs) if isinstance(p, Node)]
+        stack += [(p, k) for i, p in sources if (k := _before(node, i, axis)) is not None]
+    return False
+
+
+def _before(node: Node, i: int, axis: int) -> int | None:
+    """Which axis of argument i an axis of a result is; None where it is none, or a part of one."""
+    op, static, was, now = node.op.name, node.static or {}, node.inputs[i].shape, node.shape
+    if op == "permute":
+        return static["axes"][axis]
+    if op == "reshape":
+        same = (k for k, n in enumerate(was) if math.prod(was[:k]) == math.prod(now[:axis]) and n == now[axis])
+        return next(same, None)
+    if op == "einsum":
+        operands, _, out = static["spec"].replace(" ", "").partition("->")
+        k = operands.split(",")[i].find(out[axis])
+        return k if k >= 0 else None
+    if op in ("sum", "mean", "max") and len(was) > len(now):
+        gone = {int(a) % len(was) for a in np.atleast_1d(static["axis"])}
+        return [k for k in range(len(was)) if k not in gone][axis]
+    if op == "matmul" and len(node.inputs[1].shape) == 1:
+        return axis if i == 0 else None
+    if op == "matmul" and axis >= len(now) - 2 and (i == 0) == (axis == len(now) - 1):
+        return None
+    k = axis - len(now) + len(was)
+    return k if k >= 0 and was[k] == now[axis] else None
 
 
 class Rows:
