@@ -81,8 +81,25 @@ class Drawing:
         resolution = {"dpi": DPI} if suffix == ".png" else {}
         return render.render(write.dot(self.layout, self.title, on_paper=True, **resolution), suffix[1:])
 
+    def player(self, height: int = 480) -> Player:
+        """The page of `html` for a notebook, in a frame so high, in pixels."""
+        return Player(self.html(), height)
+
     def _repr_svg_(self) -> str:
         return self.svg()
+
+    def _repr_html_(self) -> str:
+        return play.fitted(self.svg())
+
+
+class Player:
+    """A page that shows itself in a notebook, in a frame: its rules and keys are not for the notebook's own page."""
+
+    def __init__(self, page: str, height: int):
+        self.page, self.height = page, height
+
+    def _repr_html_(self) -> str:
+        return play.framed(self.page, self.height)
 
 
 def checked_suffix(path: Path) -> str:

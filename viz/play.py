@@ -4,8 +4,10 @@ What a drawing says about time stands in the classes of its nodes, edges and clu
 
     t3      belongs to moment 3: not there before it. Without such a class: always there.
     b3      there only while the backward pass is at moment 3.
-    state   carries a state to the next step: on the way back its line runs against its arrow.
+    state   carries a state to the next step: on the way back its line runs, from its head to its tail.
     weight  an attention weight: there at its own moment only, and in the end.
+
+On the way back arrows are at the other ends of their edges, as the gradient goes.
 
 The positions in time of N moments: 0 is the graph as drawn, 1 … N the forward pass, N + j the backward pass at moment
 N + 1 - j, and the last shows everything.
@@ -32,6 +34,7 @@ from viz.style import COLOURS, FONT, LINE
 GRADIENT = COLOURS["loss"][1]
 GHOST = 0.1  # opacity of what is yet to come
 HOLD = 2.5  # seconds at the end of a film
+LEAST = 0.7  # of its size: what a drawing shrinks to
 STRIP = 28  # height of a film's caption, in points
 SHAPES = ("path", "polygon", "ellipse", "polyline")
 PIXELS = {"pt": 4 / 3, "in": 96.0, "px": 1.0, "": 1.0}
@@ -87,6 +90,25 @@ def page(svg: str, labels: Sequence[str], *, title: str, backward: bool = True) 
     )
 
 
+def fitted(svg: str) -> str:
+    """The drawing for a page of somebody else, such as a notebook's: as large as drawn, or as wide as there is room;
+    but never so small that its text is hard to read: then it scrolls.
+    """
+    root = ElementTree.fromstring(_clean(svg))
+    _clear(root)
+    _rename(root, "drawing-" + hashlib.sha256(svg.encode()).hexdigest()[:8])
+    width, _ = _size(root)
+    root.attrib = {name: value for name, value in root.attrib.items() if name not in ("width", "height")}
+    root.set("style", f"width:max({LEAST * width:.0f}px,min(100%,{width:.0f}px));height:auto")
+    return f'<div style="overflow-x:auto">{_text(root)}</div>'
+
+
+def framed(page: str, height: int) -> str:
+    """A page inside another one, in a frame of its own."""
+    look = f"width:100%;height:{height}px;border:0"
+    return f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" style="{look}"></iframe>'
+
+
 def _asset(name: str) -> str:
     return resources.files("viz").joinpath("assets", name).read_text(encoding="utf-8")
 
@@ -112,10 +134,26 @@ def _embeddable(svg: str, labels: Sequence[str], key: str, who: str) -> tuple[El
         raise ValueError(f"{who}: svg must be a drawing of Graphviz, got {svg[:40]!r}") from None
     _clear(root)
     _rename(root, key)
+    root.insert(0, _markers(key))
+    for edge in graph:
+        names = edge.get("class", "").split()
+        if "edge" in names and "weight" not in names and edge.find(".//polygon") is not None:
+            edge.set("data-arrow", "")
     groups = _gather(graph)
     if not labels or not all(1 <= moment <= len(labels) for moment in groups):
         raise ValueError(f"{who}: labels must name moments 1 … {max(groups, default=1)}, got {len(labels)} labels")
     return root, groups
+
+
+def _markers(key: str) -> Element:
+    """An arrow for the tail of a line, and what the line lacks at its head when the arrow there is gone."""
+    defs = Element("defs")
+    look = {"orient": "auto", "markerUnits": "userSpaceOnUse", "markerWidth": "8", "markerHeight": "8"}
+    back = SubElement(defs, "marker", {"id": f"{key}-back", **look, "viewBox": "-1 -4 8 8"})
+    SubElement(back, "path", {"d": "M0,0 6,-2.3 6,2.3z", "fill": GRADIENT})
+    stub = SubElement(defs, "marker", {"id": f"{key}-stub", **look, "viewBox": "-1 -4 8 8"})
+    SubElement(stub, "path", {"d": "M-.5,0H6", "stroke": GRADIENT, "stroke-width": "1.2"})
+    return defs
 
 
 def _clean(text: str) -> str:
@@ -253,7 +291,8 @@ def _moment_rules(moment: int, tokens: set[str], clock: _Clock, key: str) -> Ite
         yield _keyframes(name + "w", [*turns, (clock.end, clock.total)], "opacity:0", "opacity:1", clock)
     if clock.backward:
         plays.append(f"{name}r {lasts} step-end")
-        look = f"--glow:rgb(192 57 43/.6);--line:{GRADIENT};--dashes:6 4"
+        ends = f"--back:url(#{key}-back);--stub:url(#{key}-stub);--fore:0"
+        look = f"--glow:rgb(192 57 43/.6);--line:{GRADIENT};--dashes:6 4;{ends}"
         yield f"@keyframes {name}r{{{clock.percent(reach)},100%{{{look}}}}}"
         if "only" in tokens:
             yield f"{me} .only{{animation:{name}b {lasts} linear}}"
@@ -268,6 +307,8 @@ def _gradient_rules(groups: Iterable[Element], key: str) -> Iterator[str]:
     for colour in sorted(colours - {"none", "transparent"}):
         yield f'.{key} .moment [stroke="{colour}"]{{stroke:var(--line,{colour})}}'
         yield f'.{key} .moment .edge polygon[fill="{colour}"]{{fill:var(--line,{colour})}}'
+    yield f".{key} .moment [data-arrow] path{{marker-start:var(--back,none);marker-end:var(--stub,none)}}"
+    yield f".{key} .moment [data-arrow] polygon{{opacity:var(--fore,1)}}"
     yield f".{key} .state path{{stroke-dasharray:var(--dashes);animation:{key}-flow .8s linear infinite}}"
 
 
