@@ -763,19 +763,9 @@ CASES = {
         lambda k=k: refuses(".*step", GRAPHS["sequence to sequence"], view="attention", steps=k), True)
        for k in ([0], [4], "one")},
 }  # fmt: skip
-WRONG = {
-    "a circuit of one step has delays",
-    "weights (heads, batch, source) are not taken for (batch, heads, source)",
-    "of a single step tanh(c) is no gate",
-}
 
 
-def listed(cases, wrong):
-    known = pytest.mark.xfail(strict=True, reason="known to be wrong")
-    return [pytest.param(*v, id=k, marks=[known] * (k in wrong)) for k, v in cases.items()]
-
-
-@pytest.mark.parametrize("make, expected", listed(CASES, WRONG))
+@pytest.mark.parametrize("make, expected", CASES.values(), ids=CASES)
 def test_hard_cases(make, expected):
     assert make() == expected
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import groupby
 from typing import ClassVar
 
@@ -10,11 +11,11 @@ from tinygrad_rnn.graph import ModuleName, Node
 from viz.contract import Flow
 from viz.fold import Folder, Group
 from viz.links import Entry
-from viz.model import Block, Item, Link
+from viz.model import Block, Item, Link, Loop
 from viz.picture import Builder
 from viz.unroll import Spot
 
-LANES = 22.0  # from the uppermost to the lowest line between two boxes, in points
+LANES = 22.0  # between two lines into a box, in points
 Path = tuple[str | int, ...]
 
 
@@ -69,7 +70,8 @@ class CellBuilder(Builder):
         return set()
 
     def _level(self, block: Block, path: set[Node]) -> None:
-        """Boxes stand above each other."""
+        """Boxes stand above each other, each alone in its row: targets stand beside their losses."""
+        block.level = [[a, b] for a, b, _ in block.edges if a.kind == "output" and not a.nodes[0].inputs]
 
     def _dots(self, entry: Entry) -> Item | Spot:
         if entry.head is None:
@@ -110,17 +112,43 @@ class CellBuilder(Builder):
             link.tail = one.get(link.tail, link.tail)
 
     def _spread(self) -> None:
-        """Lines between the same two boxes run side by side, memories above; the first ones have names."""
-        between: dict[tuple[Item, Item], list[Link]] = defaultdict(list)
+        """Lines into the same box run side by side, memories above; the first ones have names."""
+        into: dict[Item, list[Link]] = defaultdict(list)
         for link in self.picture.links:
-            between[link.tail, link.head].append(link)
-        for links in between.values():
-            links.sort(key=lambda k: (not k.kind.startswith("cell"), k.name))
-            n = len(links)
-            for i, link in enumerate(links):
-                link.lane = LANES * (0.5 - i / (n - 1)) if n > 1 else 0.0
-                if n > 1 and self.block[link.tail] in (self.picture.start, self.picture.finish):
-                    link.label = link.name
+            below = self.block[link.tail] is self.picture.below and not link.kind.endswith("over time")
+            if (link.head.shape == "module" or link.head.kind.endswith("dots")) and not below:
+                into[link.head].append(link)
+        for head, links in into.items():
+            links.sort(key=lambda k: (not k.kind.startswith("cell"), k.tail.kind == "input", k.name))
+            self._dock(head, links)
+            for link in links:
+                wide = max(abs(k.dock) for k in links if k.tail is link.tail)
+                if self._is_start(link.tail):
+                    link.lane = link.dock
+                    link.label = link.name if sum(k.tail is link.tail for k in links) > 1 else ""
+                    link.tail.look |= _tall(2 * wide) if wide > LANES / 2 else {}
+                elif link.tail.kind.endswith("dots"):
+                    link.lane = link.dock
+                elif link.tail.shape == "module":
+                    link.lane = link.dock if link.kind.endswith("over time") else max(-12.0, min(12.0, link.dock))
+
+    def _dock(self, head: Item, lines: Sequence[Link | Loop]) -> None:
+        """Set apart what comes into a box, from above to below."""
+        n = len(lines)
+        wide = LANES if n == 2 else 16.0 * (n - 1)  # three or more are further apart than their names are high
+        for i, each in enumerate(lines):
+            each.dock = wide * (0.5 - i / (n - 1)) if n > 1 else 0.0
+        if n > 2:
+            head.look |= _tall(wide)
+
+    def _is_start(self, item: Item) -> bool:
+        block = self.block[item]
+        return block.is_start or block in (self.picture.start, self.picture.finish)
+
+
+def _tall(wide: float) -> dict[str, object]:
+    """The look of a box into which lines come at both ends of such a height."""
+    return {"height": f"{(wide + 24) / 72:.3f}"}
 
 
 class Modules:

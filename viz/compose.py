@@ -22,7 +22,7 @@ from viz.expand import expanded
 from viz.folded import Folded, FoldedCells, middle
 from viz.gradient import Scale
 from viz.layout import Layout
-from viz.loops import Loops
+from viz.loops import Loops, rooms
 from viz.model import Item, Picture
 from viz.notes import note_norms, note_shapes
 from viz.picture import Builder
@@ -183,7 +183,7 @@ class _Sketch:
     def layout(self) -> Layout:
         """Everything in its place."""
         down = self.look.direction == "down"
-        composer = Composer(self.picture, turned=down)
+        composer = Composer(self.picture, turned=down, rooms=rooms(self.picture))
         layout = composer.compose()
         Rails(composer).add()
         Loops(composer).add()

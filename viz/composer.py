@@ -7,23 +7,29 @@ edge to every step would take it minutes at fifty steps.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 
 from viz.dot import Point
 from viz.frame import Box, Curve, Frame, Needs, lay_out, moved
 from viz.layout import Edge, Layout
-from viz.model import Block, Item, Link, Picture
+from viz.model import Block, Item, Link, Loop, Picture
 from viz.route import Tracks, line
 
 LANE = 7.0  # between lines side by side
+Room = tuple[float, float, float]
+NO_ROOMS: Mapping[Block, Room] = {}
 
 
 class Composer:
-    """Lays out a picture. turned: for one that will be turned, so that time runs down; the nodes are not turned"""
+    """Lays out a picture.
 
-    def __init__(self, picture: Picture, *, turned: bool = False):
-        self.picture, self.result, self.turned = picture, Layout(), turned
+    turned: for one that will be turned, so that time runs down; the nodes are not turned
+    rooms: what is needed at the left, at the right and above a block, for loops
+    """
+
+    def __init__(self, picture: Picture, *, turned: bool = False, rooms: Mapping[Block, Room] = NO_ROOMS):
+        self.picture, self.result, self.turned, self.rooms = picture, Layout(), turned, rooms
         ends = picture.start, picture.finish
         self.slots = [b for b in (ends[0], *picture.slots, ends[1]) if b.items or b not in ends]
         self.slot = {item: k for k, block in enumerate(self.slots) for item in block.items}
@@ -44,41 +50,54 @@ class Composer:
         self._upright()
         return self.result
 
+    def _is_loose(self, block: Block) -> bool:
+        """Is it laid out without a template: first states, or dots?"""
+        return block.is_gap or block.is_start or block in (self.picture.start, self.picture.finish)
+
     # ---- templates ------------------------------------------------------------------------------------------------
 
     def _needs(self) -> dict[Block, Needs]:
         needs: dict[Block, Needs] = defaultdict(Needs)
-        picture = self.picture
-        for link in picture.links:
-            tail, head, a, b = (
-                self.block[link.tail],
-                self.block[link.head],
-                self.number[link.tail],
-                self.number[link.head],
-            )
-            if head is picture.above:
-                needs[tail].up.add(a)
-                needs[head].down.add(b)
-            elif tail is picture.below:
-                needs[tail].up.add(a)
-            elif self.slot[link.tail] <= self.slot[link.head]:
-                needs[tail].right.add(a)
-                needs[head].left.add(b)
-            else:
-                needs[tail].left.add(a)
-                needs[head].right.add(b)
-        for rail in picture.rails:
+        for link in self.picture.links:
+            self._need(needs, link)
+        for loop in self.picture.loops:
+            self._need_loop(needs, loop)
+        for rail in self.picture.rails:
             for reader in rail.readers:
                 needs[self.block[reader]].taps[self.number[reader]] += 1
         for each in needs.values():
             each.taps = Counter(each.taps)
         return needs
 
+    def _need(self, needs: dict[Block, Needs], link: Link) -> None:
+        tail, head, a, b = self.block[link.tail], self.block[link.head], self.number[link.tail], self.number[link.head]
+        if head is self.picture.above:
+            needs[tail].up.add(a)
+            needs[head].down.add(b)
+        elif tail is self.picture.below:
+            needs[tail].up.add(a)
+            if link.kind.endswith("over time"):
+                (needs[head].right if link.head in head.leftward else needs[head].left).add(b)
+        elif self.slot[link.tail] <= self.slot[link.head]:
+            needs[tail].right.add(a)
+            needs[head].left.add(b)
+        else:
+            needs[tail].left.add(a)
+            needs[head].right.add(b)
+
+    def _need_loop(self, needs: dict[Block, Needs], loop: Loop) -> None:
+        for item in [] if loop.is_round else [loop.tail, *loop.heads]:
+            if item in self.block:
+                needs[self.block[item]].loops[self.number[item]] += 1
+        for start in loop.starts:
+            if self.block[start] is self.picture.below:
+                needs[self.picture.below].up.add(self.number[start])
+
     def _frames(self) -> None:
         """One template for all blocks with the same signature."""
         needs, alike = self._needs(), defaultdict(list)
         for block in self.picture.blocks():
-            if block.items and not block.is_gap and block not in (self.picture.start, self.picture.finish):
+            if block.items and not self._is_loose(block):
                 alike[block.signature()].append(block)
         self.frame: dict[Block, Frame] = {}
         for blocks in alike.values():
@@ -96,7 +115,7 @@ class Composer:
 
     def _loose(self) -> None:
         """The sizes of what stands in no template: initial states, dots, parameters."""
-        loose = [b for b in self.slots if b.is_gap or b in (self.picture.start, self.picture.finish)]
+        loose = [b for b in self.slots if self._is_loose(b)]
         items = [i for b in loose for i in b.items] + [r.item for r in self.picture.rails]
         titles = {b: Item(b.key, b.title, "", "text") for b in loose if b.title}
         every = [*items, *titles.values()]
@@ -151,7 +170,7 @@ class Composer:
 
     def _enter(self, link: Link) -> float:
         """The height at which it comes into its head's block."""
-        return self._cross(link.head, -self._side(link), "in") + link.lane
+        return self._cross(link.head, -self._side(link), "in") + link.dock
 
     def _cross(self, item: Item, side: int, name: str) -> float:
         frame, i = self.frame[self.block[item]], self.number[item]
@@ -159,6 +178,8 @@ class Composer:
 
     def _side(self, link: Link) -> int:
         """On which side of its tail a line leaves: 1 to the right, and to what is later."""
+        if link.tail not in self.slot:  # a first state from below
+            return -1 if link.head in self.block[link.head].leftward else 1
         return 1 if self.slot[link.head] > self.slot[link.tail] else -1
 
     def _is_near(self, link: Link) -> bool:
@@ -182,10 +203,16 @@ class Composer:
                 continue
             lane = self.lane(self._lane(link))
             gaps[first].add((link.tail, link.lane), out, lane)
-            gaps[last].add((link.head, "far"), into, lane)
+            gaps[last].add((link.head, link.dock, "far"), into, lane)
+        for loop, start in self._starts():
+            if start in self.slot and (not loop.is_round or self.slot[loop.tail] - self.slot[start] != 1):
+                self.lane(("start", loop.delay, start))
         self.gaps = {k: tracks.numbers() for k, tracks in gaps.items()}
         most = max((max(n.values(), default=0) for n in self.gaps.values()), default=0)
         self.gap = self.picture.gap + LANE * most
+
+    def _starts(self) -> list[tuple[Loop, Item]]:
+        return [(loop, start) for loop in self.picture.loops for start in loop.starts]
 
     def lane(self, name: Hashable) -> float:
         """The height of a line under the steps."""
@@ -205,15 +232,20 @@ class Composer:
         x = 0.0
         self.left: dict[int, float] = {}
         for k, block in enumerate(self.slots):
-            frame = self.frame[block]
+            frame, (left, right, _) = self.frame[block], self.room(block)
+            x += left if k else 0.0
             self.left[k] = x
             self._stamp(block, x, 0)
-            x += frame.width + self.gap
+            x += frame.width + self.gap + right
         self.left[len(self.slots)] = x
-        steps = [k for k, b in enumerate(self.slots) if b not in (self.picture.start, self.picture.finish)]
+        steps = [k for k, b in enumerate(self.slots) if b.is_gap or not self._is_loose(b)]
         right = self.left[steps[-1]] + self.frame[self.slots[steps[-1]]].width if steps else 0.0
         self.span = (self.left[steps[0]] if steps else 0.0, right)
-        self.top = max((self.frame[b].height for b in self.slots), default=0.0)
+        self.top = max((self.frame[b].height + self.room(b)[2] for b in self.slots), default=0.0)
+
+    def room(self, block: Block) -> Room:
+        """What is kept clear at the left, at the right and above a block."""
+        return self.rooms.get(block, (0.0, 0.0, 0.0))
 
     def _stamp(self, block: Block, x: float, y: float) -> None:
         frame = self.frame[block]
@@ -223,7 +255,7 @@ class Composer:
             heights = [box.y for box in frame.boxes]
             foot = min(20.0, *(h - 26 for h in heights)) if any(abs(h - 20) < 26 for h in heights) else 20.0
             self.result.frames.append((block, x, y, frame.width, 0, (x + frame.width / 2, foot)))
-        elif block in self.picture.slots:
+        elif block in self.picture.slots and not block.is_start:
             title = frame.title and (frame.title[0] + x, frame.title[1] + y)
             self.result.frames.append((block, x, y, frame.width, frame.height, title))
 
@@ -242,7 +274,8 @@ class Composer:
 
     def _bend(self, k: int, name: Hashable) -> float:
         """Where in gap k a line runs upright."""
-        return self.left[k] - self.gap + self.picture.gap / 2 + LANE * self.gaps[k].get(name, 0)
+        room = self.room(self.slots[k])[0] if k < len(self.slots) else 0.0
+        return self.left[k] - room - self.gap + self.picture.gap / 2 + LANE * self.gaps[k].get(name, 0)
 
     def _sideways(self, link: Link) -> None:
         first, last = self._gaps_of(link)
@@ -252,7 +285,7 @@ class Composer:
         if not self._is_near(link):
             lane = self.lane(self._lane(link))
             corners += [(x, lane)]
-            x = self._bend(last, (link.head, "far"))
+            x = self._bend(last, (link.head, link.dock, "far"))
             corners += [(x, lane)]
         ends = self._way_in(link)
         corners += [(x, ends[0][1]), *ends]
@@ -271,7 +304,7 @@ class Composer:
 
     def _way_in(self, link: Link) -> list[Point]:
         box, y, side = self.result.boxes[link.head], self._enter(link), self._side(link)
-        if abs(y - link.lane - box.y) < 0.5:
+        if abs(y - link.dock - box.y) < 0.5:
             return [(box.x - side * box.width / 2, y)]
         x = box.x + side * box.width / 4 if box.width > 20 else box.x - side * 3
         return [(x, y), (x, box.y - box.height / 2)]
@@ -289,12 +322,14 @@ class Composer:
             self._stamp(
                 picture.above, self._middle([k.tail for k in picture.links if k.head in self.bus]) - frame.width / 2, y
             )
-        sources = dict.fromkeys(k.tail for k in picture.links if self.block[k.tail] is picture.below)
+        out = [*(k.tail for k in picture.links), *(start for _, start in self._starts())]
+        sources = dict.fromkeys(item for item in out if self.block[item] is picture.below)
         floor = -14 - LANE * len(self.lanes)
         self.bus |= {item: floor - LANE * k for k, item in enumerate(sources)}
         if picture.below.items:
             frame = self.frame[picture.below]
-            middle = self._middle([k.head for k in picture.links if k.tail in self.bus])
+            heads = [k.head for k in picture.links if k.tail in self.bus]
+            middle = self._middle(heads + [h for loop, s in self._starts() if s in self.bus for h in loop.heads])
             self._stamp(picture.below, middle - frame.width / 2, floor - LANE * len(sources) - frame.height - 8)
 
     def _middle(self, items: list[Item]) -> float:
@@ -311,15 +346,17 @@ class Composer:
             elif link not in self.sideways:
                 self._straight(link)
 
-    def _port(self, item: Item, curves: dict[int, Curve]) -> Curve:
-        """The way between an item and the edge of its block, as dot led it."""
+    def port(self, item: Item, curves: dict[int, Curve]) -> Curve:
+        """The way between an item and the edge of its block, as dot led it; of an initial state its upper edge."""
         frame, i = self.frame[self.block[item]], self.number[item]
         at, box = self.result.boxes[item], frame.boxes[i]
+        if i not in curves:
+            return [(at.x, at.y + at.height / 2)], None
         return moved(curves[i], at.x - box.x, at.y - box.y)
 
     def _up(self, link: Link) -> None:
-        start, _ = self._port(link.tail, self.frame[self.block[link.tail]].up)
-        end, tip = self._port(link.head, self.frame[self.block[link.head]].down)
+        start, _ = self.port(link.tail, self.frame[self.block[link.tail]].up)
+        end, tip = self.port(link.head, self.frame[self.block[link.head]].down)
         (x, y), (goal, height), bus = start[-1], end[0], self.bus[link.head]
         corners = [(x, y), (x, bus), (goal, bus), (goal, height)] if abs(x - goal) > 2 else [(x, y), (goal, height)]
         middle, _ = line(corners, link.kind, arrow=False)
@@ -327,11 +364,27 @@ class Composer:
         self._draw(link, (points, tip))
 
     def _from_below(self, link: Link) -> None:
-        start, _ = self._port(link.tail, self.frame[self.picture.below].up)
+        start, _ = self.port(link.tail, self.frame[self.picture.below].up)
         (x, y), bus, box = start[-1], self.bus[link.tail], self.result.boxes[link.head]
+        if link.kind.endswith("over time"):
+            side, ends = self._beside(link), self._way_in(link)
+            middle, tip = line([(x, y), (x, bus), (side, bus), (side, ends[0][1]), *ends], link.kind)
+            self._draw(link, ([*start, *middle[1:]], tip))
+            return
         goal = (self._clear(link.head), box.y - box.height / 2)
         middle, tip = line([(x, y), (x, bus), (goal[0], bus), goal], link.kind)
         self._draw(link, ([*start, *middle[1:]], tip))
+
+    def _beside(self, link: Link) -> float:
+        """Where a first state from below goes up, beside the step that reads it; each has a place of its own."""
+        block, tails = self.block[link.head], list(self.bus)
+        k, side = self.slot[link.head], self._side(link)
+        edge = self.left[k] if side > 0 else self.left[k] + self.frame[block].width
+        return edge - side * (7 + LANE * (tails.index(link.tail) - len(tails) + self.sources()))
+
+    def sources(self) -> int:
+        """How many values of the block below are read by steps."""
+        return sum(self.block[item] is self.picture.below for item in self.bus)
 
     def _clear(self, head: Item) -> float:
         """Where a line from below reaches an item without crossing what stands under it, if it can."""

@@ -6,8 +6,9 @@ the reader. One part stays: a slice of a sequence that one time step reads is th
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class Flow:
     place    for each node that belongs to one time step: which
     slices   the nodes that are one step's part of a sequence
     gates    (part: whole) for the parts of a nonlinearity: z and r of σ(…) are two gates, each with its own readers
+    handed   inputs that their step hands on to the next, which reads them as a part of its state
     joins    the parts of sequences that lie side by side, as the outputs of two directions do
     terms    when the root is a sum of losses: these; else empty
     scale    what the sum of losses is divided by
@@ -37,6 +39,7 @@ class Flow:
         self.times = Times(nodes, choose)
         order, self.place = self.times.order, self.times.place
         self.slices: set[Node] = set()
+        self.handed: set[Node] = set()
         self.joins: dict[Node, list[Node]] = {}
         self.gates: dict[Node, Node] = {}
         self.same = self._representatives(order)
@@ -84,7 +87,8 @@ class Flow:
         reads: dict[Node, tuple] = {n: self._read(n) for n in self.nodes if n in self.slices or n in joins}
         reads |= {node: where for node in self.nodes if isinstance(node, Constant) and (where := _in_memory(node))}
         through = lambda node: [s for p in self.parents(node) for s in ((p, *self.parents(p)) if p in joins else (p,))]
-        self.times.align(self.nodes, through, reads)
+        fed = self.slices | {node for node in self.nodes if type(node) is Constant}
+        self.times.align(self.nodes, through, reads, fed)
         one: dict[tuple, Node] = {}
         for node, read in reads.items():
             at = {place.get(reader) for reader in self.readers[node]}
@@ -114,11 +118,12 @@ class Flow:
         return _unturned(source, index, axis)
 
     def _settle(self, node: Node) -> None:
-        """What is not computed belongs to the step that reads it, if it is one; parameters belong to none."""
-        places = {self.place.get(reader) for reader in self.readers[node]}
+        """What is not computed belongs to the step that reads it, if it is one, or first; parameters belong to none."""
+        readers = sorted(self.readers[node], key=attrgetter("index"))
+        places = dict.fromkeys(self.place.get(reader) for reader in readers)
         self.place.pop(node, None)
-        if len(places) == 1 and None not in places and not is_parameter(node):
-            self.place[node] = places.pop()  # type: ignore[assignment]
+        if (len(places) == 1 or node in self.handed) and None not in places and not is_parameter(node):
+            self.place[node] = next(iter(places))  # type: ignore[assignment]
 
     # ---- plumbing -------------------------------------------------------------------------------------------------
 
@@ -132,11 +137,30 @@ class Flow:
                 for parent in node.inputs:
                     if isinstance(parent, Node):
                         steps[parent].add(at)
+        self._find_handed({n: at for n, at in steps.items() if len(at) > 1 and _may_be_handed_on(n)})
         same: dict[Node, Node] = {}
         for node in order:
             op = node.op
             same[node] = node if op is None or op.name not in BEHIND else self._behind(node, same, steps)
         return same
+
+    def _find_handed(self, steps: dict[Node, set[Place]]) -> None:
+        """Of inputs that several steps read: are they read in another way each time? What a cell captured is not."""
+        uses: dict[Node, dict[Place, set]] = {node: defaultdict(set) for node in steps}
+        ranks: Counter[tuple] = Counter()
+        for node in self.times.order if steps else ():
+            at = self.place.get(node)
+            if at is None or node.op is None or node in steps:
+                continue
+            ranks[at, node.op.name] += 1
+            for i, parent in enumerate(node.inputs):
+                if isinstance(parent, Node) and parent in uses:
+                    uses[parent][at].add((node.op.name, ranks[at, node.op.name], i))
+        for node, places in steps.items():
+            ways, (run, *others) = list(uses[node].values()), {run for run, _ in places}
+            by_all = len(places) == len(self.times.wanted[run]) > 3
+            if not others and not by_all and ways[0] not in ways[1:]:
+                self.handed.add(node)
 
     def _behind(self, node: Node, same: dict[Node, Node], steps: dict[Node, set[Place]]) -> Node:
         name = node.op.name
@@ -159,7 +183,7 @@ class Flow:
             return node
         whole = same.get(source if index is None else _unturned(source, index, axis)[0], node)
         is_sequence = index is not None and self.place.get(whole) is None and not _is_weight(whole, name)
-        if is_sequence and len(steps[node]) == 1:
+        if is_sequence and (len(steps[node]) == 1 or node in self.handed):
             self.slices.add(node)
             return node
         return whole
@@ -240,6 +264,13 @@ BEHIND = VIEWS | {"getitem", "pick"}
 def is_parameter(node: Any) -> bool:
     """Is it a leaf with a name?"""
     return isinstance(node, Leaf) and bool(node.name)
+
+
+def _may_be_handed_on(node: Node) -> bool:
+    """Is it an input of a step: an array, or a part of a sequence?"""
+    return (node.op is None and not isinstance(node, Leaf)) or (
+        node.op is not None and node.op.name in ("pick", "getitem")
+    )
 
 
 # ---- parts of sequences ---------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ class Draft:
         self.taps: dict[Node, list[Item]] = defaultdict(list)
         self.spots: dict[Spot, dict[Block, Item]] = defaultdict(dict)
         self.runs: dict[Block, int] = {}
+        self.starts: dict[tuple[Block, bool], Block] = {}  # where the first states of a block stand
         self.drawn: set[tuple[Item, Item]] = set()
         self.held: dict[Block, dict[tuple[str, int], Spot]] = defaultdict(dict)  # the states of a block
         self.crossing: list[tuple[Node, Item, Spot | None]] = []

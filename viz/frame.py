@@ -43,6 +43,7 @@ class Needs:
     left, right  what is linked to blocks on the left, and on the right
     up, down     what is linked to blocks above and below
     taps         how many rails of parameters an item reads
+    loops        how many delays it reads or feeds
     """
 
     left: set[int] = field(default_factory=set)
@@ -50,6 +51,7 @@ class Needs:
     up: set[int] = field(default_factory=set)
     down: set[int] = field(default_factory=set)
     taps: Counter[int] = field(default_factory=Counter)
+    loops: Counter[int] = field(default_factory=Counter)
 
     def add(self, other: Needs) -> None:
         """What both need."""
@@ -57,6 +59,7 @@ class Needs:
             mine |= theirs
         self.down |= other.down
         self.taps |= other.taps
+        self.loops |= other.loops
 
 
 @dataclass(eq=False)
@@ -114,6 +117,8 @@ def _busiest(frame: Frame, needs: Needs) -> int:
     rows: Counter[int] = Counter()
     for i, n in needs.taps.items():
         rows[round(frame.boxes[i].y)] += n
+    for i, n in needs.loops.items():
+        rows[round(frame.boxes[i].y)] += 0 if frame.clear(i, 1) else n
     for items, side in ((needs.left, -1), (needs.right, 1)):
         rows.update(round(frame.boxes[i].y) for i in items if not frame.clear(i, side))
     return max(rows.values(), default=0)
@@ -126,8 +131,10 @@ def _framed(frame: Frame, title: str, needs: Needs, turned: bool) -> Frame:
     left = min([b.x - b.width / 2 for b in boxes] + [x for x, _ in points])
     right = max([b.x + b.width / 2 for b in boxes] + [x for x, _ in points])
     bottom = min(b.y - b.height / 2 for b in boxes)
-    lowest = [n for i, n in needs.taps.items() if boxes[i].y - boxes[i].height / 2 < bottom + 5]
-    bottom -= 5.0 * max(lowest, default=0)  # room for the rails
+    low = {i for i, b in enumerate(boxes) if b.y - b.height / 2 < bottom + 5}
+    lines = sum(not frame.clear(i, side) for items, side in ((needs.left, -1), (needs.right, 1)) for i in items & low)
+    rails = max((n for i, n in needs.taps.items() if i in low), default=0)
+    bottom -= 5.0 * (rails + lines) + (7 if lines else 0)  # room for what runs below the lowest row
     top = max(b.y + b.height / 2 for b in boxes)
     along, across = 7.0 * len(title), TITLE if title else 0.0  # no font is wider at this size
     if turned:
@@ -192,7 +199,7 @@ def _statements(block: Block, labels: list[str], needs: Needs, order: list[str],
 def _size(item: Item, label: str) -> dict[str, object]:
     """Circles close to their text: Graphviz' own are drawn round a box round it."""
     if item.shape != "circle":
-        return {}
+        return {"height": item.look["height"]} if "height" in item.look else {}
     text = sum(4.6 if c in SUBSCRIPTS else 11.0 if ord(c) > 0x2E80 else 6.8 for c in label)
     size = f"{max(24.0, text + 10) / 72:.4f}"
     return {"width": size, "height": size, "fixedsize": "true"}

@@ -64,7 +64,10 @@ class Labels:
 
     def state(self, stream: Spot) -> str:
         """What the code calls a state; else h, or c for a memory."""
-        return self.called.get(stream) or ("c" if self.unrolled.states[stream] == "cell" else "h")
+        if stream[1] < 0:
+            return self.unrolled.called.get(stream, "x")
+        default = "c" if self.unrolled.states[stream] == "cell" else "h"
+        return self.unrolled.called.get(stream) or self.called.get(stream) or default
 
     def rank(self, stream: Spot) -> int:
         """The number of a state among those of one name in its kind of step: which layer's h it is."""
@@ -135,7 +138,7 @@ class Labels:
 
     def _is_of_below(self, operand: Node, head: Node) -> bool:
         column = self.unrolled.column
-        same_step = operand in self.unrolled.spot and column[operand] == column.get(head)
+        same_step = operand.op is not None and operand in self.unrolled.spot and column[operand] == column.get(head)
         return same_step and operand.scope != head.scope and operand not in self.variables
 
     def operation(self, node: Node) -> tuple[str, str]:

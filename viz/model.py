@@ -39,6 +39,7 @@ class Block:
     rising  (item, item above it), without an edge
     leftward items whose time runs to the left
     moment  when it appears in a drawing that plays, from 1; 0 for what is always there
+    is_start first states of a run that is not the first: they stand in front of it
     framed  is there a frame round it?
     """
 
@@ -50,6 +51,7 @@ class Block:
     rising: list[tuple[Item, Item]] = field(default_factory=list)
     leftward: set[Item] = field(default_factory=set)
     is_gap: bool = False
+    is_start: bool = False
     framed: bool = True
     moment: int = 0
 
@@ -66,7 +68,8 @@ class Block:
 class Link:
     """An edge between two blocks.
 
-    lane   of several side by side: how far above the middle
+    lane   of several side by side: how far above the middle of its tail
+    dock   the same at its head
     name   of the state that it carries
     label  drawn at its tail
     """
@@ -75,13 +78,19 @@ class Link:
     head: Item
     kind: str
     lane: float = 0.0
+    dock: float = 0.0
     name: str = ""
     label: str = ""
 
 
 @dataclass(eq=False)
 class Loop:
-    """A state that comes back at the next step: an edge with a delay on it. tail: may be another loop's delay"""
+    """A state that comes back at the next step: an edge with a delay on it.
+
+    tail    may be another loop's delay
+    starts  what the delay holds before the first step, where that is computed
+    dock    of a loop round a box: how far above its middle the state leaves it and comes back
+    """
 
     block: Block
     tail: Item
@@ -89,6 +98,13 @@ class Loop:
     kind: str
     name: str
     delay: Item
+    starts: list[Item] = field(default_factory=list)
+    dock: float = 0.0
+
+    @property
+    def is_round(self) -> bool:
+        """Does it go round its box, rather than beside its step?"""
+        return self.heads == [self.tail] and self.tail.shape == "module"
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from viz.model import Item, Picture
 def number(picture: Picture, flow: Flow) -> None:
     """When each block appears in a drawing that plays."""
     beside = bool(flow.times.beside)
-    shown = [b for b in picture.slots if b.items]
+    shown = [b for b in picture.slots if b.items and not b.is_start]
     for moment, block in enumerate(shown, 1):
         block.title = block.title or "a step in between"
         block.moment = 0 if beside else moment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from tinygrad_rnn.graph import Node
 from viz.fold import Group
@@ -122,7 +122,9 @@ class Builder(Links):
     # ---- inputs ---------------------------------------------------------------------------------------------------
 
     def _leaf(self, block: Block, node: Node, column: Column | None, groups: dict[Node, Group], t: int | None) -> None:
-        read = [(r, i) for r in set(self.flow.readers[node]) for i, a in enumerate(self.flow.args[r]) if a is node]
+        mine = lambda r: node not in self.flow.handed or self.unrolled.column.get(r) == self.unrolled.column[node]
+        read = [(r, i) for r in set(self.flow.readers[node]) if mine(r)
+                for i, a in enumerate(self.flow.args[r]) if a is node]  # fmt: skip
         streams = [s for s in (self.unrolled.stream(r, i) for r, i in read) if s is not None]
         if all(self.flow.op(r) == "where" and i == 0 for r, i in read):
             return  # the mask of shorter sequences
@@ -137,12 +139,14 @@ class Builder(Links):
             item = self._add(block, node, self.labels.input(node) + PRIME * used, "input", self.round, t)
             if not used:
                 self._name(block, item, t)
+            self._hold(block, node, item)
             if node in self.flow.slices:
                 self.crossing += [(p, item, None) for p in self.flow.parents(node)]
 
     def _is_first(self, node: Node, column: Column | None) -> bool:
         """Is it a state that the first step is given, as its code says, or a step outside of time?"""
-        return node in self.code.old and (column is None or column in self.ends)
+        known = node in self.code.old and node not in self.flow.handed
+        return known and (column is None or column in self.ends)
 
     def _name(self, block: Block, item: Item, t: int | None) -> Item:
         """Give an input the name of its token."""
@@ -184,12 +188,20 @@ class Builder(Links):
         multiplied = all(self.flow.op(r) == "mul" for r, _ in read)
         letter = self.labels.state(streams[0]) if streams else self.code.old.get(node, "")
         letter = letter or ("c" if multiplied else "h")
-        place = block
-        if streams and streams[0] in self.unrolled.back:
-            place = self.picture.finish if column is self.ends[-1] else block
-        elif column is not None and column is self.ends[0]:
-            place = self.picture.start
-        self._add(place, node, letter, "initial", "circle", None if column is None else -1)
+        back = bool(streams) and streams[0] in self.unrolled.back
+        place = self._beside(block, column, back) if column is not None else block
+        ago = max((self.unrolled.apart.get((self.unrolled.spot[r], i), 1) for r, i in read if streams), default=1)
+        self._add(place, node, letter, "initial", "circle", None if column is None else -ago)
+
+    def _beside(self, block: Block, column: Column, back: bool) -> Block:
+        """Where the first states of a column stand: in front of it, or behind it where time runs backwards."""
+        if column is self.ends[-1 if back else 0]:
+            return self.picture.finish if back else self.picture.start
+        if (block, back) not in self.starts:
+            made = self.starts[block, back] = Block(f"{block.key}.{'finish' if back else 'start'}", "", is_start=True)
+            made.framed = False
+            self.picture.slots.insert(self.picture.slots.index(block) + back, made)
+        return self.starts[block, back]
 
     def _mask(self, block: Block, node: Node, t: int | None) -> None:
         name = self.labels.input(node)
@@ -212,16 +224,20 @@ class Builder(Links):
             self.items.update(dict.fromkeys(group.members, item))
             made.append((item, group))
             for member in group.members:
-                spot = self.unrolled.spot.get(member)
-                if spot is not None:
-                    self.spots[spot][block] = item
-                if spot in self.unrolled.states:
-                    self.held[block][self.labels.state(spot), self.labels.rank(spot)] = spot
+                self._hold(block, member, item)
         for item, group in made:
             for member in item.nodes:
                 self._edges(block, item, member, group)
         self._level(block, path)
         self._rise(block)
+
+    def _hold(self, block: Block, node: Node, item: Item) -> None:
+        """Note what stands for a value, which may be a state."""
+        spot = self.unrolled.spot.get(node)
+        if spot is not None:
+            self.spots[spot][block] = item
+        if spot in self.unrolled.states:
+            self.held[block][self.labels.state(spot), self.labels.rank(spot)] = spot
 
     def _operation(self, block: Block, node: Node, group: Group, on_path: bool, t: int | None) -> Item:
         kind = self._kind(node, group, on_path)
@@ -275,7 +291,8 @@ class Builder(Links):
             if not isinstance(source, Node) or source in group.members:
                 continue
             stream = self.unrolled.stream(node, i)
-            if self.fold.is_weight(source) or (source.op is None and source not in self.items):
+            known = source in self.items or source in self.flow.handed
+            if self.fold.is_weight(source) or (source.op is None and not known):
                 if not (self.flow.op(node) == "where" and i == 0):
                     self._tap(item, source, stream)
             elif self.block.get(self.items.get(source)) is block:  # type: ignore[arg-type]
@@ -319,7 +336,9 @@ class Builder(Links):
     def _level(self, block: Block, path: set[Node]) -> None:
         """A memory runs straight through its step, and gates of the same operands stand side by side."""
         ends = {self.items[n] for n in path}
-        pairs = [[a, b] for a, b, _ in block.edges if a in ends and b in ends]
+        along = [(a, b) for a, b, _ in block.edges if a in ends and b in ends]
+        ways = Counter(b for _, b in along)
+        pairs = [[a, b] for a, b in along] if max(ways.values(), default=1) == 1 else []  # those that mix go upwards
         tails: dict[Item, list[Item]] = defaultdict(list)
         for a, b, _ in block.edges:
             tails[b].append(a)

@@ -38,12 +38,20 @@ class Rails:
         """Boxes as level as possible with their rails, lowest first; then the rails, the leftmost first."""
         chains = [chain for k in range(len(self.rails)) for chain in self._chains(k)]
         chains.sort(key=lambda chain: self._tap(chain, chain.readers[0])[1])
-        right = (self.lefts[0] if self.lefts else self._leftmost()) - 16 - 4 * len(chains)
+        right = (self.lefts[0] if self.lefts else self._leftmost()) - 16 - 4 * len(chains) - self._ways_up()
         self._place(chains, right)
         for track, chain in enumerate(chains):
             chain.bend = right + 8 + 4 * track
         for chain in sorted(chains, key=lambda chain: self.boxes[chain.readers[0]].x):
             self._draw(chain)
+
+    def _ways_up(self) -> float:
+        """The room that first states from below take in front of the first step."""
+        composer = self.composer
+        below, first = composer.picture.below, composer.slots[:1]
+        tails = {k.tail for k in composer.picture.links if k.kind.endswith("over time")
+                 and composer.block[k.tail] is below and composer.block[k.head] in first}  # fmt: skip
+        return 7 * len(tails) + 8 if tails else 0
 
     def _leftmost(self) -> float:
         return min((b.x - b.width / 2 for b in self.boxes.values()), default=0.0)

@@ -101,4 +101,4 @@ SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
 
 def subscript(name: str, number: int) -> str:
     """x and 12 become x₁₂. Signs of Unicode: HTML's <SUB> is drawn on the line by several renderers."""
-    return name + "".join(SUBSCRIPTS[int(digit)] for digit in str(number))
+    return name + ("₋" if number < 0 else "") + "".join(SUBSCRIPTS[int(digit)] for digit in str(abs(number)))

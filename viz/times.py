@@ -12,7 +12,7 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.graph import ModuleName, Node
 
 Place = tuple[int, int]  # a run over time (they are numbered) and its time step
 Choose = Callable[[Sequence[int]], Iterable[int]]  # the steps of a run, in order -> those that are drawn
@@ -89,10 +89,12 @@ class Times:
 
     # ---- runs side by side ----------------------------------------------------------------------------------------
 
-    def align(self, nodes: list[Node], parents: Callable[[Node], list[Node]], reads: Mapping[Node, tuple]) -> None:
+    def align(
+        self, nodes: list[Node], parents: Callable[[Node], list[Node]], reads: Mapping[Node, tuple], fed: set[Node]
+    ) -> None:
         """Number the steps of runs that go backwards from the end, and give runs that share columns one number.
 
-        reads: (sequence, index) for the nodes that are parts of one
+        reads: (sequence, index) for the nodes that are parts of one  fed: the inputs
         """
         place = self.place
         slices: dict[int, dict[int, tuple]] = defaultdict(dict)  # by run and step: what it reads first
@@ -113,7 +115,7 @@ class Times:
                 run, t = place[node]
                 place[node] = run, last[run] - t
         self.run = {node: place[node][0] for node in nodes if node in place}
-        group, self.beside = _merged(nodes, parents, place, slices)
+        group, self.beside = _merged(nodes, parents, place, slices, fed)
         for node in self.run:
             place[node] = group[place[node][0]], place[node][1]
         for run, first in group.items():
@@ -212,7 +214,7 @@ def _enter(scope: tuple, runs: dict[tuple, _Run], places: dict[Node, Place], ste
     at = next((i for i, name in enumerate(scope) if isinstance(name, int)), None)
     if at is None:
         return None
-    outside, t = scope[:at], scope[at]
+    outside, t = tuple([id(name) if isinstance(name, ModuleName) else name for name in scope[:at]]), scope[at]
     run = runs.get(outside)
     if run is None:
         run = runs[outside] = _Run(len(steps))
@@ -265,14 +267,16 @@ def _next(run: _Run, number: int, places: dict[Node, Place], steps: dict[int, li
 
 
 def _merged(
-    nodes: list[Node], parents: Callable[[Node], list[Node]], place: Mapping[Node, Place], slices: Mapping[int, dict]
-) -> tuple[dict[int, int], list[tuple[int, int]]]:
+    nodes: list[Node], parents: Callable[[Node], list[Node]], place: Mapping[Node, Place], slices: Mapping[int, dict],
+    fed: set[Node],
+) -> tuple[dict[int, int], list[tuple[int, int]]]:  # fmt: skip
     """For each run the first of those that share its columns: layers, where step t reads step t below, and the two
     directions over one sequence; these are listed.
     """
-    same: dict[tuple[int, int], int] = defaultdict(int)
+    same: dict[tuple[int, int], set[int]] = defaultdict(set)  # where a step reads the same step of another run
     apart: set[tuple[int, int]] = set()
     steps: dict[int, set[int]] = defaultdict(set)
+    own: set[int] = set()  # the runs that have inputs of their own
     for node in nodes:
         at = place.get(node)
         if at is None:
@@ -281,16 +285,19 @@ def _merged(
         steps[run].add(t)
         for parent in parents(node):
             source = place.get(parent)
+            if parent in fed:
+                own.add(run)
             if source is not None and source[0] != run:
                 if source[1] == t:
-                    same[source[0], run] += 1
+                    same[source[0], run].add(t)
                 elif source[1] > t:
                     apart.add((source[0], run))
     group: dict[int, int] = {}
     pairs: list[tuple[int, int]] = []
     for run in sorted(steps):
         few = min(2, len(steps[run]))
-        joined = [a for a in group if same[a, run] >= few and (a, run) not in apart]
+        alone = len(steps[run]) == 1 and run in own  # what it reads of the other is its first state
+        joined = [a for a in group if len(same[a, run]) >= few and (a, run) not in apart and not alone]
         beside = [a for a in group if steps[a] == steps[run] and (a, run) not in apart
                   and sum(slices[a].get(t) == read for t, read in slices[run].items()) >= few]  # fmt: skip
         pairs += [(a, run) for a in beside]

@@ -7,14 +7,18 @@ the last step knows its state although nothing reads it, and the first one knows
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import permutations
+from typing import Any
 
-from tinygrad_rnn.graph import Leaf, Node
+from tinygrad_rnn.graph import Carries, Leaf, ModuleName, Node
 from viz.contract import Flow
 
-Spot = tuple[int, int]  # a kind of step, and the position of an operation in it
+Spot = tuple[int, int]  # a kind of step, and the position of an operation in it; of a leaf, below 0, that of its use
+Kind = tuple[int, tuple[str, ...]]  # a run, and the names of a step's operations
 
+ARGUMENTS = 64  # of an operation that are told apart
 FEW = 16  # kinds of steps that are compared with each other
 POINTWISE = {"add", "sub", "mul", "div", "where", "neg", "tanh", "sigmoid", "relu", "maximum", "minimum", "clip"}
 
@@ -40,6 +44,8 @@ class Unrolled:
     states   for the spots whose value a later column reads: "hidden" or "cell"
     shown    the spots that are read outside of the columns
     carried  (spot, number of the argument): the spot of the state that is read there
+    apart    (spot, number of the argument): how many steps ago that state was made
+    called   the names of states, as the code of their cells has them
     back     the spots whose value an earlier column reads: states that run backwards in time
     """
 
@@ -103,47 +109,159 @@ class Unrolled:
     # ---- comparing steps ------------------------------------------------------------------------------------------
 
     def _compare(self) -> None:
-        flow, column = self.flow, self.column
-        kinds: dict[tuple[str, ...], int] = {}
+        self.kinds: dict[Kind, int] = {}
         self.spot: dict[Node, Spot] = {}
+        firsts: set[Any] = set()
         for c in self.columns:
-            kind = kinds.setdefault(tuple([flow.op(n) for n in c.ops]), len(kinds))
+            named = (c.run, tuple([self.flow.op(n) for n in c.ops]))
+            if named not in self.kinds:
+                self.kinds[named] = len(self.kinds)
+                firsts.add((c.run, c.t))
+            kind = self.kinds[named]
             self.spot.update({node: (kind, k) for k, node in enumerate(c.ops)})
+            self.spot.update({leaf: (kind, self._first_read(leaf)) for leaf in c.leaves})
         self.carried: dict[tuple[Spot, int], Spot] = {}
-        self.shown: set[Spot] = set()
+        self.apart: dict[tuple[Spot, int], int] = {}
+        self.reads: list[tuple[tuple[Spot, int], Node, int]] = []
+        self.called: dict[Spot, str] = {}
         self.back: set[Spot] = set()
+        self.shown: set[Spot] = set()
+        ops = {spot: self.flow.op(node) for node, spot in self.spot.items()}
         readers: dict[Spot, set[str]] = defaultdict(set)
+        strangers = self._compare_reads(readers)
+        self._compare_beginnings()
+        self._listen(firsts)
+        self._measure()
+        self.shown |= {spot for reader, i, spot in strangers if (reader, i) not in self.carried}
+        for (reader, _), spot in self.carried.items():
+            readers[spot].add(ops[reader])
+        self.states = {spot: "cell" if found <= POINTWISE else "hidden" for spot, found in readers.items()}
+
+    def _first_read(self, leaf: Node) -> int:
+        """Where in its step a leaf stands: below 0, by the argument that it is first."""
+        at = self.column[leaf]
+        reads = [(self.spot[r][1], i) for r in self.flow.readers[leaf] if self.column.get(r) == at
+                 for i, a in enumerate(self.flow.args[r]) if a is leaf]  # fmt: skip
+        k, i = min(reads, default=(0, 0))
+        return -1 - k * ARGUMENTS - min(i, ARGUMENTS - 1)
+
+    def _compare_reads(self, readers: dict[Spot, set[str]]) -> list[tuple[Spot, int, Spot]]:
+        """Who reads what of an earlier step; returned is what is read of another run: it may be the first state.
+
+        readers: filled with the operations that read a state
+        """
+        flow, column, strangers = self.flow, self.column, []
+        order = {(run, t): k for run, ts in flow.times.steps.items() for k, t in enumerate(sorted(ts))}
         for node in flow.nodes:
             for i, source in enumerate(flow.args[node]):
                 spot = self.spot.get(source) if isinstance(source, Node) else None
-                if spot is None:
+                if spot is None or column.get(node) == column[source]:
                     continue
-                if column.get(node) == column[source]:
-                    continue
-                if node not in column or None in (self.columns[column[node]].t, self.columns[column[source]].t):
+                here, there = self.columns[column[source]], self.columns[column[node]] if node in column else None
+                if there is None or here.t is None or there.t is None:
                     self.shown.add(spot)
+                elif here.run != there.run:
+                    strangers.append((self.spot[node], i, spot))
                 else:
                     self.carried[self.spot[node], i] = spot
+                    readers[spot].add(flow.op(node))
+                    ago = abs(order[there.run, there.t] - order[here.run, here.t])
+                    self.reads.append(((self.spot[node], i), source, ago))
                     if column[node] < column[source]:
                         self.back.add(spot)
-                    readers[spot].add(flow.op(node))
-        self._compare_beginnings(kinds)
-        self.states = {spot: "cell" if ops <= POINTWISE else "hidden" for spot, ops in readers.items()}
+        return strangers
 
-    def _compare_beginnings(self, kinds: dict[tuple[str, ...], int]) -> None:
+    def _measure(self) -> None:
+        """How old a state is when it is read: as little as anywhere, for steps may be left out in between. What is
+        read as a first state has no age.
+        """
+        for place, source, ago in self.reads:
+            leaf = self.spot[source][1] < 0 and self.flow.readers[source]
+            mine = [(self.spot[r], k) for r in leaf or () if self.column.get(r) == self.column[source]
+                    for k, a in enumerate(self.flow.args[r]) if a is source]  # fmt: skip
+            if not any(read in self.carried for read in mine):
+                self.apart[place] = min(ago, self.apart.get(place, ago))
+        for spot, i in self.carried.keys() - self.apart.keys():  # as in other steps that begin like it
+            ages = [ago for (other, k), ago in self.apart.items() if (other[1], k) == (spot[1], i)]
+            if ages:
+                self.apart[spot, i] = min(ages)
+
+    def _compare_beginnings(self) -> None:
         """Where one kind of step begins as another (the same cell, then a mask), both read their states there."""
-        if len(kinds) > FEW:
+        if len(self.kinds) > FEW:
             return
-        for (short, a), (long, b) in permutations(kinds.items(), 2):
-            if len(short) < len(long) and long[: len(short)] == short:
+        for ((run, short), a), ((other_run, long), b) in permutations(self.kinds.items(), 2):
+            if run == other_run and len(short) < len(long) and long[: len(short)] == short:
                 for (spot, i), source in list(self.carried.items()):
                     for kind, other in ((a, b), (b, a)):
                         if spot[0] == kind and spot[1] < len(short):
                             self.carried.setdefault(((other, spot[1]), i), source)
 
+    # ---- what the code of cells says ------------------------------------------------------------------------------
+
+    def _listen(self, firsts: set[Any]) -> None:
+        """What the cells' code calls their states; and of a step unlike others nothing else tells what it hands on."""
+        if len(self.kinds) > FEW:
+            return
+        calls: dict[tuple, tuple[Carries, list[Node]]] = {}  # those of inner cells behind those of outer ones
+        for node in self.flow.times.order:
+            at = self.flow.place.get(node)
+            if node.op is not None and at in firsts:
+                for k, name in enumerate(node.scope):
+                    if isinstance(name, ModuleName) and name.carries is not None:
+                        calls.setdefault((at, k, id(name)), (name.carries, []))[1].append(node)
+        for carries, made in calls.values():
+            self._hear(_matched(carries, made), carries)
+
+    def _hear(self, made: Mapping[int, Node], carries: Carries) -> None:
+        """The names of a call's states, and who reads them. made: its operations by number"""
+        here = next((self.column[node] for node in made.values() if node in self.column), None)
+        inside, states = set(made.values()), {place for _, _, reads in carries.leaves for place in reads}
+        for name, new, reads in carries.leaves:
+            fresh = self._argument(made, *new) if new is not None else None
+            spot = self.spot[fresh] if fresh is not None and self.column.get(fresh) == here else None
+            for place in [p for k, i in reads if k in made for p in self._readers(made[k], i)]:
+                if spot is not None:
+                    self.carried.setdefault(place, spot)
+                if name and place in self.carried:
+                    self.called[self.carried[place]] = name
+        for k, node in made.items():  # what comes from the step before and is no state of the cell is fed to it
+            fed = [
+                i for i, a in enumerate(node.inputs) if isinstance(a, Node) and a not in inside and (k, i) not in states
+            ]
+            for place in [p for i in fed for p in self._readers(node, i) if p in self.carried]:
+                self.called.setdefault(self.carried[place], "x")
+
+    def _argument(self, made: Mapping[int, Node], k: int, i: int) -> Node | None:
+        """What is drawn for an operation (i < 0), or for its argument i."""
+        node = made.get(k) if i < 0 else made[k].inputs[i] if k in made else None
+        drawn = self.flow.same.get(node) if isinstance(node, Node) else None
+        if drawn is None:
+            return None
+        masks = (r for r in self.flow.readers.get(drawn, ()) if self.flow.is_mask(r) and self.flow.args[r][1] is drawn)
+        return next(masks, drawn)
+
+    def _readers(self, node: Node, i: int) -> Iterable[tuple[Spot, int]]:
+        """Where in its step an operation's argument is read: by itself, or by those that read it where it is a view.
+
+        What the step computed itself is not from before it.
+        """
+        same, spot, column = self.flow.same, self.spot, self.column
+        source = same.get(node.inputs[i])
+        if source is None:
+            return []
+        if same.get(node) is node and node in spot:
+            found = [(node, i)]
+        else:
+            readers = [r for r in self.flow.readers.get(source, ()) if r in spot]
+            found = [(r, k) for r in readers for k, a in enumerate(self.flow.args[r]) if a is source]
+        own = source in spot and spot[source][1] >= 0
+        return [(spot[r], k) for r, k in found if not (own and column[r] == column[source])]
+
     def state(self, node: Node) -> str:
-        """ "hidden", "cell" or "" """
-        return self.states.get(self.spot.get(node, (-1, -1)), "")
+        """Of which kind: "hidden", "cell" or ""; an input that goes on to the next step is an input."""
+        spot = self.spot.get(node)
+        return "" if spot is None or spot[1] < 0 else self.states.get(spot, "")
 
     def stream(self, node: Node, i: int) -> Spot | None:
         """The spot of the state that argument i of an operation is, in its step or in others of its kind."""
@@ -154,3 +272,21 @@ class Unrolled:
         """Must it be drawn because others than its own step read it?"""
         spot = self.spot.get(node)
         return node is self.flow.root or spot in self.states or spot in self.shown
+
+
+def _matched(carries: Carries, made: list[Node]) -> dict[int, Node]:
+    """The operations of a call by their numbers in the one that was watched; some may be missing at either end."""
+    known = [(k, _alike(name)) for k, name in enumerate(carries.ops) if name != "split"]
+    given = [node for node in made if node.op.name != "split"]
+    names, ops = [name for _, name in known], [_alike(node.op.name) for node in given]
+    most = min(len(ops), len(names))
+    for start in range(1 - len(ops), len(names)):
+        first, last = max(start, 0), min(start + len(ops), len(names))
+        if last - first == most and names[first:last] == ops[first - start : last - start]:
+            return {known[k][0]: given[k - start] for k in range(first, last)}
+    return {}
+
+
+def _alike(op: str) -> str:
+    """The parts of a split are slices in a recorded step."""
+    return "getitem" if op == "pick" else op
