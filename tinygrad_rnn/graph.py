@@ -78,6 +78,7 @@ class Operand(NamedTuple):
 class Named(NamedTuple):
     """An operation of a module's call, as it was seen once: how it is known again in another call, and its name.
 
+    op     its name
     key    (operation, static, modules within the module, for each input what is known of it)
     sign   equal where all that it is computed from is alike, back to the call's beginning
     name   what the code calls the result; "" where it has no name
@@ -85,6 +86,7 @@ class Named(NamedTuple):
     state  the number of the leaf of the new state that it is, or -1
     """
 
+    op: str
     key: tuple
     sign: int
     name: str

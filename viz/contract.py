@@ -251,14 +251,17 @@ class Flow:
 
     def op(self, node: Any) -> str:
         """The name of the operation that made a node; "" for a leaf, a constant or a number."""
-        if node in self.joins:
-            return "concat"
-        node = self.gates.get(node, node) if isinstance(node, Node) else None
-        return node.op.name if node is not None and node.op is not None else ""
+        if not isinstance(node, Node) or node.op is None:
+            return ""
+        name: str = node.op.name
+        if name in PARTS:
+            return "concat" if node in self.joins else self.gates.get(node, node).op.name
+        return name
 
 
+PARTS = {"getitem", "pick"}
 GATES = {"sigmoid", "tanh", "relu"}
-BEHIND = VIEWS | {"getitem", "pick"}
+BEHIND = VIEWS | PARTS
 
 
 def is_parameter(node: Any) -> bool:

@@ -74,16 +74,18 @@ class Code:
 
     def _enter(self, node: Node, named: Named, of_cell: bool) -> None:
         """Put down what a call says of an operation; inner calls come first."""
-        if named.name:
-            self.called.setdefault(node, named.name if len(named.name) <= LONGEST else named.name[: LONGEST - 1] + "…")
-        if node in self._reads and self._reads[node][0]:
+        if named.name and node not in self.called:
+            self.called[node] = named.name if len(named.name) <= LONGEST else named.name[: LONGEST - 1] + "…"
+        known = self._reads.get(node)
+        if known is not None and known[0]:
             return
         self._reads[node] = of_cell, named.reads
-        if of_cell and named.state >= 0:
-            self.new.add(node)
-        for source, read in zip(node.inputs, named.reads, strict=False):
-            if of_cell and read is not None and read.state >= 0:
-                self.old[source] = read.name
+        if of_cell:
+            if named.state >= 0:
+                self.new.add(node)
+            for source, read in zip(node.inputs, named.reads, strict=False):
+                if read is not None and read.state >= 0:
+                    self.old[source] = read.name
 
     def operand(self, reader: Node, i: int) -> str | None:
         """What the code calls an operand: its name within the cell that reads it, "" if it has none; None: no code."""
@@ -106,7 +108,7 @@ class Code:
         key: tuple = (id(name), *ops)
         if key not in self._known:
             times, left = divmod(len(ops), len(watched) or 1)
-            alike = not left and ops == [named.key[0] for named in watched] * times
+            alike = not left and ops == [named.op for named in watched] * times
             self._known[key] = [*watched * times] if alike else []
         if watched and not self._known[key]:
             like = list(likenesses(made, depth))

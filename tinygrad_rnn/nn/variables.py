@@ -113,7 +113,7 @@ def _named(called: dict[Node, str], result: Any, start: int, states: States) -> 
     for node, (key, sign) in zip(made, likenesses(made, depth), strict=True):
         k = new.get(node, -1)
         reads = tuple([None if i in inside or not isinstance(i, Node) else outside(i) for i in node.inputs])
-        yield Named(key, sign, called.get(node, "") or (names[k] if k >= 0 else ""), reads, k)
+        yield Named(node.op.name, key, sign, called.get(node, "") or (names[k] if k >= 0 else ""), reads, k)
 
 
 def _name(leaves: list[tuple[str, Any]], called: dict[Node, str]) -> str:
