@@ -80,15 +80,15 @@ class QRNN(nn.Cell):
         self.Wz, self.Vz, self.Wf, self.Vf, self.Wo, self.Vo = (P(I, H) for _ in range(6))
 
     def initial_state(self, batch_size):
-        return {"x": self.zeros(batch_size, I), "c": self.zeros(batch_size, H)}
+        return self.zeros(batch_size, I), self.zeros(batch_size, H)
 
     def forward(self, x, state):
-        last, c = state["x"], state["c"]
+        last, c = state
         z = ops.tanh(x @ self.Wz + last @ self.Vz)
         f = ops.sigmoid(x @ self.Wf + last @ self.Vf)
         o = ops.sigmoid(x @ self.Wo + last @ self.Vo)
         c = f * c + (1 - f) * z
-        return o * c, {"x": x, "c": c}
+        return o * c, (x, c)
 
 
 class LMU(nn.Cell):
