@@ -521,3 +521,11 @@ def test_weights_that_one_has_are_drawn_as_usual():
     found = lines(viz.attention([[0.5, 0.5], [0.1, 0.9]]))
     assert found == {("x₁", "h₁"), ("x₂", "h₂"), ("h₁", "h₂"), ("s₁", "s₂"), ("c₁", "s₁"), ("c₂", "s₂"),
                      ("s₁", "y₁"), ("s₂", "y₂")}  # fmt: skip
+
+
+def test_two_calls_are_watched_for_names_and_later_ones_cost_nothing(monkeypatch):
+    cell, x = LongNames(), inputs()[0]
+    for _ in range(2):
+        cell(x, cell.initial_state(1))
+    monkeypatch.setattr("tinygrad_rnn.nn.module.Reader", None)  # what would watch
+    cell(x, cell.initial_state(1))

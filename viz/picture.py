@@ -135,9 +135,10 @@ class Builder(Links):
         elif all(self.flow.op(r) == "mul" and self._other(r, node).op is not None for r, _ in read):
             self._mask(block, node, t)
         else:
-            used = sum(i.kind == "input" for i in block.items)
-            item = self._add(block, node, self.labels.input(node) + PRIME * used, "input", self.round, t)
-            if not used:
+            inputs, label = [i for i in block.items if i.kind == "input"], self.labels.input(node)
+            again = sum(i.plain.rstrip(PRIME) == label for i in inputs)
+            item = self._add(block, node, label + PRIME * again, "input", self.round, t)
+            if not inputs:
                 self._name(block, item, t)
             self._hold(block, node, item)
             if node in self.flow.slices:

@@ -45,9 +45,11 @@ class Reader:
             sys.setprofile(outer)
             self.frame = None  # it refers to this call, and so to itself
         pair = _states([*args, *kwargs.values()], result) if hasattr(module, "initial_state") else None
-        module._name.is_cell = pair is not None
         own = {n: name for name, value in vars(module).items() for n in _nodes(value) if isinstance(value, Tensor)}
-        module._name.variables = list(_named(own | self._names(), result, start, pair or ([], [])))
+        found, name = list(_named(own | self._names(), result, start, pair or ([], []))), module._name
+        name.unread -= 1
+        if len(found) >= len(name.variables):
+            name.variables, name.is_cell = found, pair is not None
         if hasattr(module, "initial_state") and len(args) == 2 and isinstance(result, tuple) and len(result) == 2:
             module._name.carries = _carried(self.variables, args[1], result[1], result, start)
         return result
