@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from cells import I
+from cells import H, I
 from odd_cells import LOOSE, Odd
 from test_compiler import (
     ALL,
@@ -31,6 +31,10 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.compiler import run_numpy, spare
 
 LENGTHS = [5, 1, 3, 9, 2, 20, 1, 7, 20]  # up and down, beyond what the first program was made for, and back
+SHAPES = {
+    "lengths": [(T, B) for T in LENGTHS],
+    "batches": [(5, 4), (3, 7), (4, 1), (6, H), (2, I), (5, 18), (7, 4), (3, 1), (4, 101)],
+}
 SOME = ["nested state", "attention to a state", "cumulative", "ignores x"]
 REST = [name for name in ALL if name not in SOME]
 
@@ -56,26 +60,30 @@ def results_that_start_as_nan(monkeypatch):
             monkeypatch.setattr(module, "recycled", recycled)
 
 
-def walk(rnn, dtype, lengths=LENGTHS):
-    """Sequences of these lengths one after the other, with and without a state, whole and ragged; updates between."""
+def walk(rnn, dtype, shapes):
+    """Sequences of these lengths and batches one after the other, with and without a state, whole and ragged; updates
+    between."""
     found = {}
     tg.manual_seed(7)
-    for k, T in enumerate(lengths):
+    for k, (T, batch) in enumerate(shapes):
         draw = drawing(k, dtype)
-        captured = rnn.cell.capture(B, draw) if isinstance(rnn.cell, Odd) else {}
-        state = random_state(rnn.cell, B, seed=k) if k % 2 else None
-        ends = [T, 0, T // 2, 1] if k % 3 == 0 else None
-        for key, array in outcome(rnn, draw(T, B, I), state, ends, captured).items():
-            found[f"call {k} of {T} steps: {key}"] = array
+        captured = rnn.cell.capture(batch, draw) if isinstance(rnn.cell, Odd) else {}
+        state = random_state(rnn.cell, batch, seed=k) if k % 2 else None
+        ends = [T, 0, T // 2, 1, *[T] * batch][:batch] if k % 3 == 0 else None
+        for key, array in outcome(rnn, draw(T, batch, I), state, ends, captured).items():
+            found[f"call {k} of {T} steps, batch {batch}: {key}"] = array
         updated(rnn)
         poison(rnn)
     return found
 
 
-eager_walk = functools.lru_cache(None)(lambda name, dtype: walk(made(name, "eager", dtype), dtype))
+@functools.cache
+def eager_walk(name, dtype, shapes):
+    return walk(made(name, "eager", dtype), dtype, SHAPES[shapes])
 
 
 @every_engine
+@pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.parametrize(
     "name, dtype",
     [
@@ -83,20 +91,18 @@ eager_walk = functools.lru_cache(None)(lambda name, dtype: walk(made(name, "eage
         *(pytest.param(name, dtype, marks=pytest.mark.slow) for name in REST for dtype in ("float32", "float64")),
     ],
 )
-def test_sequences_of_any_lengths_equal_eager(name, dtype, engine):
-    found = walk(made(name, engine, dtype), dtype)
+def test_sequences_of_any_shapes_equal_eager(name, dtype, shapes, engine):
+    found = walk(made(name, engine, dtype), dtype, SHAPES[shapes])
     loose = dtype == "float32" or name in LOOSE  # rounding grows over twenty steps
-    close(found, eager_walk(name, dtype), 5e-4 if loose else 1e-11)
+    close(found, eager_walk(name, dtype, shapes), 5e-4 if loose else 1e-11)
 
 
 @every_engine
-@pytest.mark.parametrize(
-    "options", [{"reverse": True}, {"checkpoint_every": 4}, {"checkpoint_every": 3, "reverse": True}]
-)
-def test_also_from_the_end_and_in_parts(options, engine):
-    eager = {key: value for key, value in options.items() if key != "checkpoint_every"}
-    expected = walk(made("LSTM", "eager", **eager), "float64")
-    close(walk(made("LSTM", engine, **options), "float64"), expected)
+@pytest.mark.parametrize("reverse, every", [(True, None), (False, 4), (True, 3)])
+def test_also_from_the_end_and_in_parts(reverse, every, engine):
+    expected = walk(made("LSTM", "eager", reverse=reverse), "float64", SHAPES["lengths"])
+    found = walk(made("LSTM", engine, reverse=reverse, checkpoint_every=every), "float64", SHAPES["lengths"])
+    close(found, expected, 1e-11)
 
 
 @every_engine
@@ -136,15 +142,70 @@ def test_sixty_lengths_take_a_few_programs(engine, monkeypatch):
     capacities = []
     start = run_numpy.Program.__init__
 
-    def counted(program, c, steps, *args, **options):
+    def counted(program, code, steps, *args):
         capacities.append(steps)
-        start(program, c, steps, *args, **options)
+        start(program, code, steps, *args)
 
     monkeypatch.setattr(run_numpy.Program, "__init__", counted)
     rnn = made("LSTM", engine, "float32")
     for T in np.random.default_rng(0).permutation(np.arange(10, 70)):
         rnn(tg.zeros(int(T), B, I))[0].sum().backward()
     assert len(capacities) <= 4 and max(capacities) < 2 * 70, capacities
+
+
+class Patient(nn.RNNCell):
+    """Does something else with large batches."""
+
+    def forward(self, x, h):
+        y, h = super().forward(x, h)
+        return (y if len(x) < 6 else 2 * y), h
+
+
+class OfItsOwnSize(nn.RNNCell):
+    """Adds an array with a row for each sequence of a batch."""
+
+    def forward(self, x, h):
+        return super().forward(x, h + np.arange(len(x), dtype=x.dtype)[:, None])
+
+
+@every_engine
+@pytest.mark.parametrize(
+    "cell, recordings",
+    [(nn.LSTMCell, 1), (nn.GRUCell, 1), (Patient, 5 + 1), (OfItsOwnSize, 9)],
+)
+def test_batches_of_all_sizes_share_programs_if_the_step_is_the_same(cell, recordings, engine):
+    def play(rnn):
+        found = {}
+        for batch in range(1, 10):
+            results = outcome(rnn, drawing(batch)(3, batch, I))
+            found |= {f"batch {batch}: {key}": array for key, array in results.items()}
+        return found
+
+    rnn = made(lambda: cell(I, H), engine)
+    close(play(rnn), play(made(lambda: cell(I, H), "eager")))
+    assert rnn._compiled.count == recordings
+
+
+class Scaled(nn.RNNCell):
+    def __init__(self):
+        super().__init__(I, H)
+        self.scale = 1.0
+
+    def forward(self, x, h):
+        return super().forward(self.scale * x, h)
+
+
+def test_a_cell_that_is_compiled_again_and_again_says_so_once():
+    def run(rnn):
+        for _ in range(20):
+            rnn.cell.scale *= 0.9
+            rnn(tg.zeros(2, B, I))
+
+    rnn = nn.Recurrent(Scaled(), engine="numpy")
+    with pytest.warns(RuntimeWarning, match="Scaled should be compiled once.*its attribute 'scale'") as told:
+        run(rnn)
+    assert len(told) == 1
+    run(nn.Recurrent(Scaled(), engine="numpy"))
 
 
 @every_engine

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import weakref
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn import random
-from tinygrad_rnn.compiler.algebra import simplify
-from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value, place_of, stand_in
-from tinygrad_rnn.compiler.distribute import reassociate
-from tinygrad_rnn.compiler.normal import normalise
-from tinygrad_rnn.compiler.schedule import NotFusable
+from tinygrad_rnn.compiler.batch import Renaming, beside, signature
+from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value, stand_in
+from tinygrad_rnn.compiler.programs import Programs
 from tinygrad_rnn.compiler.spare import Arenas
 from tinygrad_rnn.compiler.trace import record
 from tinygrad_rnn.graph import Constant, Node
@@ -27,97 +23,55 @@ from tinygrad_rnn.random import replayed
 from tinygrad_rnn.tensor import Tensor, grad
 
 Step = Callable[..., tuple[list[Any], list[Any]]]  # step(x, states[, alive]) -> (outputs, new states), y first
-
-
-class NoEngine(Unsupported):
-    """Why the only engine that may cannot run a step, which others can."""
+KNOWN = 16  # steps whose programs are looked at when another batch comes
 
 
 class Layer:
-    """A step recorded for one set of shapes, as programs for any number of steps.
+    """A step recorded for one set of shapes, and the programs that run it.
 
     circuit   the step as it was recorded
     captured  the tensors and arrays that it reads besides its inputs, in the circuit's order
     states    the tensors of its state, in the shapes and dtypes that it keeps
     constant  the states that no step changes: they are captured
-    engine    what runs it: the first of the engines that can
-    slower    why the first one cannot, or nothing
-    arenas    where its programs have their buffers
+    programs  those of a step that differs by the size of its batch at most, or its own
     """
 
     def __init__(
-        self, step: Step, x: Tensor, states: Sequence[Tensor], engines: Sequence[Any], arenas: Arenas, **options: Any
-    ):
+        self, step: Step, x: Tensor, states: Sequence[Tensor], engines: Sequence[Any], arenas: Arenas,
+        known: list[Programs], **options: Any,
+    ):  # fmt: skip
+        """known: programs of other recordings of the same cell, to which its own are added"""
+        self.batch = len(x)
         try:
-            self.circuit, self.captured, kept, self.constant = settled(step, x, states, **options)
+            self.circuit, self.captured, kept, self.constant = found = _settled(step, x, states, options)
             self.states = [Tensor(stand_in(s.shape, s.dtype)) for s in kept]
-            self.simple = _copied(self.circuit)
-            normalise(self.simple)
-            simplify(self.simple)
-            reassociate(self.simple)
-            self.engines, self.slower, self.arenas = list(engines), "", arenas
-            self.programs: list[Any] = []  # that nobody uses, the one used last comes last
-            self.capacities: list[int] = []  # numbers of steps that programs were made for, each twice the one before
-            self._choose()
+            fitting = [p for p in known if p.fits(self.circuit, engines, self.batch)]
+            self.programs = fitting[0] if fitting else _planned(step, x, found, engines, arenas, options)
         except RecursionError:
             raise Unsupported("its step is too long") from None
         self.circuit.known = {}
+        known[:] = [self.programs, *(p for p in known[: KNOWN - 1] if p is not self.programs)]
 
-    def _choose(self) -> None:
-        """The next engine that can run the step."""
-        while True:
-            self.engine = self.engines.pop(0)
-            self.prepared = _copied(self.simple)
-            try:
-                self.engine.prepare(self.prepared)
-                break
-            except NotFusable as reason:
-                self._refused(reason)
-        self.prepared.known = {}
+    @property
+    def engine(self) -> Any:
+        """What runs it."""
+        return self.programs.engine
 
-    def _refused(self, reason: NotFusable) -> None:
-        """The engine cannot run the step; NoEngine if there is no other."""
-        place = place_of(reason.value)
-        self.slower = f"{place}: {reason}" if place else str(reason)
-        if not self.engines:
-            raise NoEngine(self.slower)
+    @property
+    def slower(self) -> str:
+        """Why no faster engine does, or nothing."""
+        return self.programs.slower
 
     def acquire(self, T: int, call: Any) -> Any:
-        """A program for T steps whose buffers nobody uses: one that was made for as many steps or for more.
+        """A program for T steps whose buffers nobody uses.
 
         call: what has it until it is released, or until that is thrown away
         """
-        with self.arenas.lock:
-            self.arenas.collect()
-            free = [p for p in self.programs if p.capacity >= T and not p.arena.busy]
-            program = min(free, key=attrgetter("capacity")) if free else self._made(self._capacity(T))
-            if free:
-                self.programs.remove(program)
-            program.arena.busy = True
-            self.arenas.lend(call, program, self.programs)
-        if program.T != T:
-            program.aim(T)
-        return program
-
-    def _capacity(self, T: int) -> int:
-        """For how many steps to make a program: the first length as it is, later ones with room for longer ones."""
-        known = [n for n in self.capacities if n >= T]
-        if not known:
-            known = [max([T, *(2 * n for n in self.capacities)])]
-            self.capacities += known
-        return known[0]
-
-    def _made(self, capacity: int) -> Any:
-        while True:
-            try:
-                return self.engine.Program(_copied(self.prepared), capacity, self.arenas.free())
-            except NotFusable as reason:
-                self._refused(reason)
-                self._choose()
+        return self.programs.acquire(T, self.batch, call)
 
     def release(self, call: Any) -> None:
         """Give back the program that a call has."""
-        self.arenas.take_back(weakref.ref(call))
+        self.programs.arenas.take_back(weakref.ref(call))
 
     def draw(self, T: int) -> list[np.ndarray]:
         """The random numbers of T steps, in the order in which the eager engine draws them."""
@@ -139,22 +93,18 @@ def settled(step: Step, x: Tensor, states: Sequence[Tensor], **options: Any) -> 
     A state that starts as a broadcast or in another dtype becomes what the step makes of it. The step is recorded once
     more in the end: Unsupported if that makes another circuit.
     """
-    states, constant, last = list(states), frozenset[int](), None
+    found = _settled(step, x, states, options)
+    _check_same(found, _recorded(step, x, found[2], found[3], options))
+    return found
+
+
+def _settled(step: Step, x: Tensor, states: Sequence[Tensor], options: dict[str, Any]) -> tuple:
+    """The same, recorded no more often than its state needs."""
+    states, constant = list(states), frozenset[int]()
     names = options["names"] = dict(options.get("names") or {})
-    for _ in range(6):
-
-        def fewer(x: Any, given: list[Any], *alive: Any, constant: frozenset[int] = constant) -> tuple[list, list]:
-            rest = iter(given)
-            ys, new = step(x, [s if i in constant else next(rest) for i, s in enumerate(states)], *alive)
-            if len(new) != len(states):
-                raise Unsupported(f"its state must keep its {len(states)} tensors, the new one has {len(new)}")
-            return ys, [n for i, n in enumerate(new) if i not in constant]
-
+    for _ in range(5):
+        c, captured = _recorded(step, x, states, constant, options)
         moving = [i for i in range(len(states)) if i not in constant]
-        c, captured = record(fewer, x, [states[i] for i in moving], **options)
-        if last is not None:
-            _compare(*last, c, captured)
-            return (*last, states, constant)
         pairs = list(zip(moving, c.states, c.roots["state"], strict=True))
         fixed = {i for i, s, v in pairs if v is s}
         other = [(i, v) for i, s, v in pairs if (v.shape, v.dtype) != (s.shape, s.dtype)]
@@ -166,43 +116,68 @@ def settled(step: Step, x: Tensor, states: Sequence[Tensor], **options: Any) -> 
             names[id(states[i])] = c.states[moving.index(i)].name
         constant |= fixed
         if not fixed and not other:
-            last = c, captured
+            return c, captured, states, constant
     raise Unsupported("its state must keep its shapes from step to step")
 
 
-def _compare(c: Circuit, captured: list[Any], again: Circuit, captured_again: list[Any]) -> None:
+def _recorded(
+    step: Step, x: Tensor, states: Sequence[Tensor], constant: frozenset[int], options: dict[str, Any]
+) -> tuple[Circuit, list[Any]]:
+    """The circuit of a step some of whose states no step changes, and what it captures."""
+
+    def fewer(x: Any, given: list[Any], *alive: Any) -> tuple[list, list]:
+        rest = iter(given)
+        ys, new = step(x, [s if i in constant else next(rest) for i, s in enumerate(states)], *alive)
+        if len(new) != len(states):
+            raise Unsupported(f"its state must keep its {len(states)} tensors, the new one has {len(new)}")
+        return ys, [n for i, n in enumerate(new) if i not in constant]
+
+    return record(fewer, x, [s for i, s in enumerate(states) if i not in constant], **options)
+
+
+def _planned(
+    step: Step, x: Tensor, found: tuple, engines: Sequence[Any], arenas: Arenas, options: dict[str, Any]
+) -> Programs:
+    """The programs of a recording: for batches of any size if a second one, for another size, is the same."""
+    circuit, captured, states, constant = found
+    batch = beside(circuit)
+    if batch and (again := _recorded_for(batch, step, x, states, constant, options)):
+        same = signature(again[0], Renaming(batch, len(x)).size) == signature(circuit)
+        if same and all(map(_is_same, captured, again[1])):
+            programs = Programs(again[0], batch, engines, arenas)
+            if programs.sound:
+                return programs
+    _check_same(found, _recorded(step, x, states, constant, options))
+    return Programs(circuit, 0, engines, arenas)
+
+
+def _recorded_for(batch: int, step: Step, x: Tensor, states: Sequence[Tensor], constant: Any, options: Any) -> Any:
+    """What is recorded for a batch of another size; None if the step cannot be."""
+    wide = lambda t: Tensor(stand_in((batch, *t.shape[1:]), t.dtype), t.node) if t.shape[:1] == x.shape[:1] else t
+    others = [wide(s) for s in states]
+    names = options["names"]
+    names = names | {id(new): names[id(old)] for old, new in zip(states, others, strict=True) if id(old) in names}
+    try:
+        c, captured = _recorded(step, wide(x), others, constant, {**options, "names": names})
+    except Exception:  # whatever a step says that has a size of its own
+        return None
+    were = {id(new): old for old, new in zip(states, others, strict=True)}
+    return c, [were.get(id(t), t) for t in captured]
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Is it the same tensor or array, or one that holds the same?"""
+    p, q = getattr(a, "array", a), getattr(b, "array", b)
+    return a is b or (p.shape == q.shape and p.tobytes() == q.tobytes())
+
+
+def _check_same(found: tuple, again: tuple[Circuit, list[Any]]) -> None:
     """Unsupported unless two recordings are of the same step, on the same tensors or on equal ones."""
-    same = _signature(c) == _signature(again)
-    for a, b in zip(captured, captured_again, strict=False):
-        p, q = getattr(a, "array", a), getattr(b, "array", b)
-        same = same and (a is b or (p.shape == q.shape and p.tobytes() == q.tobytes()))
-    if not same:
+    if signature(found[0]) != signature(again[0]) or not all(map(_is_same, found[1], again[1])):
         raise Unsupported(
             "two recordings of its step differ, so that it depends on something besides its inputs, its state, what is "
             "set on it, and ops.uniform"
         )
-
-
-def _copied(c: Circuit) -> Circuit:
-    return dataclasses.replace(c, roots={name: list(vs) for name, vs in c.roots.items()}, known=dict(c.known))
-
-
-def _signature(c: Circuit) -> list[Any]:
-    """What two recordings of the same step share."""
-    order = c.order()
-    number = {v: i for i, v in enumerate(order)}
-
-    def plain(a: Any) -> Any:
-        if isinstance(a, Value):
-            return number[a]
-        if isinstance(a, np.ndarray):
-            return (a.shape, a.tobytes())
-        if isinstance(a, (tuple, list)):
-            return tuple(map(plain, a))
-        return repr(a)
-
-    lines = [(v.op, plain(v.args), [(k, plain(x)) for k, x in v.static.items()], v.shape) for v in order]
-    return [lines, {name: [v and number[v] for v in vs] for name, vs in c.roots.items()}]
 
 
 class Call:

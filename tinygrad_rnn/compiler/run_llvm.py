@@ -7,6 +7,7 @@ workers, each of which runs the whole function for its rows: they meet only at t
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from llvmlite import ir
 
 from tinygrad_rnn import blas
 from tinygrad_rnn.compiler import gemm, kernels, panels, run_numpy, workers
+from tinygrad_rnn.compiler.batch import Renaming
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.elements import dtype_of, of_one_dtype
 from tinygrad_rnn.compiler.formula import formula
@@ -68,15 +70,69 @@ def _lowered(c: Circuit, v: Value, x: Value) -> Value:
     return y if v.static["keepdims"] else c.make("reshape", y, shape=v.shape)
 
 
+class Code(run_numpy.Code):
+    """A circuit from which programs are made, which share a schedule and its machine code: that knows no sizes."""
+
+    def __init__(self, c: Circuit, batch: int):
+        super().__init__(c, batch)
+        self.written: dict[str, Written] = {}
+
+    @functools.cached_property
+    def s(self) -> Schedule:
+        """The schedule for a batch of the size that stands for any."""
+        return Schedule(Renaming(0, 0).circuit(self.c), 1, sink_bytes=0, fuse=True)
+
+    def schedule(self, renaming: Renaming, steps: int) -> Schedule:
+        return renaming.schedule(self.s)
+
+    def machine(self, name: str) -> Written:
+        """The machine code of one direction."""
+        if name not in self.written:
+            split = slice(self.s.split) if name == "forward" else slice(self.s.split, None)
+            self.written[name] = Written(name, self.s, _moving(self.s, self.s.items[split]))
+        return self.written[name]
+
+
+def _moving(s: Schedule, items: Sequence[Item]) -> list[Item]:
+    """What is machine code: what is computed once a call stays with NumPy."""
+    return [item for item in items if s.moves(item.values[0]) or item.values[0].op == "tsum"]
+
+
+class Written:
+    """The machine code of one direction, and what it reads where in its table.
+
+    table     the table's entries, by what they are
+    products  the weights that it wants in panels
+    rows      can the rows of the batch be shared out to workers?
+    """
+
+    def __init__(self, name: str, s: Schedule, items: list[Item]):
+        self.s = s
+        self.bases: dict[Any, np.ndarray] = {}
+        self.dtype = dtype_of(s.c)
+        self.rows, self.table = by_rows(s.c, s), Table()
+        module = ir.Module(name)
+        writer = Writer(module, name, s, self.table, self.dtype, self.look, self.rows)
+        writer.write(items)
+        self.products = list(writer.products)
+        self.code = compiled(str(module)) if items else None
+
+    def look(self, v: Any) -> np.ndarray:
+        """An array with the strides of a value (with time, if it has that)."""
+        if isinstance(v, (Constant, np.ndarray)):
+            return v.array if isinstance(v, Constant) else v
+        p = self.s.where(v)
+        base = self.bases.setdefault(p.buffer, np.empty(p.buffer.whole(1), p.buffer.dtype))
+        return run_numpy.looked(base, p, "all" if p.buffer.time else None, 1)
+
+
 class Program(run_numpy.Program):
     """A schedule whose moving part is machine code."""
 
     engine = NAME
+    code: Code
     addresses: dict[Any, int]  # of the buffers that are given at each call, as far as they are known
     machines: Sequence[Native] = ()  # of both directions
-
-    def _schedule(self, sink_bytes: int) -> Schedule:
-        return Schedule(self.c, self.T, sink_bytes=0, fuse=True)
 
     def _choose_fresh(self) -> None:
         """What is returned is written into new arrays: an address in a table costs nothing to change."""
@@ -112,8 +168,8 @@ class Program(run_numpy.Program):
 
     def _compile(self, name: str, items: list[Item]) -> Callable:
         s = self.s
-        fixed = [item for item in items if not s.moves(item.values[0]) and item.values[0].op != "tsum"]
-        code = [item for item in items if item not in fixed]
+        code = _moving(s, items)
+        fixed = [item for item in items if item not in code]
         packs = [item.values[0] for item in fixed if panels.side_by_side(s, item.values[0])]
         fixed = [item for item in fixed if item.values[0] not in packs]
         after = self._after([item.values[0] for item in code if item.values[0].op == "tsum"])
@@ -143,31 +199,28 @@ class Native:
 
     def __init__(self, program: Program, name: str, items: list[Item], biases: list[Value]):
         self.p, self.s, self.c, self.capacity = program, program.s, program.c, program.capacity
-        self.dtype = dtype_of(self.c)
+        written, rename = program.code.machine(name), program.renaming.any
+        self.dtype, code = written.dtype, written.code
+        self.slots = {rename(key if isinstance(key, tuple) else (key,)): i for key, i in written.table.names.items()}
+        products = [rename(W) for W in written.products]
         self.templates: dict[Any, np.ndarray] = {}
-        rows = by_rows(self.c, self.s)
-        B = self.c.x.shape[0]
-        self.workers = workers.count(B) if rows else 1
-        self.table = Table()
-        module = ir.Module(name)
-        writer = Writer(module, name, self.s, self.table, self.dtype, self.look, rows)
-        writer.write(items)
+        B = program.batch
+        self.workers = workers.count(B) if written.rows else 1
         self.rows = [(B * i // self.workers, B * (i + 1) // self.workers) for i in range(self.workers)]
         sums = [item.values[0] for item in items if item.values[0].op == "tsum"] if self.workers > 1 else []
         sums = [v for v in sums if self._shared(v.args[0])]
-        packed = [(kernels.packed_shape(W.shape, self.dtype), self.dtype) for W in writer.products]
+        packed = [(kernels.packed_shape(W.shape, self.dtype), self.dtype) for W in products]
         self.kept = program.arena.for_a_moment([*packed, *(((self.workers, *v.shape), v.dtype) for v in sums)])
-        self.panels = {W: address(kept) for W, kept in zip(writer.products, self.kept, strict=False)}
+        self.panels = {W: address(kept) for W, kept in zip(products, self.kept, strict=False)}
         self.partial = dict(zip(sums, self.kept[len(packed) :], strict=True))
         names = tuple(f"p{i}" for i in range(self.workers))
         self.total = formula(f"total = {' + '.join(names)}", names, ("total",), self.dtype) if sums else None
         self._fill_table(biases)
         self.function = None
-        if items:
-            machine = compiled(str(module))
-            self.function = machine.function(name, 4)
+        if code is not None:
+            self.function = code.function(name, 4)
             pack = *kernels.packer(self.dtype), *self.jobs
-            steps = self.function, machine.address(name), self.where, self.rows
+            steps = self.function, code.address(name), self.where, self.rows
             self.job = workers.Job(pack, steps, *([self.total.phase(self.sums, self.workers)] if self.total else []))
 
     def __call__(self, bound: dict) -> None:
@@ -201,7 +254,7 @@ class Native:
         """What the code reads, and behind it the jobs of the kernel that packs weights."""
         jobs = [job for W, at in self.panels.items() for job in panels.of_weight(self.s, W, self.look, at)]
         jobs += [job for v in biases for job in panels.of_bias(v, self.look, address(self.look(v)))]
-        first, size = len(self.table.names), len(kernels.JOB)
+        first, size = len(self.slots), len(kernels.JOB)
         behind = first + len(jobs) * size
         sums = list(self._sums())
         table = self.total.table(self.workers, [row for row, _, _ in sums]) if self.total else []
@@ -211,8 +264,8 @@ class Native:
         half = int(np.searchsorted(ends, ends[-1] / 2))
         self.jobs = self.where + 8 * first, [(0, half), (half, len(jobs))]  # for two workers, about as much for each
         self.given: dict[Any, list[tuple[int, int]]] = {}  # for each array that is given: (slot, offset)
-        for key, slot in self.table.names.items():
-            self._fill(slot, *(key if isinstance(key, tuple) else (key,)))
+        for key, slot in self.slots.items():
+            self._fill(slot, *key)
         for i, job in enumerate(jobs):
             slot = first + i * size
             self.entries[slot : slot + size] = job.row(0)
@@ -246,7 +299,7 @@ class Native:
     def aim(self, T: int) -> None:
         """Run so many steps from now on: the code reads it from the table."""
         for name, number in self._times(T).items():
-            slot = self.table.names.get((name,))
+            slot = self.slots.get((name,))
             if slot is not None:
                 self.table_of[slot] = number
 
@@ -256,7 +309,7 @@ class Native:
             return v.array if isinstance(v, Constant) else v
         p = self.s.where(v)
         base = self._template(p.buffer)
-        return self.p._look(base, p, "all" if p.buffer.time else None)
+        return run_numpy.looked(base, p, "all" if p.buffer.time else None, self.capacity)
 
     def _template(self, buffer: Any) -> np.ndarray:
         if not buffer.bound:

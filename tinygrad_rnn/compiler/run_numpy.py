@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.compiler.batch import Renaming
 from tinygrad_rnn.compiler.circuit import Circuit, Value, stand_in
 from tinygrad_rnn.compiler.distribute import batched
 from tinygrad_rnn.compiler.merge import merge_gemms, merge_siblings
@@ -33,6 +34,7 @@ UFUNCS: dict[str, Callable] = {
 
 
 NAME = "numpy"
+SINK = 1 << 20  # bytes of all steps up to which cheap values are computed for all of them at once
 EVERY_STEP = "every step"  # how an operand that does not move is looked at beside ones that do
 
 
@@ -56,22 +58,36 @@ def _transpose_once(c: Circuit) -> None:
     c.rebuild(visit)
 
 
+class Code:
+    """A circuit from which programs are made. batch: the size in it that stands for the size of any batch, or 0"""
+
+    def __init__(self, c: Circuit, batch: int):
+        self.c, self.batch = c, batch
+
+    def schedule(self, renaming: Renaming, steps: int) -> Schedule:
+        """What to compute when, for a batch of another size."""
+        return Schedule(renaming.circuit(self.c), steps, sink_bytes=SINK)
+
+
 class Program:
     """A schedule in NumPy. Its buffers are written anew by each forward; what it returns is the caller's.
 
     capacity  the steps that it has buffers for
     T         the steps that it runs, as many at most: what lies behind them in the buffers is never read
+    batch     the sequences that it runs
     """
 
     engine = "numpy"
 
-    def __init__(self, c: Circuit, steps: int, arena: Arena, *, sink_bytes: int = 1 << 20):
-        self.c, self.T, self.capacity, self.arena = c, steps, steps, arena
-        self.s = self._schedule(sink_bytes)
+    def __init__(self, code: Code, steps: int, batch: int, arena: Arena):
+        self.code, self.T, self.capacity, self.batch, self.arena = code, steps, steps, batch, arena
+        self.renaming = Renaming(code.batch, batch)
+        self.s = code.schedule(self.renaming, steps)
+        c = self.c = self.s.c
         self.arrays: dict[Buffer, np.ndarray] = {}
         self.fresh: dict[str, list[Buffer]] = {"forward": [], "backward": []}  # buffers that are made anew at each call
         self._choose_fresh()
-        self.kept = _allocate(self.s, arena, self.arrays)
+        self.kept = _allocate(self.s, steps, arena, self.arrays)
         self.sized: list[tuple[dict, str, Callable]] = []  # what depends on T in the generated functions
         self.bound: dict[Buffer, Any] = {}
         self.sources: dict[str, str] = {}
@@ -86,9 +102,6 @@ class Program:
         self._aim_results()
         self._forward = self._compile("forward", self.s.items[: self.s.split])
         self._backward = self._compile("backward", self.s.items[self.s.split :])
-
-    def _schedule(self, sink_bytes: int) -> Schedule:
-        return Schedule(self.c, self.T, sink_bytes=sink_bytes)
 
     def _choose_fresh(self) -> None:
         """Every buffer is the program's own, whose views are made once; results are copied."""
@@ -194,17 +207,7 @@ class Program:
     def view(self, v: Value, t: Any) -> np.ndarray:
         """The array of v: at step t, for "all" steps, or (None) the only one."""
         p = self.s.where(v)
-        return self._look(self.array(p.buffer), p, t)
-
-    def _look(self, a: np.ndarray, p: Place, t: Any) -> np.ndarray:
-        lead = int(p.buffer.time and t == "all")
-        if lead:
-            a = a[p.shift : p.shift + self.T]
-        elif p.buffer.time:
-            a = a[t + p.shift, ...]
-        for kind, *args in p.steps:
-            a = _viewed(a, lead, kind, *args)
-        return a
+        return looked(self.array(p.buffer), p, t, self.T)
 
     # ---- generating -----------------------------------------------------------------------------------------------
 
@@ -304,17 +307,17 @@ class Program:
     def _is_view(self, p: Place, shape: Callable) -> bool:
         """Can it be looked at in this shape without a copy?"""
         a = self.arrays[p.buffer]
-        looked = self._look(a, p, "all") if p.buffer.time else self._look(a, p, None)
-        return np.may_share_memory(a, shape(looked, int(p.buffer.time)))
+        whole = looked(a, p, "all" if p.buffer.time else None, self.T)
+        return np.may_share_memory(a, shape(whole, int(p.buffer.time)))
 
     def _maker(self, p: Place, loop: Item | None, batch: bool, shape: Callable) -> Callable:
         """A function of the buffer's array that makes what the operand is."""
         if loop is not None:
             way = -1 if loop.backward else 1
-            return lambda a: [shape(self._look(a, p, t), 0) for t in range(self.T)[::way]]
+            return lambda a: [shape(looked(a, p, t, self.T), 0) for t in range(self.T)[::way]]
         if batch and p.buffer.time:
-            return lambda a: shape(self._look(a, p, "all"), 1)
-        return lambda a: shape(self._look(a, p, None), 0)
+            return lambda a: shape(looked(a, p, "all", self.T), 1)
+        return lambda a: shape(looked(a, p, None, self.T), 0)
 
     # ---- statements -----------------------------------------------------------------------------------------------
 
@@ -466,7 +469,7 @@ class Program:
         self.lines.append(f"    {f}({', '.join([*args, self.operand(v, None)])})")
 
 
-def _allocate(s: Schedule, arena: Arena, arrays: dict[Buffer, np.ndarray]) -> list[Buffer]:
+def _allocate(s: Schedule, steps: int, arena: Arena, arrays: dict[Buffer, np.ndarray]) -> list[Buffer]:
     """An array for each buffer; buffers of one size that are never alive together share one. Returns those that have
     one of their own, or share it with later ones."""
     shared: dict[Any, list[list]] = defaultdict(list)  # for each size: until when it is used, and its number
@@ -481,9 +484,21 @@ def _allocate(s: Schedule, arena: Arena, arrays: dict[Buffer, np.ndarray]) -> li
             shared[kind].append(free)
             wanted.append(b)
         free[0], number[b] = b.span[1], free[1]
-    made = arena.arrays([(b.whole(s.T), b.dtype) for b in wanted])
+    made = arena.arrays([(b.whole(steps), b.dtype) for b in wanted])
     arrays.update((b, made[i]) for b, i in number.items())
     return wanted
+
+
+def looked(a: np.ndarray, p: Place, t: Any, steps: int) -> np.ndarray:
+    """A place in the array of its buffer: at step t, for "all" steps, or (None) the only one."""
+    lead = int(p.buffer.time and t == "all")
+    if lead:
+        a = a[p.shift : p.shift + steps]
+    elif p.buffer.time:
+        a = a[t + p.shift, ...]
+    for kind, *args in p.steps:
+        a = _viewed(a, lead, kind, *args)
+    return a
 
 
 def _viewed(a: np.ndarray, lead: int, kind: str, *args: Any) -> np.ndarray:

@@ -21,7 +21,8 @@ from numpy import ndarray
 
 ARRAYS = 1 << 29  # bytes of arrays, at most
 EACH = 16  # arrays of one size
-SPARE = 16  # programs that a layer keeps, at most: several calls before a backward pass use one each
+SPARE = 64  # programs that a layer keeps, at most: several calls before a backward pass use one each, as do batches
+FEW, STEPS = 4, 1 << 13  # more than a few only if all of them are for no more steps: some have views of each
 LINE = 64  # bytes: where arrays start
 
 
@@ -82,7 +83,7 @@ class Arenas:
                 program.bound = {}  # it need not keep what went in
                 program.arena.busy = False
                 programs.append(program)
-                if len(programs) > SPARE:
+                while len(programs) > FEW and (len(programs) > SPARE or sum([p.capacity for p in programs]) > STEPS):
                     programs.pop(0)
 
     def free(self) -> Arena:

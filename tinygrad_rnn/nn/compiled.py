@@ -16,6 +16,7 @@ import numpy as np
 from tinygrad_rnn import nest, random
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.layer import Call, Layer, Unsupported, recurrent, settled
+from tinygrad_rnn.compiler.programs import Programs
 from tinygrad_rnn.compiler.report import report, size
 from tinygrad_rnn.compiler.spare import Arenas
 from tinygrad_rnn.graph import recording
@@ -23,11 +24,12 @@ from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.capture import Inventory
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.recompiling import MANY, tell
 from tinygrad_rnn.nn.statehooks import Hook, followed, show, zeros
 from tinygrad_rnn.ops import stack
 from tinygrad_rnn.tensor import Tensor
 
-LAYERS = 64  # recordings kept, one for each combination of shapes
+LAYERS = 256  # recordings kept, one for each combination of shapes
 TRIES = 8  # calls at which recording is tried although it failed before
 
 
@@ -92,6 +94,9 @@ class Compiled:
     last        the cell's inventory, and the recordings for what it holds by what they are for: a shorter way to them
     failed      what could not be recorded: why, and how many calls ago
     arenas      the memory that all of them use, one after the other
+    programs    those of the steps recorded last, which may serve batches of other sizes
+    count       how many there have been; counted: the last ones of them
+    before      the key of the last recording
     """
 
     last: tuple[Inventory, dict[tuple, Recording]] | None = None
@@ -100,6 +105,8 @@ class Compiled:
         self.recordings: dict[Any, tuple[Recording | Unsupported, list[Any]]] = {}
         self.failed: dict[tuple, tuple[Unsupported, int]] = {}
         self.arenas = Arenas()
+        self.programs: list[Programs] = []
+        self.count, self.counted, self.before = 0, list[Programs](), None
         self.lock = threading.Lock()
 
     def __reduce__(self) -> Any:
@@ -167,12 +174,13 @@ class Compiled:
             try:
                 held.check()
                 with held.kept():
-                    made = _record(cell, job, xs, state, masked, held, self.arenas)
+                    made = _record(cell, job, xs, state, masked, held, self.arenas, self.programs)
                 self.failed.pop(asked, None)
             except Unsupported as reason:
                 made = type(reason)(*reason.args)  # without the traceback, which holds all that was recorded
                 self.failed[asked] = made, self.failed.get(asked, (made, 1))[1]
             found = made, held.others
+            self._count(cell, key, made)
             with self.lock:
                 self.recordings[key] = found
                 if len(self.recordings) > LAYERS:
@@ -196,11 +204,21 @@ class Compiled:
         self.failed[asked] = reason, calls + 1
         return reason if calls > TRIES and calls & (calls - 1) else None
 
+    def _count(self, cell: Module, key: Any, made: Recording | Unsupported) -> None:
+        """Count what was compiled; a recording that has the programs of another one was not."""
+        if isinstance(made, Recording) and made.layer.programs not in self.counted:
+            self.count += 1
+            if self.count == MANY:
+                tell(type(cell), self.before, key)
+        self.counted, self.before = list(self.programs), key
 
-def _record(cell: Module, job: Job, xs: Tensor, state: Any, masked: bool, held: Inventory, arenas: Arenas) -> Recording:
+
+def _record(
+    cell: Module, job: Job, xs: Tensor, state: Any, masked: bool, held: Inventory, arenas: Arenas, known: list[Programs]
+) -> Recording:
     flat, leaves, structure, options = _flattened(cell, job.step, state, job.all_states)
     layer = Layer(
-        flat, Tensor(xs.array[0]), leaves, job.engine, arenas, masked=masked,
+        flat, Tensor(xs.array[0]), leaves, job.engine, arenas, known, masked=masked,
         x_tracked=mode.recording and xs.requires_grad, backward=mode.recording, distinct=bool(job.hooks), **options,
     )  # fmt: skip
     positions = {id(t): ("module", i) for i, t in enumerate(held.tensors)}

@@ -15,7 +15,8 @@ import numpy as np
 from tinygrad_rnn import backend, nest, random
 from tinygrad_rnn.backend import xp
 from tinygrad_rnn.compiler import engines
-from tinygrad_rnn.compiler.layer import NoEngine, Unsupported
+from tinygrad_rnn.compiler.circuit import Unsupported
+from tinygrad_rnn.compiler.programs import NoEngine
 from tinygrad_rnn.compiler.report import Plan
 from tinygrad_rnn.graph import Constant, FirstState, Shown, scope
 from tinygrad_rnn.graph import state as mode
