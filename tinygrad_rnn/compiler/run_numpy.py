@@ -35,6 +35,7 @@ UFUNCS: dict[str, Callable] = {
 
 NAME = "numpy"
 SINK = 1 << 20  # bytes of all steps up to which cheap values are computed for all of them at once
+AIMS = 1 << 12  # numbers of steps, in sum, for which a program keeps what it makes for them
 EVERY_STEP = "every step"  # how an operand that does not move is looked at beside ones that do
 
 
@@ -95,11 +96,11 @@ class Program:
         self.inputs = [self.s.place[v].buffer for v in inputs]
         self.seeds = [self.s.place[v].buffer for v in c.given]
         self.roots: dict[Any, np.ndarray] = {}  # views of the roots in the plan's own buffers
-        self.passing: set[Any] = set()  # those of them that depend on T
         self.direct: dict[Any, tuple[Buffer, tuple]] = {}  # the roots in fresh buffers: nobody else writes there
         self.ways: dict[str, list[Any]] = {}  # by name, where to find the roots of a kind, once all are known
         self.starts = {"forward": self._starts(c.states), "backward": self._starts(c.carried)}
-        self._aim_results()
+        self.wanted = self._wanted()
+        self.aims: dict[int, tuple] = {}  # by number of steps: what depends on it, and is not in use
         self._forward = self._compile("forward", self.s.items[: self.s.split])
         self._backward = self._compile("backward", self.s.items[self.s.split :])
 
@@ -107,18 +108,22 @@ class Program:
         """Every buffer is the program's own, whose views are made once; results are copied."""
 
     def aim(self, T: int) -> None:
-        """Run so many steps from now on."""
+        """Run so many steps from now on. What was made for other numbers of steps is kept for a while."""
+        aims = self.aims
+        aims[self.T] = self.wanted, self.roots, self.ways, [env[name] for env, name, _ in self.sized]
+        if sum(aims) > AIMS:
+            aims.pop(next(iter(aims)))
         self.T = T
-        self._aim_results()
-        for env, name, make in self.sized:
-            env[name] = make()
+        known = aims.pop(T, None)
+        if known is None:
+            known = self._wanted(), {}, {}, [make() for _, _, make in self.sized]
+        self.wanted, self.roots, self.ways, values = known
+        for (env, name, _), value in zip(self.sized, values, strict=True):
+            env[name] = value
 
-    def _aim_results(self) -> None:
-        self.wanted = {phase: [(b, b.whole(self.T), b.dtype) for b in bs] for phase, bs in self.fresh.items()}
-        for key in self.passing:
-            self.roots.pop(key, None)
-            self.ways.clear()
-        self.passing.clear()
+    def _wanted(self) -> dict[str, list[tuple]]:
+        """The buffers that are made anew at each call, forward and backward."""
+        return {phase: [(b, b.whole(self.T), b.dtype) for b in bs] for phase, bs in self.fresh.items()}
 
     @property
     def nbytes(self) -> int:
@@ -191,8 +196,6 @@ class Program:
         whole = p.buffer.time == (t == "all") and t in ("all", None)
         if not p.buffer.bound:
             self.roots[v, t] = found
-            if p.buffer.time or t == "all":
-                self.passing.add((v, t))
         elif fresh and whole and all(step[:2] == ("part", -1) for step in p.steps):
             steps = [slice(p.shift, p.shift - p.buffer.extra or None)] if p.buffer.time else []
             self.direct[v, t] = p.buffer, (*steps, ..., *(slice(*step[2:]) for step in p.steps))
