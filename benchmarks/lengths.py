@@ -45,7 +45,7 @@ def per_step(layer: nn.Module, sequences: Sequence[tg.Tensor]) -> float:
 def lengths(layer: nn.Module, B: int, rounds: int) -> tuple[float, float, list[float]]:
     """Seconds per step for one length, and for many; their ratio, round by round."""
     rng = np.random.default_rng(0)
-    one, many = [zeros(ONE, B)] * len(MANY), [zeros(T, B) for T in MANY]
+    one, many = [zeros(ONE, B) for _ in MANY], [zeros(T, B) for T in MANY]
     order = lambda: [many[i] for i in rng.permutation(len(many))]
     per_step(layer, one), per_step(layer, order())
     pairs = [(per_step(layer, one), per_step(layer, order())) for _ in range(rounds)]
