@@ -114,7 +114,7 @@ def _named(called: dict[Node, str], result: Any, start: int, states: States) -> 
     outside = lambda i: Operand(names[old[i]], old[i]) if i in old else Operand(called.get(i, ""))
     for node, (key, sign) in zip(made, likenesses(made, depth), strict=True):
         k = new.get(node, -1)
-        reads = tuple([None if i in inside or not isinstance(i, Node) else outside(i) for i in node.inputs])
+        reads = tuple([None if not isinstance(i, Node) or i in inside else outside(i) for i in node.inputs])
         yield Named(node.op.name, key, sign, called.get(node, "") or (names[k] if k >= 0 else ""), reads, k)
 
 
