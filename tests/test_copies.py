@@ -199,7 +199,7 @@ def test_a_call_that_fails_gives_its_memory_back(monkeypatch):
     rnn.to("float64")(xs)
     rnn._compiled.arenas.collect()
     layer = next(iter(rnn._compiled.recordings.values()))[0].layer
-    program = layer.programs[0]
+    program = layer.programs.free[0]
 
     def stop(*_):
         raise KeyboardInterrupt

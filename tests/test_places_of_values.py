@@ -61,7 +61,7 @@ def test_a_short_pack_is_no_part_of_a_long_one_that_is_overwritten_before(formul
 
     stand_in = tg.tensor(np.zeros((B, N)))
     c, captured = record(step, stand_in, [stand_in], backward=False)
-    program = run_numpy.Program(c, T, Arena())
+    program = run_numpy.Program(run_numpy.Code(c, 0), T, B, Arena())
     (found,), _ = program.forward([xs, *(t.array for t in captured)], [h])
     for t in range(T):
         (y,), (h,) = eager(step, xs[t], h)
