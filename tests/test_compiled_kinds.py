@@ -152,7 +152,7 @@ def agree(kind, batch, sizes, engine, dtype, lengths):
 
 
 @every_engine
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[-2:] not in ("i8", "f2")])
 def test_a_kind_of_cell_equals_eager(kind, engine):
     agree(kind, 3, (3, 3), engine, "float64", [5, 0, 2])
 

@@ -103,13 +103,13 @@ def agree(name, sizes, read, dtype, engine):
 
 
 @every_engine
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["?", "i1", "i8", "u2", "f2", "f4", ">f8"])
 def test_captured_arrays_of_any_dtype_equal_eager(dtype, engine):
     agree("captures", SIZES["all equal"], "captured", dtype, engine)
 
 
 @every_engine
-@pytest.mark.parametrize("dtype", ["?", "i8", "f2", "f4", ">f8"])
+@pytest.mark.parametrize("dtype", ["i8", "f4"])
 @pytest.mark.parametrize("read", ["x", "state", "parameters"])
 def test_whatever_a_step_reads_may_have_any_dtype(read, dtype, engine):
     agree("captures", SIZES["usual"], read, dtype, engine)

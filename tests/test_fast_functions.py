@@ -33,7 +33,7 @@ class Of(nn.Cell):
         return self.function(x), h * 0.5
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("function, exact, low, high, units", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_a_function_of_the_fast_engine_is_numpys(function, exact, low, high, units, dtype):
     near = np.linspace(max(low, -2), min(high, 2), 501)

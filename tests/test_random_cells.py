@@ -25,7 +25,7 @@ def check(seed):
     return bad
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_random_cell_is_the_same_everywhere(seed):
     assert check(seed) == []
 

@@ -50,6 +50,17 @@ def total(t):
     return trace.symbol(trace.circuit.make("tsum", trace.value(t)))
 
 
+def zeros():
+    """What derivative rules send where no gradient comes."""
+    return mode.trace.symbol(mode.trace.circuit.zeros((B, N), np.float64))
+
+
+def raw(op, *args):
+    """An operation on operands of two dtypes, which the library's own would bring to one before."""
+    trace = mode.trace
+    return trace.symbol(trace.circuit.make(op, *map(trace.value, args)))
+
+
 def values_of(c, captured):
     """The roots at each of T steps, computed value by value: c as it is now."""
     rng = np.random.default_rng(1)
@@ -152,9 +163,9 @@ KEPT = {
     "a dividend of a sum": lambda x, h, r, o: S(r / (h * h + 1)) + x,
     "a factor of whole rows": lambda x, h, r, o: S(h * x) + x,
     "a row for all": lambda x, h, r, o: S(h * o["w"]) + x,
-    "a column of a mask": lambda x, h, r, o: S((h > 0) * r) + x,
-    "a mask with numbers": lambda x, h, r, o: (((h > 0) * 0.5) * 2.0) * x,
-    "integers with numbers": lambda x, h, r, o: ((o["n"] * (h > 0)) * 0.5) * 2.0 + x,
+    "a column of a mask": lambda x, h, r, o: S(raw("mul", h > 0, r)) + x,
+    "a mask with numbers": lambda x, h, r, o: raw("mul", raw("mul", h > 0, 0.5), 2.0) * x,
+    "integers with numbers": lambda x, h, r, o: raw("mul", raw("mul", o["n"] * (h > 0), 0.5), 2.0) + x,
     "a sum that others read": lambda x, h, r, o: S(h * r) + h * r,
     "a remainder that is zero": lambda x, h, r, o: (h * 0) * 3 + x,
 }
@@ -183,7 +194,7 @@ NORMAL = {
                        "pack(((x @ U[2:4]) + 1), ((x @ V[0:2]) + 1))"),
     "an operation on joined columns": (lambda x, h, r, o: ops.tanh(ops.concat([x, h], 1)), "pack(tanh(x), tanh(h))"),
     "joined neighbours": (lambda x, h, r, o: ops.concat([h[:, :2], h[:, 2:]], 1) + 1, "h + 1"),
-    "zeros in a choice": (lambda x, h, r, o: ops.where(h > 0, 0, ops.where(h > 1, 0, 0)) + x, "x"),
+    "zeros in a choice": (lambda x, h, r, o: ops.where(h > 0, zeros(), 0) + x, "x"),
     "turned twice": (lambda x, h, r, o: h.T.T + 1, "h + 1"),
     "a cast to what it is": (lambda x, h, r, o: h.astype("float64") + 1, "h + 1"),
     "reshaped and back": (lambda x, h, r, o: h.reshape(B, 1, N).reshape(B, N) + 1, "h + 1"),
@@ -193,7 +204,7 @@ NORMAL = {
     "a total of a quotient by what stays": (lambda x, h, r, o: total(h / o["w"]) + x, "(tsum(h) / w) + x"),
     "a total of what is divided": (lambda x, h, r, o: total(o["w"] / (h * h + 1)) + x, "tsum((w / ((h * h) + 1))) + x"),
     "a total of moving values": (lambda x, h, r, o: total(h * x) + x, "tsum((h * x)) + x"),
-    "a total of a mask": (lambda x, h, r, o: total((h > 0) * o["w"]) + x, "tsum(((h > 0) * w)) + x"),
+    "a total of a mask": (lambda x, h, r, o: total(raw("mul", h > 0, o["w"])) + x, "tsum(((h > 0) * w)) + x"),
     "a total of a mask as numbers": (lambda x, h, r, o: total((h > 0).astype("float64")) + x,
                                      "tsum(cast((h > 0))) + x"),
     "a total of whole numbers": (lambda x, h, r, o: total((o["n"] * (h > 0)).astype("float64")) + x,
