@@ -58,6 +58,11 @@ class MaskTwice(Kind):
         return z + (x[:, :1] > 0) + (x[:, 1:2] > 0) + z * (x[:, :1] > 0) - z * z * (x[:, :1] > 0)
 
 
+class MaskOnAProduct(Kind):
+    def mixed(self, x, h):
+        return ops.tanh(h @ self.W + (h > 0)) - (x @ self.U + (h < 0.1))
+
+
 class JoinedMasks(Kind):
     def shapes(self, I, H):
         return {"U": (I, H), "W": (2 * H, H), "b": (H,)}
@@ -129,8 +134,24 @@ class KeptOtherDtype(Odd):
         return h, (h, k)
 
 
-KINDS = {c.__name__: c for c in (MaskTimesWeight, LargestOfAMask, EinsumOfAMask, SumOfMasks, MaskTimesMask, MaskTwice,
-                                 JoinedMasks, TwoWidths, HandedOn, SumOfANorm, KeptState, RowForAll)}  # fmt: skip
+KINDS = {
+    c.__name__: c
+    for c in (
+        MaskTimesWeight,
+        LargestOfAMask,
+        EinsumOfAMask,
+        SumOfMasks,
+        MaskTimesMask,
+        MaskTwice,
+        MaskOnAProduct,
+        JoinedMasks,
+        TwoWidths,
+        HandedOn,
+        SumOfANorm,
+        KeptState,
+        RowForAll,
+    )
+}
 KINDS |= {f"KeptOtherDtype {d}": type("Kept", (KeptOtherDtype,), {"kept": d}) for d in ("?", "i1", "i8", "f2", ">f8")}
 
 

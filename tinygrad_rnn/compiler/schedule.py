@@ -278,7 +278,7 @@ class Schedule:
                 for m, a in (v.args, v.args[::-1]):
                     if self._is_product(m) and self.users[m] == [v] and self.level[m] == self.level[v]:
                         rows = isinstance(a, Value) and a.shape in (v.shape, v.shape[-1:], (1, v.shape[-1]))
-                        if rows and m.shape == v.shape and a.op != "zeros" and a is not m:
+                        if rows and a.dtype == v.dtype and m.shape == v.shape and a.op != "zeros" and a is not m:
                             found[v] = (m, a)
                             break
         return found
