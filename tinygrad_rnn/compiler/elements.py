@@ -117,10 +117,16 @@ def dtype_of(c: Circuit) -> np.dtype:
         if v.several:
             raise NotFusable(f"{v.op}, an operation with several results, has no form in machine code", v)
         if v.dtype not in (np.float32, np.float64):
-            raise NotFusable(f"{v.op} of {v.dtype}; machine code has one of float32 and float64", v)
+            raise NotFusable(f"{_called(v)} of {v.dtype}; machine code has one of float32 and float64", v)
         if v.dtype != moving[0].dtype:
-            raise NotFusable(f"{v.op} of {v.dtype} in a step of {moving[0].dtype}; machine code has one of them", v)
+            raise NotFusable(
+                f"{_called(v)} of {v.dtype} in a step of {moving[0].dtype}; machine code has one of them", v
+            )
     return moving[0].dtype if moving else np.dtype(np.float32)
+
+
+def _called(v: Value) -> str:
+    return {"random": "ops.uniform"}.get(v.name, v.name) if v.op == "input" else v.op
 
 
 def of_one_dtype(c: Circuit) -> None:

@@ -157,6 +157,7 @@ class Trace:
     def draw(self, shape: tuple[int, ...], dtype: Any, rng: Any) -> Symbol:
         """Random numbers from 0 to 1, fresh at each step, from a generator (None: the library's)."""
         made = self.circuit.input("random", shape, dtype, moves=True, tracked=False, rng=rng)
+        made.origin = _origin(sys._getframe(1))
         self.circuit.draws.append(made)
         return self.symbol(made)
 
