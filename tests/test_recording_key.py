@@ -29,8 +29,6 @@ from tinygrad_rnn import nn, ops, optim
 from tinygrad_rnn.nn import compiled
 from tinygrad_rnn.primitive import primitive
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* runs slower than it might:UserWarning")
-
 T, B, I, H = 5, 2, 3, 4
 pytestmark = pytest.mark.filterwarnings("ignore:Recurrent. .* runs slower than it might")
 
