@@ -5,10 +5,15 @@ import numpy as np
 import tinygrad_rnn as tg
 
 
+def values(a):
+    """Those of a tensor, with or without a gradient, or of an array."""
+    return a.numpy() if isinstance(a, tg.Tensor) else np.asarray(a)
+
+
 def all_close(found, expected, tolerance=1e-10):
     assert [np.shape(a) for a in found] == [np.shape(a) for a in expected]
     for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(values(a), values(b), rtol=tolerance, atol=tolerance)
 
 
 def by_parameters(module, function):

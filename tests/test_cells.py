@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cells import CELLS, H, I
+from comparing import values as numbers
 
 import tinygrad_rnn as tg
 
@@ -61,7 +62,7 @@ def everything(rnn, xs, state, lengths=None):
 def all_close(found, expected, rtol=1e-10, atol=1e-11):
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=atol)
+        np.testing.assert_allclose(numbers(a), numbers(b), rtol=rtol, atol=atol)
 
 
 def numpys(tensors):
@@ -431,7 +432,11 @@ BAD = {
         ValueError,
         r"^Recurrent: xs must be \(T, B, I\), got \(3, 2\)$",
     ),
-    "xs of another input size": (lambda: lstm()(tg.tensor(np.zeros((T, B, 5), np.float32))), ValueError, r"\(3, 5\)"),
+    "xs of another input size": (
+        lambda: lstm()(tg.tensor(np.zeros((T, B, 5), np.float32))),
+        ValueError,
+        "x must have 2 features, got 5$",
+    ),
     "too few lengths": (
         lambda: lstm()(tg.tensor(XS), lengths=[1, 2]),
         ValueError,
@@ -457,12 +462,12 @@ BAD = {
     "a state of another structure": (
         lambda: nn.Recurrent(OtherState())(tg.tensor(XS), lengths=[0, 2, 3]),
         ValueError,
-        r"^state: it must keep its structure, got ",
+        ": its state must keep its structure, it was ",
     ),
     "a state with other keys": (
         lambda: nn.Recurrent(OtherKeys())(tg.tensor(XS), lengths=[0, 2, 3]),
         ValueError,
-        r"^state: it must keep its structure, got ",
+        ": its state must keep its structure, it was ",
     ),
     "no cell": (lambda: nn.Recurrent(nn.Linear(2, 2)), TypeError, "^Recurrent: cell must be an nn.Cell, got Linear$"),
     "a nonlinearity": (

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from cells import CELLS, H, I, Nested
+from comparing import values as numbers
 from hypothesis import given, settings
 from odd_cells import LOOSE, ODD, STRANGE, Attention, BatchMean, EinsumAttention, Leaky, Masked, Odd, random_cells
 
@@ -127,8 +128,8 @@ def updated(rnn, seed=4):
 def close(found, expected, rtol=TOLERANCE["float64"]):
     assert found.keys() == expected.keys()
     for name, e in expected.items():
-        f = np.asarray(found[name])
-        assert (f.shape, f.dtype) == (np.shape(e), np.asarray(e).dtype), name
+        f, e = numbers(found[name]), numbers(e)
+        assert (f.shape, f.dtype) == (e.shape, e.dtype), name
         size = max(1.0, float(np.abs(e).max(initial=0)))
         error = float(np.abs(np.subtract(f, e, dtype=np.float64)).max(initial=0))
         assert error <= rtol * size, f"{name}: {error:.2g} away from what is at most {size:.2g} in size"

@@ -973,10 +973,12 @@ def test_what_is_no_real_number_is_refused(values):
         tg.tensor(values)
 
 
-def test_a_list_of_tensors_becomes_a_tensor_without_history():
-    t = tg.tensor([leaf(2), leaf(2)])
-    assert t.shape == (2, 2)
-    assert not t.requires_grad
+def test_a_list_of_tensors_becomes_a_tensor_where_no_history_is_lost():
+    with pytest.raises(TypeError, match="would leave the graph"):
+        tg.tensor([leaf(2), leaf(2)])
+    for t in tg.tensor([leaf(2).detach()] * 2), tg.no_grad()(tg.tensor)([leaf(2), leaf(2)]):
+        assert t.shape == (2, 2)
+        assert not t.requires_grad
 
 
 def test_a_tensor_tells_what_it_is():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import weakref
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +11,14 @@ from typing import Any, Never
 
 import numpy as np
 
-from tinygrad_rnn import backend
+from tinygrad_rnn import backend, nest
 from tinygrad_rnn.backend import Array, xp
 from tinygrad_rnn.backward import sweep
 from tinygrad_rnn.graph import Constant, Leaf, Node, recording, state
 
 OPS: dict[str, Callable] = {}  # the public functions of ops/ by name: they fill it, the operators below call them
+FUNCTIONS: dict[Any, Callable] = {}  # NumPy's functions, as ops/ has them; those in FLAT have results without gradient
+FLAT: set[Any] = set()
 
 
 class Tensor:
@@ -236,16 +239,36 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.device != "cpu":
             raise TypeError(f"Tensor: it is on {self.device}, NumPy reads host memory only; call .numpy() first")
+        if self.requires_grad and state.recording:
+            raise TypeError(
+                "Tensor: an array of a tensor that requires a gradient would leave the graph; use .numpy() to do so, or "
+                "tinygrad_rnn.ops"
+            )
         return np.array(self.data, dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """np.tanh(tensor) is ops.tanh(tensor): NumPy's functions do not leave the graph unnoticed."""
         op = OPS.get(UFUNCS.get(ufunc.__name__, ufunc.__name__))
         if method != "__call__" or kwargs or op is None:
-            raise TypeError(
-                f"Tensor: np.{ufunc.__name__} cannot be recorded; use tinygrad_rnn.ops, or .numpy() to leave the graph"
-            )
+            raise not_recorded(ufunc)
         return op(*inputs)
+
+    def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """np.concatenate([x, h]) is ops.concat([x, h]). A function that is not among our ops computes with the values,
+        if no gradient can be lost by it, and is refused otherwise."""
+        known = FUNCTIONS.get(function)
+        if known is not None:
+            try:
+                bound = inspect.signature(known).bind(*args, **kwargs)
+            except TypeError:  # an argument of NumPy's that has no like here
+                raise not_recorded(function) from None
+            return known(*bound.args, **bound.kwargs)
+        parts = nest.leaves((args, kwargs))
+        tracked = state.recording and any(isinstance(t, Tensor) and t.requires_grad for t in parts)
+        if tracked and function not in FLAT:
+            raise not_recorded(function)
+        args, kwargs = nest.map_leaves(host_values, (args, kwargs))
+        return function(*args, **kwargs)
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         """Share the values with another library (`torch.from_dlpack(t)`), as a copy where it could write into them."""
@@ -416,13 +439,24 @@ def _mask(a: Any, sign: str) -> Any:
     return a
 
 
+def not_recorded(function: Any) -> TypeError:
+    """The refusal of one of NumPy's functions."""
+    name = f"{getattr(function, '__module__', 'numpy').replace('numpy', 'np', 1)}.{function.__name__}"
+    return TypeError(f"Tensor: {name} cannot be recorded; use tinygrad_rnn.ops, or .numpy() to leave the graph")
+
+
+def host_values(t: Any) -> Any:
+    """The values of a tensor in host memory, not copied; anything else as it is."""
+    return backend.to_numpy(t._read()) if isinstance(t, Tensor) else t
+
+
 class Parameter(Tensor):
     """A leaf that a Module trains: `self.W = nn.Parameter(tensor)`. Takes any values that `tensor` takes."""
 
     __slots__ = ()
 
     def __init__(self, values: Any, requires_grad: bool = True):
-        made = tensor(values)
+        made = tensor(values.detach() if isinstance(values, Tensor) else values)
         super().__init__(made.array)
         self.requires_grad_(requires_grad)
 
@@ -431,8 +465,15 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
     """A new tensor with a copy of `values`: numbers, nested lists, an array of either library, or a tensor.
 
     An array keeps its dtype and, unless `device` says otherwise, its device. Python floats give float32.
+
+    TypeError for a tensor that requires a gradient, whose copy would leave the graph; use it as it is, or detach() it.
     """
     if isinstance(values, Tensor):
+        if values.requires_grad and state.recording:
+            raise TypeError(
+                "tensor: a copy of a tensor that requires a gradient would leave the graph; use it as it is, or "
+                ".detach() it"
+            )
         values = values.array
     if backend.is_array(values):
         lib = xp(values)

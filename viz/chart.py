@@ -20,7 +20,7 @@ import numpy as np
 
 from tinygrad_rnn.backend import to_numpy
 from tinygrad_rnn.files import write_atomically
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.tensor import Tensor, no_grad
 from viz.style import LINE
 
 if TYPE_CHECKING:
@@ -179,7 +179,8 @@ def title_height(title: str) -> float:
 def real_numbers(value: Any, who: str) -> np.ndarray:
     """A copy in float64. ValueError if they are no real numbers."""
     try:
-        array = value.numpy() if isinstance(value, Tensor) else to_numpy(value)
+        with no_grad():  # a list may hold tensors
+            array = value.numpy() if isinstance(value, Tensor) else to_numpy(value)
         if array.dtype.kind in "biuf":
             return np.array(array, float)
     except (TypeError, ValueError):

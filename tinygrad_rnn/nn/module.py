@@ -226,6 +226,7 @@ class Module:
 
     def _taken(self, path: str, value: Any, like: Any) -> Any:
         """A value as an array like another one: in its dtype, on its device."""
+        value = value.detach() if isinstance(value, Tensor) else value
         try:
             return backend.move(tensor(value, like.dtype, "cpu").array, backend.device_of(like))
         except (TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from tinygrad_rnn.ops.elementwise import (
 )  # fmt: skip
 from tinygrad_rnn.ops.lookup import embedding, getitem, one_hot, scatter_add, take, take_along_axis
 from tinygrad_rnn.ops.matmul import einsum, matmul
+from tinygrad_rnn.ops import numpy_functions as numpy_functions
 from tinygrad_rnn.ops.reduce import (
     argmax, cumsum, log_softmax, logsumexp, max, mean, min, softmax, sum, var,
 )  # fmt: skip
