@@ -554,37 +554,37 @@ def test_dropout_is_for_training_and_for_more_than_one_layer(bidirectional):
 
 XS = np.zeros((T, B, I), np.float32)
 BAD = {
-    "no layers": (lambda: nn.LSTM(I, H, 0), ValueError, "^LSTM: num_layers must be at least 1, got 0$"),
-    "no layers of one's own": (lambda: nn.Layers(Nested, I, H, -1), ValueError, "^Layers: num_layers .* got -1$"),
+    "no layers": (lambda: nn.LSTM(I, H, 0), ValueError, "^nn.LSTM: num_layers must be at least 1, got 0$"),
+    "no layers of one's own": (lambda: nn.Layers(Nested, I, H, -1), ValueError, "^nn.Layers: num_layers .* got -1$"),
     "a state of too few rows": (
         lambda: nn.GRU(I, H, 2, bidirectional=True)(tg.tensor(XS), tg.zeros(2, B, H)),
         ValueError,
-        r"^GRU: state must have 4 rows, \(layers · directions, B, …\), got \(2, 3, 3\)$",
+        r"^nn.GRU: state must have 4 rows, \(layers · directions, B, …\), got \(2, 3, 3\)$",
     ),
     "a state without layers": (
         lambda: nn.RNN(I, H)(tg.tensor(XS), tg.zeros(B, H)),
         ValueError,
-        r"^RNN: state must have 1 rows, \(layers · directions, B, …\), got \(3, 3\)$",
+        r"^nn.RNN: state must have 1 rows, \(layers · directions, B, …\), got \(3, 3\)$",
     ),
     "a memory of too few rows": (
         lambda: nn.LSTM(I, H, 2)(tg.tensor(XS), (tg.zeros(2, B, H), tg.zeros(1, B, H))),
         ValueError,
-        r"^LSTM: state must have 2 rows, .* got \(1, 3, 3\)$",
+        r"^nn.LSTM: state must have 2 rows, .* got \(1, 3, 3\)$",
     ),
     "inputs of two axes": (
         lambda: nn.GRU(I, H, 2, bidirectional=True)(tg.tensor(XS[0])),
         ValueError,
-        r"^Recurrent: xs must be \(T, B, I\), got \(3, 2\)$",
+        r"^nn.GRU: xs must be \(T, B, I\), got \(3, 2\)$",
     ),
     "a length above T": (
         lambda: nn.GRU(I, H, bidirectional=True)(tg.tensor(XS), lengths=[1, 2, 6]),
         ValueError,
-        "^Recurrent: lengths must be from 0 to T = 5, got 1 to 6$",
+        "^nn.GRU: lengths must be from 0 to T = 5, got 1 to 6$",
     ),
     "too few lengths": (
         lambda: nn.Bidirectional(nn.GRUCell(I, H), nn.GRUCell(I, H))(tg.tensor(XS), lengths=[1]),
         ValueError,
-        r"^Recurrent: lengths must be \(3,\) integers, got \(1,\) of dtype int64$",
+        r"^Bidirectional: lengths must be \(3,\) integers, got \(1,\) of dtype int64$",
     ),
     "checkpoints of the eager engine": (
         lambda: nn.LSTM(I, H, engine="eager", checkpoint_every=2),

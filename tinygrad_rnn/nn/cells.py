@@ -62,13 +62,15 @@ class RNNCell(Cell):
         h' = tanh(x U + h W + b)      y = h'
 
     U: (I, H)  W: (H, H)  b: (H,)  state: h (B, H)  nonlinearity: "tanh" or "relu"
+    biases: 2 adds a second one to b, b_h: (H,), as PyTorch's bias_hh to its bias_ih; their sum learns twice as fast
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str = "tanh"):
+    def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str = "tanh", biases: int = 1):
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f'RNNCell: nonlinearity must be "tanh" or "relu", got {nonlinearity!r}')
         self.input_size, self.hidden_size, self.nonlinearity = input_size, hidden_size, nonlinearity
-        self.U, self.W, self.b = _weights(input_size, hidden_size, 1)
+        self.U, self.W, self.b = _weights(self, 1)
+        self.b_h = _second(self, biases)
 
     def initial_state(self, batch_size: int) -> Tensor:
         """h = 0"""
@@ -76,7 +78,7 @@ class RNNCell(Cell):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         activation: Callable = tanh if self.nonlinearity == "tanh" else relu
-        h = activation(x @ self.U + state @ self.W + self.b)
+        h = activation(x @ self.U + state @ self.W + _bias(self))
         return h, h
 
 
@@ -99,14 +101,18 @@ class LSTMCell(Cell):
     U: (I, 4H)  W: (H, 4H)  b: (4H,), gates in the order i, f, g (the tanh), o; 3H without the output gate
     state: LSTMState(h, c)
     forget_bias: the initial bias of f; 1 keeps early gradients alive. Gers et al. (2000); Jozefowicz et al. (2015).
+    biases: 2 adds a second one, b_h, of the size of b, as in `RNNCell`
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *, output_gate: bool = True, forget_bias: float = 1.0):
+    def __init__(
+        self, input_size: int, hidden_size: int, *, output_gate: bool = True, forget_bias: float = 1.0, biases: int = 1
+    ):
         self.input_size, self.hidden_size, self.output_gate = input_size, hidden_size, output_gate
-        self.U, self.W, self.b = _weights(input_size, hidden_size, 4 if output_gate else 3)
+        self.U, self.W, self.b = _weights(self, 4 if output_gate else 3)
         bias = self.b.numpy()
         bias[hidden_size : 2 * hidden_size] = forget_bias
         self.b.data = bias
+        self.b_h = _second(self, biases)
 
     def initial_state(self, batch_size: int) -> LSTMState:
         """h = c = 0"""
@@ -114,7 +120,7 @@ class LSTMCell(Cell):
 
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
-        i, f, g, *o = chunk(x @ self.U + h @ self.W + self.b, 4 if self.output_gate else 3, axis=-1)
+        i, f, g, *o = chunk(x @ self.U + h @ self.W + _bias(self), 4 if self.output_gate else 3, axis=-1)
         f, i, g = sigmoid(f), sigmoid(i), tanh(g)
         c = f * c + i * g
         o = [sigmoid(part) for part in o]
@@ -135,14 +141,16 @@ class GRUCell(Cell):
 
     U: (I, 3H)  W: (H, 3H)  b: (3H,), in the order z, r, n; b_hn: (H,) with reset="after"
     state: h (B, H)
+    biases: 2 adds a second one, b_h: (3H,), as in `RNNCell`; with reset="after" its last third is b_hn
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *, reset: str = "before"):
+    def __init__(self, input_size: int, hidden_size: int, *, reset: str = "before", biases: int = 1):
         if reset not in ("before", "after"):
             raise ValueError(f'GRUCell: reset must be "before" or "after" the product with W_n, got {reset!r}')
         self.input_size, self.hidden_size, self.reset = input_size, hidden_size, reset
-        self.U, self.W, self.b = _weights(input_size, hidden_size, 3)
-        if reset == "after":
+        self.U, self.W, self.b = _weights(self, 3)
+        self.b_h = _second(self, biases)
+        if reset == "after" and biases == 1:
             self.b_hn = Parameter(init.zeros((hidden_size,)))
 
     def initial_state(self, batch_size: int) -> Tensor:
@@ -151,12 +159,12 @@ class GRUCell(Cell):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h, two = state, 2 * self.hidden_size
-        xU = x @ self.U + self.b
         if self.reset == "after":
-            hW = h @ self.W
+            xU, hW = x @ self.U + self.b, h @ self.W if self.b_h is None else h @ self.W + self.b_h
             z, r = chunk(sigmoid(xU[:, :two] + hW[:, :two]), 2, axis=-1)
-            n = tanh(xU[:, two:] + r * (hW[:, two:] + self.b_hn))
+            n = tanh(xU[:, two:] + r * (hW[:, two:] + self.b_hn if self.b_h is None else hW[:, two:]))
         else:
+            xU = x @ self.U + _bias(self)
             z, r = chunk(sigmoid(xU[:, :two] + h @ self.W[:, :two]), 2, axis=-1)
             n = tanh(xU[:, two:] + (r * h) @ self.W[:, two:])
         h = (1 - z) * h + z * n
@@ -189,13 +197,35 @@ class Stack(Cell):
         return x, tuple(new)
 
 
-def _weights(input_size: int, hidden_size: int, gates: int) -> tuple[Parameter, Parameter, Parameter]:
-    """U uniform by its fan-in, W orthogonal gate by gate, b zero."""
+def check_sizes(who: str, input_size: int, hidden_size: int) -> None:
+    """ValueError for a layer without units."""
+    if input_size < 0 or hidden_size < 1:
+        raise ValueError(
+            f"{who}: input_size must be at least 0 and hidden_size at least 1, got {input_size} and {hidden_size}"
+        )
+
+
+def _weights(cell: Any, gates: int) -> tuple[Parameter, Parameter, Parameter]:
+    """U uniform by its fan-in, W orthogonal gate by gate, b zero; of the sizes that the cell has."""
+    input_size, hidden_size = cell.input_size, cell.hidden_size
+    check_sizes(type(cell).__name__, input_size, hidden_size)
     U = init.uniform((input_size, gates * hidden_size), 1 / math.sqrt(max(input_size, 1)))
     W = init.orthogonal((hidden_size, gates * hidden_size))
     return Parameter(U), Parameter(W), Parameter(init.zeros((gates * hidden_size,)))
 
 
+def _second(cell: Any, biases: int) -> Parameter | None:
+    """PyTorch's second bias, if there are to be two."""
+    if biases not in (1, 2):
+        raise ValueError(f"{type(cell).__name__}: biases must be 1 or 2, got {biases}")
+    return Parameter(init.zeros(cell.b.shape)) if biases == 2 else None
+
+
+def _bias(cell: Any) -> Tensor:
+    """All that a cell adds."""
+    return cell.b if cell.b_h is None else cell.b + cell.b_h
+
+
 def detached(state: Any) -> Any:
     """A state cut off from its history: where truncated backpropagation through time stops."""
-    return nest.map_leaves(lambda t: t.detach(), state)
+    return nest.map_leaves(lambda t: t.detach() if isinstance(t, Tensor) else t, state)

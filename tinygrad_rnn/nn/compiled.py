@@ -60,7 +60,8 @@ class Recording(NamedTuple):
     """A layer, and where to find at each call what it captured.
 
     sources    for each captured tensor: ("state", i), ("module", i), or the tensor or array itself
-    structure  the new state, with the number of each leaf in its place
+    outputs    y, with the number of each leaf in its place
+    structure  the new state, the same way
     outside    the sources that are tensors, with the values that they are in the circuit
     pick       takes what was captured out of the leaves of the state and the module's tensors, if all of it is there
     moving     the leaves of the state that change from step to step
@@ -69,6 +70,7 @@ class Recording(NamedTuple):
 
     layer: Layer
     sources: list[Any]
+    outputs: Any
     structure: Any
     outside: list[tuple[Tensor, Value]]
     pick: Callable[[list[Tensor]], Sequence[Tensor]] | None
@@ -126,9 +128,14 @@ class Compiled:
         if job.hooks:
             call.watcher = partial(_show, recording, job.hooks, len(xs))
         keep = mode.recording and any(t.requires_grad for t in inputs)
-        ys, *new = recurrent(*inputs, call=call, keep=keep)
+        found = recurrent(*inputs, call=call, keep=keep)
         if layer.slower:
             job.tell(f'by the engine "{layer.engine.NAME}", because "fast" cannot: {layer.slower}')
+        if recording.outputs == 0:
+            ys, *new = found
+        else:  # more than one tensor
+            ys = nest.map_leaves(found.__getitem__, recording.outputs)
+            new = found[len(nest.leaves(ys)) :]
         if job.all_states:
             return ys, nest.map_leaves(new.__getitem__, recording.structure)
         leaves = list(given if mode.recording else [s.detach() for s in given])
@@ -238,7 +245,8 @@ def _record(
     pick = itemgetter(*places) if len(places) == len(sources) > 1 else None
     moving = [i for i in range(len(leaves)) if i not in layer.constant]
     looked_up = [(a, a.copy()) for a in held.named_arrays() if not any(a is s for s in sources)]
-    return Recording(layer, sources, structure[-1], outside, pick, moving, looked_up)
+    outputs, new = structure[-1]
+    return Recording(layer, sources, outputs, new, outside, pick, moving, looked_up)
 
 
 def _is_of_now(recording: Recording | Unsupported) -> bool:
@@ -253,20 +261,20 @@ def _is_of_now(recording: Recording | Unsupported) -> bool:
 def _flattened(
     cell: Module, step: Callable, state: Any, all_states: bool = False
 ) -> tuple[Callable, list[Tensor], list[Any], dict[str, Any]]:
-    """A step on lists of leaves, those of the state, where it leaves how the new state is built, and names to use."""
+    """A step on lists of leaves, those of the state, where it leaves how y and the new one are built; names to use."""
     structure: list[Any] = []
 
     def flat(x: Tensor, leaves: Sequence[Tensor], *alive: Any) -> tuple[list[Tensor], list[Tensor]]:
-        rest, count = iter(leaves), itertools.count()
+        rest = iter(leaves)
         y, new = step(x, nest.map_leaves(lambda _: next(rest), state), *alive)
-        structure.append(nest.map_leaves(lambda _: next(count), new))
-        new = nest.leaves(new)
-        return [y, *new] if all_states else [y], new
+        structure.append((_numbered(y), _numbered(new)))
+        ys, new = nest.leaves(y), nest.leaves(new)
+        return [*ys, *new] if all_states else ys, new
 
     _structure(state)
     leaves = [Tensor(s.array, s.node) for s in nest.leaves(state)]  # each another one, which the state's need not be
     names = {id(p): path for path, p in cell.named_parameters()}
-    names |= {id(s): name for s, name in zip(leaves, paths(state), strict=True)}
+    names |= {id(s): path.removeprefix("state.") for s, path in zip(leaves, nest.paths(state), strict=True)}
     return flat, leaves, structure, {"names": names, "who": type(cell).__name__}
 
 
@@ -307,18 +315,10 @@ def _only_cell(given: Any) -> Cell:
     return cells[0]
 
 
-def paths(state: Any, path: str = "state") -> list[str]:
-    """What to call the leaves of a state."""
-    if isinstance(state, dict):
-        items = list(state.items())
-    elif hasattr(state, "_fields"):
-        items = list(zip(state._fields, state, strict=True))
-    elif isinstance(state, (tuple, list)):
-        return [name for i, part in enumerate(state) for name in paths(part, f"{path}[{i}]")]
-    else:
-        return [] if state is None else [path]
-    start = "" if path == "state" else path + "."
-    return [name for key, part in items for name in paths(part, f"{start}{key}")]
+def _numbered(state: Any) -> Any:
+    """A nest with the number of each leaf in its place."""
+    count = itertools.count()
+    return nest.map_leaves(lambda _: next(count), state)
 
 
 def _fit(given: Tensor, expected: Any) -> Tensor:
@@ -352,7 +352,7 @@ def _again(
         ys, states = job.eager(tensors[0], nest.map_leaves(lambda _: next(leaves), state), alive, steps)
     every = [stack(each) for each in zip(*map(nest.leaves, states), strict=True)] if job.all_states else []
     last = states[0 if job.reverse else -1]
-    return [ys, *every, *(s for i, s in enumerate(nest.leaves(last)) if i not in constant)]
+    return [*nest.leaves(ys), *every, *(s for i, s in enumerate(nest.leaves(last)) if i not in constant)]
 
 
 def _show(recording: Recording, hooks: tuple[Hook, ...], T: int, grads: list[Any]) -> None:
@@ -381,10 +381,8 @@ def _structure(state: Any) -> Any:
     """How a nest is built, with shapes and dtypes: equal for equal ones."""
     if isinstance(state, Tensor):
         return (state.array.shape, state.array.dtype, mode.recording and state.requires_grad)
-    if isinstance(state, dict):
-        return (dict, *((k, _structure(v)) for k, v in state.items()))
-    if isinstance(state, (tuple, list)):
+    if isinstance(state, tuple):
         return (type(state), *map(_structure, state))
-    if state is None:
-        return None
-    raise Unsupported(f"its state must be a nest of tensors, got {type(state).__name__}")
+    if nest.is_leaf(state):
+        raise Unsupported(f"its state must be a nest of tensors, got {type(state).__name__}")
+    return nest.structure(state, _structure)

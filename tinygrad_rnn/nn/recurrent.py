@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 from collections.abc import Callable, Sequence
@@ -22,10 +21,11 @@ from tinygrad_rnn.graph import Constant, FirstState, Shown, scope
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.compiled import Compiled, Job
+from tinygrad_rnn.nn.entrance import Entrance, is_plain, levels_inside
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.statehooks import Hook, Watch, followed, own
 from tinygrad_rnn.ops import stack, unbind, where
-from tinygrad_rnn.tensor import Tensor, no_grad
+from tinygrad_rnn.tensor import Tensor, no_grad, tensor
 
 _told: WeakSet[type] = WeakSet()  # the classes of cells that a slower way was told of
 SHORT = 3  # steps up to which the engine "auto" runs step by step: recording would cost more than it saves
@@ -36,12 +36,22 @@ class Recurrent(Module):
 
         for t in range(T): ys[t], state = cell(xs[t], state)
 
-    xs: (T, B, I)  state: as the cell's; None for its initial state  lengths: (B,) integers from 0 to T, any order
+    xs: (T, B, I), a tensor or whatever `tensor` takes  state: as the cell's; None for its initial state
+    lengths: (B,) integers from 0 to T, any order
     returns: ys (T, B, H), and the state after the last step; with all_states=True the state after each step, built
-    alike, with leaves (T, B, ...)
+    alike, with leaves (T, B, ...). Where the cell returns a nest of tensors as y, ys is one with leaves (T, B, ...)
 
     With lengths, ys is 0 from each sequence's end on, and the state is each sequence's own last one; what xs holds
     behind an end changes nothing.
+
+    Floating-point xs (and a given state) of another dtype than the cell's parameters become theirs, with one warning;
+    their gradients are in the dtype that came. Parameters of several dtypes, or none, change nothing. Integers and
+    booleans are for the cell to read, as ids for example; RNNCell, LSTMCell and the like take them as numbers.
+
+    A state keeps its structure, and each leaf its shape; the first step may make more of it: an initial (1, H) or a
+    number is repeated, and it takes the precision that the step gives it. Each step gets containers of its own, into
+    which it may write. Without lengths and all_states a state may also grow, as a memory by a row a step; it then runs
+    step by step, as one does that holds Python numbers. With lengths such a number must not change.
 
     engine: "eager" runs the cell step by step; each step is a scope in the graph, numbered from 0. The others record
     one step and compile it, forward and backward, and the layer is one node in the graph: "numpy", "fast" (with the
@@ -74,17 +84,13 @@ class Recurrent(Module):
                 f"{checkpoint_every} and {engine!r}"
             )
         self.cell, self.engine, self.checkpoint_every, self.reverse = cell, engine, checkpoint_every, reverse
-        self._compiled = Compiled()
+        self._compiled, self._entrance = Compiled(), Entrance("Recurrent")
         self._hooks: tuple[Hook, ...] = ()
 
-    def forward(
-        self, xs: Tensor, state: Any = None, lengths: Any = None, *, all_states: bool = False
-    ) -> tuple[Tensor, Any]:
-        if xs.ndim != 3:
-            raise ValueError(f"Recurrent: xs must be (T, B, I), got {xs.shape}")
+    def forward(self, xs: Any, state: Any = None, lengths: Any = None, *, all_states: bool = False) -> tuple[Any, Any]:
+        xs, state = self._entrance(self.cell, xs, state)
         T, B, _ = xs.shape
-        state = self.cell.initial_state(B) if state is None else state
-        alive = _alive(lengths, T, B)
+        alive = _alive(lengths, T, B, self._entrance.who)
         if not self._why_eager(xs):
             try:
                 return self._compiled(self.cell, self._job(all_states), xs, state, alive)
@@ -93,10 +99,17 @@ class Recurrent(Module):
                 self._tell(f"step by step, because it cannot be compiled: {reason}")
         if not len(xs):
             return self._nothing(xs, state, all_states)
-        ys, states = self._eager(xs, state, alive)
-        last = states[0 if self.reverse else -1]
-        new = nest.map_leaves(lambda *each: stack(each), *states) if all_states else last
-        return _plain(ys), nest.map_leaves(_plain, new)
+        ys, states = self._eager(xs, state, alive, strict=all_states)
+        new = nest.map_leaves(_over_time, *states) if all_states else states[0 if self.reverse else -1]
+        return nest.map_leaves(_plain, ys), nest.map_leaves(_plain, new)
+
+    def call_it(self, who: str) -> None:
+        """What messages call the layer: the class that its user knows."""
+        self._entrance.who = who
+
+    def taken(self, xs: Any) -> Tensor:
+        """xs as a tensor in the cell's dtype, checked."""
+        return self._entrance.sequence(self.cell, xs)
 
     def register_state_hook(self, hook: Hook) -> Callable[[], None]:
         """Show hook the gradients ∂L/∂sₜ of the state after each step, in each backward pass through a later call.
@@ -114,16 +127,16 @@ class Recurrent(Module):
 
     def _job(self, all_states: bool = False) -> Job:
         engine = engines.find(self.engine)
-        every, hooks = self.checkpoint_every, self._hooks
-        return Job(self._masked_step, self._eager, engine, every, all_states, hooks, self.reverse, self._tell)
+        step, every, hooks = partial(self._masked_step, strict=all_states), self.checkpoint_every, self._hooks
+        return Job(step, self._eager, engine, every, all_states, hooks, self.reverse, self._tell)
 
     def _refuse(self, reason: Unsupported) -> None:
         """ValueError if the step cannot be compiled but must be."""
-        who = type(self.cell).__name__
+        who, cell = self._entrance.who, type(self.cell).__name__
         if isinstance(reason, NoEngine):
-            raise ValueError(f'Recurrent: "{self.engine}" cannot run {who}: {reason}; use engine="auto"') from None
+            raise ValueError(f'{who}: "{self.engine}" cannot run {cell}: {reason}; use engine="auto"') from None
         if self.engine != "auto":
-            raise ValueError(f'Recurrent: {who} cannot be compiled: {reason}; use engine="eager"') from None
+            raise ValueError(f'{who}: {cell} cannot be compiled: {reason}; use engine="eager"') from None
 
     def _tell(self, how: str) -> None:
         """A warning, once for each class of cells, that the engine "auto" takes a slower way."""
@@ -131,24 +144,23 @@ class Recurrent(Module):
         if self.engine == "auto" and kind not in _told:
             _told.add(kind)
             warnings.warn(
-                f"Recurrent: {kind.__name__} runs slower than it might, {how}; engines asked for by name do not warn",
-                stacklevel=_depth(),
+                f"{self._entrance.who}: {kind.__name__} runs slower than it might, {how}; engines asked for by name do "
+                "not warn",
+                stacklevel=levels_inside(),
             )
 
-    def plan(self, xs: Tensor, state: Any = None, lengths: Any = None) -> Plan:
+    def plan(self, xs: Any, state: Any = None, lengths: Any = None) -> Plan:
         """How a call with these arguments would run: by which engine, and why not by a faster one; what is done at each
         step and what once for all; the memory that it takes. Print it. Nothing is run, and no random number is drawn.
         """
-        if xs.ndim != 3:
-            raise ValueError(f"Recurrent: xs must be (T, B, I), got {xs.shape}")
+        with random.untouched():
+            xs, state = self._entrance(self.cell, xs, state)
         T, B, I = xs.shape
         title = f"{type(self.cell).__name__}, {T} step{'s' * (T != 1)} of x ({B}, {I}): engine "
         why = self._why_eager(xs)
         if not why:
             try:
-                with random.untouched():
-                    state = self.cell.initial_state(B) if state is None else state
-                masked = _alive(lengths, T, B) is not None
+                masked = _alive(lengths, T, B, self._entrance.who) is not None
                 layer, lines, nbytes = self._compiled.plan(self.cell, self._job(), xs, state, masked)
                 name = layer.engine.NAME
                 reason = engines.why(self.engine, name, layer.slower)
@@ -164,8 +176,8 @@ class Recurrent(Module):
             return 'engine="eager"'
         if mode.trace is not None or mode.draws is not None:
             return "it is a part of a step that is recorded or repeated itself"
-        if 0 in xs.shape[:2]:
-            return "there is nothing to run"
+        if 0 in xs.shape:
+            return "there is nothing to run" if 0 in xs.shape[:2] else "x has no features"
         if xs.device != "cpu":
             return "the compiled engines run on the CPU"
         if self.engine == "auto" and self.checkpoint_every is None and len(xs) <= SHORT:
@@ -173,15 +185,15 @@ class Recurrent(Module):
         return ""
 
     def _eager(
-        self, xs: Tensor, state: Any, alive: np.ndarray | None, steps: Sequence[int] | None = None
-    ) -> tuple[Tensor, list[Any]]:
+        self, xs: Tensor, state: Any, alive: np.ndarray | None, steps: Sequence[int] | None = None, strict: bool = False
+    ) -> tuple[Any, list[Any]]:
         """Step by step: ys, and the state after each step, both in the order of xs. steps: those to run, numbered from
-        the first one that runs, for a drawing that leaves others out"""
+        the first one that runs, for a drawing that leaves others out  strict: must the state keep its shapes?"""
         on_device: Any = None
         if alive is not None:
             on_device = backend.move(alive, xs.device)
             xs = where(on_device[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
-        ys: list[Tensor] = []
+        ys: list[Any] = []
         states: list[Any] = []
         watch = Watch(self._hooks) if self._hooks and mode.recording else None
         state = state if watch is None else followed(state)
@@ -196,7 +208,7 @@ class Recurrent(Module):
                 continue
             x = parts[t]
             with scope(number):
-                y, new = self._step(x, state)
+                y, new = self._step(x, state, not states, strict, alive is not None)
                 if watch is not None:
                     new = own(new, (x, state))
                     watch.add(new)
@@ -205,44 +217,64 @@ class Recurrent(Module):
             state = new
             ys.append(y)
             states.append(state)
-        return stack(ys[::way]), states[::way]
+        return self._stacked(ys[::way]), states[::way]
 
-    def _step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        result = self.cell(x, state)
+    def _step(
+        self, x: Tensor, state: Any, first: bool = True, strict: bool = False, ragged: bool = False
+    ) -> tuple[Any, Any]:
+        """y and the new state, each in containers of its own. first: is it the first step of a sequence?  strict: must
+        the state keep its structure and shapes?  ragged: do sequences have lengths of their own?"""
+        result = self.cell(x, state if is_plain(state) else nest.copied(state))
+        who = type(self.cell).__name__
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(
-                f"{type(self.cell).__name__}: forward(x, state) must return (y, state), got {nest.describe(result)}"
-            )
-        return result
+            raise TypeError(f"{who}: forward(x, state) must return (y, state), got {nest.describe(result)}")
+        y, new = result
+        if not (isinstance(y, Tensor) and y.shape[:1] == x.shape[:1]):
+            y = _checked(who, y, x)
+        if not ragged and _is_steady(new, state):
+            return y, new
+        rows = len(x) if ragged else None
+        return y, nest.kept(who, new, state, first=first, strict=strict or ragged, rows=rows)
 
-    def _masked_step(self, x: Tensor, state: Any, alive: Any = None) -> tuple[Tensor, Any]:
+    def _stacked(self, ys: list[Any]) -> Any:
+        """What the steps returned, over time."""
+        if isinstance(ys[0], Tensor):
+            return stack(ys)
+        return nest.map_leaves(lambda *each: stack(each), *ys)
+
+    def _masked_step(self, x: Tensor, state: Any, alive: Any = None, *, strict: bool = False) -> tuple[Any, Any]:
         """A step in which some sequences may have ended. alive: (B,) of bool, or None"""
         x = x if alive is None else _where(alive, x, 0)
-        y, new = self._step(x, state)
+        y, new = self._step(x, state, True, strict, alive is not None)
         if self._hooks:
             new = own(new, (x, state))
             mode.trace.watch(nest.leaves(new))
         return (y, new) if alive is None else self._masked(alive, y, new, state)
 
     @staticmethod
-    def _masked(alive: Any, y: Tensor, new: Any, old: Any) -> tuple[Tensor, Any]:
+    def _masked(alive: Any, y: Any, new: Any, old: Any) -> tuple[Any, Any]:
         """What a step makes of the sequences that go on, and 0 and the old state for those that have ended."""
-        return _where(alive, y, 0), nest.map_leaves(partial(_where, alive), new, old)
+        return nest.map_leaves(lambda y: _where(alive, y, 0), y), nest.map_leaves(partial(_where, alive), new, old)
 
-    def _nothing(self, xs: Tensor, state: Any, all_states: bool) -> tuple[Tensor, Any]:
+    def _nothing(self, xs: Tensor, state: Any, all_states: bool) -> tuple[Any, Any]:
         """The results of no steps: a step on zeros tells their sizes."""
         with no_grad():
             y, new = self._step(Tensor(xp(xs.array).zeros(xs.shape[1:], xs.dtype)), state)
-        none = lambda s: Tensor(xp(s.array).zeros((0, *s.shape), s.dtype))
-        return none(y), nest.map_leaves(none, new) if all_states else state
+        none = lambda s: Tensor(xp(s.array).zeros((0, *s.shape), s.dtype)) if isinstance(s, Tensor) else s
+        return nest.map_leaves(none, y), nest.map_leaves(none, new) if all_states else state
 
 
-def _depth() -> int:
-    """How many calls it is from the caller of this to the code outside of the library."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("tinygrad_rnn."):
-        frame, depth = frame.f_back, depth + 1
-    return depth
+def _is_steady(new: Any, old: Any) -> bool:
+    """Is a state one of tensors in tuples, of the shapes that it had? Then there is nothing to check, nor to copy."""
+    if isinstance(new, Tensor):
+        return isinstance(old, Tensor) and new.shape == old.shape
+    if type(new) is not type(old) or not isinstance(new, tuple) or len(new) != len(old):
+        return False
+    for a, b in zip(new, old, strict=True):
+        quick = type(a) is Tensor and type(b) is Tensor and a.array.shape == b.array.shape
+        if not quick and not _is_steady(a, b):
+            return False
+    return True
 
 
 def _shown(s: Any) -> Any:
@@ -258,7 +290,27 @@ def _plain(s: Any) -> Any:
     return s.detach() if known and isinstance(s.node, (FirstState, Shown)) else s
 
 
-def _alive(lengths: Any, T: int, B: int) -> np.ndarray | None:
+def _checked(who: str, y: Any, x: Tensor) -> Any:
+    """y in containers of its own, if it holds tensors (B, ...)."""
+    found = nest.leaves(y)
+    if not found or not all(isinstance(leaf, Tensor) for leaf in found):
+        raise TypeError(f"{who}: y must be a tensor, or a nest of tensors, got {nest.describe(y)}")
+    for leaf in found:
+        if leaf.shape[:1] != x.shape[:1]:
+            raise ValueError(
+                f"{who}: y must be (B, …) for the B = {len(x)} sequences of x, got {leaf.shape}; has the state this B?"
+            )
+    return nest.copied(y)
+
+
+def _over_time(*each: Any) -> Any:
+    """One leaf of the states after all steps: (T, ...); numbers as a tensor, what is the same at each step as it is."""
+    if isinstance(each[0], Tensor):
+        return stack(each)
+    return tensor(each) if isinstance(each[0], (int, float, np.ndarray)) else each[-1]
+
+
+def _alive(lengths: Any, T: int, B: int, who: str) -> np.ndarray | None:
     """Which sequences go on at each step, (T, B) of bool; None where all always do."""
     if lengths is None:
         return None
@@ -266,15 +318,17 @@ def _alive(lengths: Any, T: int, B: int) -> np.ndarray | None:
         lengths = lengths.numpy()
     host = backend.to_numpy(lengths) if backend.is_array(lengths) else np.asarray(lengths)
     if host.shape != (B,) or host.dtype.kind not in "iu":
-        raise ValueError(f"Recurrent: lengths must be ({B},) integers, got {host.shape} of dtype {host.dtype}")
+        raise ValueError(f"{who}: lengths must be ({B},) integers, got {host.shape} of dtype {host.dtype}")
     least, most = (int(host.min()), int(host.max())) if B else (T, T)
     if least < 0 or most > T:
-        raise ValueError(f"Recurrent: lengths must be from 0 to T = {T}, got {least} to {most}")
+        raise ValueError(f"{who}: lengths must be from 0 to T = {T}, got {least} to {most}")
     return None if least == T else np.arange(T)[:, None] < host
 
 
-def _where(mask: Any, new: Tensor, old: Any) -> Tensor:
+def _where(mask: Any, new: Any, old: Any) -> Any:
     """new (B, ...) for the sequences that go on, old for those that have ended. mask: (B,)"""
+    if not hasattr(new, "shape"):  # a number, the same as before
+        return new
     if new is old:
-        return new if mode.recording or mode.trace is not None else new.detach()
+        return new.detach() if isinstance(new, Tensor) and not (mode.recording or mode.trace is not None) else new
     return where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

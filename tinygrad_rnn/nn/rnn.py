@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tinygrad_rnn import nest
-from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, LSTMState, RNNCell, Stack
+from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, LSTMState, RNNCell, Stack, check_sizes
 from tinygrad_rnn.nn.layers import Dropout
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent
+from tinygrad_rnn.nn.variants import ProjectedLSTMCell
 from tinygrad_rnn.ops import concat, stack
 from tinygrad_rnn.tensor import Tensor
 
@@ -19,14 +20,24 @@ class Bidirectional(Module):
 
         f_t = forward_cell(x_t, f_{t-1})     b_t = backward_cell(x_t, b_{t+1})     y_t = [f_t, b_t]
 
-    xs: (T, B, I)  state: that of each cell, as a pair, or None  lengths: (B,); each sequence's own end is where its
-    second direction starts
+    xs, lengths, dtypes and states: as in `nn.Recurrent`; each sequence's own end is where its second direction starts
+    state: that of each cell, as a pair, or None
     returns: ys (T, B, H_f + H_b) and a pair, f after step T-1 and b after step 0; with all_states after each step
     """
 
     def __init__(self, forward_cell: Cell, backward_cell: Cell, **options: Any):
         self.forwards = Recurrent(forward_cell, **options)
         self.backwards = Recurrent(backward_cell, reverse=True, **options)
+        self.call_it("Bidirectional")
+
+    def call_it(self, who: str) -> None:
+        """What messages call it."""
+        self.forwards.call_it(who)
+        self.backwards.call_it(who)
+
+    def taken(self, xs: Any) -> Tensor:
+        """xs as a tensor in the dtype of the cells, checked."""
+        return self.forwards.taken(xs)
 
     @property
     def cells(self) -> list[Cell]:
@@ -34,9 +45,10 @@ class Bidirectional(Module):
         return [self.forwards.cell, self.backwards.cell]
 
     def forward(
-        self, xs: Tensor, state: Any = None, lengths: Any = None, *, all_states: bool = False
+        self, xs: Any, state: Any = None, lengths: Any = None, *, all_states: bool = False
     ) -> tuple[Tensor, tuple[Any, Any]]:
         past, future = (None, None) if state is None else state
+        xs = self.taken(xs)  # once for both
         fs, past = self.forwards(xs, past, lengths, all_states=all_states)
         bs, future = self.backwards(xs, future, lengths, all_states=all_states)
         return concat([fs, bs], axis=-1), (past, future)
@@ -46,25 +58,35 @@ class Layers(Module):
     """Layers of any cell; arguments and shapes as in `nn.RNN`. make: a function of input size and hidden size
 
     Layers in one direction are one stack of cells, which the compiler takes apart. With joined=False a call returns the
-    states of the L·D cells as a list, in the order of `cells`.
+    states of the L·D cells as a list, in the order of `cells`. output_size: that of a cell's y, if not hidden_size
     """
 
     def __init__(
         self, make: Callable[[int, int], Cell], input_size: int, hidden_size: int, num_layers: int = 1, *,
-        bidirectional: bool = False, dropout: float = 0.0, engine: str = "auto", checkpoint_every: int | None = None,
+        output_size: int | None = None, bidirectional: bool = False, dropout: float = 0.0, engine: str = "auto",
+        checkpoint_every: int | None = None,
     ):  # fmt: skip
         if num_layers < 1:
-            raise ValueError(f"{type(self).__name__}: num_layers must be at least 1, got {num_layers}")
+            raise ValueError(f"{self._who}: num_layers must be at least 1, got {num_layers}")
+        check_sizes(self._who, input_size, hidden_size)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bidirectional, self.dropout = bidirectional, Dropout(dropout)
         options: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every}
-        inputs = [input_size] + [hidden_size * (2 if bidirectional else 1)] * (num_layers - 1)
+        inputs = [input_size] + [(output_size or hidden_size) * (1 + bidirectional)] * (num_layers - 1)
         if bidirectional:
             pairs = [(make(i, hidden_size), make(i, hidden_size)) for i in inputs]
             self.layers: list[Any] = [Bidirectional(*pair, **options) for pair in pairs]
         else:
             cells = [make(i, hidden_size) for i in inputs]
             self.layers = [Recurrent(cells[0] if num_layers == 1 else Stack(cells, dropout=dropout), **options)]
+        for layer in self.layers:
+            layer.call_it(self._who)
+
+    @property
+    def _who(self) -> str:
+        """What messages call it: nn.LSTM."""
+        ours = type(self).__module__ == __name__
+        return f"{'nn.' * ours}{type(self).__name__}"
 
     @property
     def cells(self) -> list[Cell]:
@@ -79,9 +101,10 @@ class Layers(Module):
         return _joined([cell.initial_state(batch_size) for cell in self.cells], axis=0)
 
     def forward(
-        self, xs: Tensor, state: Any = None, lengths: Any = None, *, all_states: bool = False, joined: bool = True
+        self, xs: Any, state: Any = None, lengths: Any = None, *, all_states: bool = False, joined: bool = True
     ) -> tuple[Tensor, Any]:
-        given = [None] * len(self.cells) if state is None else self._separate(state)
+        xs = self.layers[0].taken(xs)
+        given = [None] * len(self.cells) if state is None else self._separate(state, xs.shape[1])
         if self.bidirectional:
             ys, new = xs, []
             for i, layer in enumerate(self.layers):
@@ -95,14 +118,14 @@ class Layers(Module):
             new = [new] if self.num_layers == 1 else new
         return ys, _joined(new, axis=1 if all_states else 0) if joined else list(new)
 
-    def _separate(self, state: Any) -> list[Any]:
-        """The state of each cell."""
+    def _separate(self, state: Any, B: int) -> list[Any]:
+        """The state of each cell, for B sequences."""
         n = len(self.cells)
-        for s in nest.leaves(state):
-            if s.ndim < 2 or len(s) != n:
-                raise ValueError(
-                    f"{type(self).__name__}: state must have {n} rows, (layers · directions, B, …), got {s.shape}"
-                )
+        for s in map(nest.shape, nest.leaves(state)):
+            if len(s) < 2 or s[0] != n:
+                raise ValueError(f"{self._who}: state must have {n} rows, (layers · directions, B, …), got {s}")
+            if s[1] not in (1, B):
+                raise ValueError(f"{self._who}: state must be (L·D, B, …) for the B = {B} sequences of xs, got {s}")
         return [nest.map_leaves(lambda s, i=i: s[i], state) for i in range(n)]
 
 
@@ -119,31 +142,45 @@ class RNN(Layers):
     (T, L·D, B, H)
     L = num_layers; D = 2 with bidirectional, else 1: rows 2l and 2l + 1 are layer l from the past and from the future
     dropout: the share of each layer's output that is dropped on its way up, while training
-    engine, checkpoint_every: as in `nn.Recurrent`
+    engine, checkpoint_every: as in `nn.Recurrent`  biases: as in `nn.RNNCell`; 2 trains as PyTorch does
+    xs may be whatever `nn.Recurrent` takes; numbers, integers and booleans too, become the layer's dtype
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any
-    ):
-        make = lambda i, h: RNNCell(i, h, nonlinearity=nonlinearity)
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", biases: int = 1,
+        **options: Any,
+    ):  # fmt: skip
+        make = lambda i, h: RNNCell(i, h, nonlinearity=nonlinearity, biases=biases)
         super().__init__(make, input_size, hidden_size, num_layers, **options)
 
 
 class LSTM(Layers):
-    """Layers of `nn.LSTMCell`. Arguments and shapes as in `nn.RNN`; state: LSTMState(h, c), each (L·D, B, H)."""
+    """Layers of `nn.LSTMCell`. Arguments and shapes as in `nn.RNN`; state: LSTMState(h, c), each (L·D, B, H).
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any):
-        super().__init__(LSTMCell, input_size, hidden_size, num_layers, **options)
+    proj_size: P, if not 0, makes them layers of `nn.ProjectedLSTMCell`: h is (L·D, B, P), and ys (T, B, D·P)
+    """
 
-    def _separate(self, state: Any) -> list[Any]:
-        return super()._separate(LSTMState(*state))
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, proj_size: int = 0, biases: int = 1,
+        **options: Any,
+    ):  # fmt: skip
+        plain = lambda i, h: LSTMCell(i, h, biases=biases)
+        projected = lambda i, h: ProjectedLSTMCell(i, h, proj_size, biases=biases)
+        options["output_size"] = proj_size or hidden_size
+        super().__init__(projected if proj_size else plain, input_size, hidden_size, num_layers, **options)
+
+    def _separate(self, state: Any, B: int) -> list[Any]:
+        if not (isinstance(state, (tuple, list)) and len(state) == 2):
+            raise ValueError(f"{self._who}: state must be (h, c), each (L·D, B, H), got {nest.describe(state)}")
+        return super()._separate(LSTMState(*state), B)
 
 
 class GRU(Layers):
     """Layers of `nn.GRUCell`. Arguments and shapes as in `nn.RNN`; reset="after" is PyTorch's nn.GRU."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, *, reset: str = "before", **options: Any
-    ):
-        make = lambda i, h: GRUCell(i, h, reset=reset)
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, reset: str = "before", biases: int = 1,
+        **options: Any,
+    ):  # fmt: skip
+        make = lambda i, h: GRUCell(i, h, reset=reset, biases=biases)
         super().__init__(make, input_size, hidden_size, num_layers, **options)

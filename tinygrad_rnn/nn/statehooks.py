@@ -22,8 +22,8 @@ def own(new: Any, old: Any) -> Any:
     """A new state whose leaves are values of this step that gradients flow to: what was there before it is copied."""
     before = {id(s) for s in nest.leaves(old)}
 
-    def owned(s: Tensor) -> Tensor:
-        if s.dtype.kind != "f":
+    def owned(s: Any) -> Any:
+        if not _is_float(s):
             return s
         if s.requires_grad and not s.is_leaf and id(s) not in before:
             return s
@@ -37,8 +37,13 @@ def followed(state: Any) -> Any:
     return nest.map_leaves(_followed, state)
 
 
-def _followed(s: Tensor) -> Tensor:
-    return s if s.requires_grad or s.dtype.kind != "f" else Tensor(s.array).requires_grad_()
+def _followed(s: Any) -> Any:
+    return s if not _is_float(s) or s.requires_grad else Tensor(s.array).requires_grad_()
+
+
+def _is_float(s: Any) -> bool:
+    """May a gradient flow to a leaf of a state? None does to a number, nor to an array."""
+    return isinstance(s, Tensor) and s.dtype.kind == "f"
 
 
 def show(hooks: tuple[Hook, ...], structure: Any, grads: list[Tensor]) -> None:
@@ -49,8 +54,10 @@ def show(hooks: tuple[Hook, ...], structure: Any, grads: list[Tensor]) -> None:
         hook(gradients)
 
 
-def zeros(s: Tensor, *steps: int) -> Tensor:
+def zeros(s: Any, *steps: int) -> Tensor:
     """The gradient of a leaf of the state to which none came."""
+    if not isinstance(s, Tensor):
+        return Tensor(np.zeros(steps, np.float32))
     dtype = s.dtype if s.dtype.kind == "f" else np.float32
     return Tensor(xp(s.array).zeros((*steps, *s.shape), dtype))
 
@@ -66,7 +73,7 @@ class Watch:
     def add(self, state: Any) -> None:
         """Watch the state after the next step."""
         for i, s in enumerate(nest.leaves(state)):
-            if s.requires_grad:
+            if isinstance(s, Tensor) and s.requires_grad:
                 s.register_hook(partial(self._take, i, len(self.states)))
         self.states.append(state)
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.cells import Cell, LSTMState, RNNCell, _weights
+from tinygrad_rnn.nn.cells import Cell, LSTMState, RNNCell, _bias, _second, _weights, check_sizes
 from tinygrad_rnn.nn.layers import LayerNorm
 from tinygrad_rnn.ops import chunk, relu, sigmoid, tanh
 from tinygrad_rnn.tensor import Parameter, Tensor
@@ -32,7 +32,7 @@ class PeepholeLSTMCell(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float = 1.0):
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.U, self.W, self.b = _weights(input_size, hidden_size, 4)
+        self.U, self.W, self.b = _weights(self, 4)
         _open(self.b, 1, hidden_size, forget_bias)
         self.p_i, self.p_f, self.p_o = (Parameter(init.zeros((hidden_size,))) for _ in range(3))
 
@@ -63,7 +63,7 @@ class CoupledLSTMCell(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float = 1.0):
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.U, self.W, self.b = _weights(input_size, hidden_size, 3)
+        self.U, self.W, self.b = _weights(self, 3)
         _open(self.b, 0, hidden_size, forget_bias)
 
     def initial_state(self, batch_size: int) -> LSTMState:
@@ -93,7 +93,7 @@ class LayerNormLSTMCell(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float = 1.0, eps: float = 1e-5):
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.U, self.W, self.b = _weights(input_size, hidden_size, 4)
+        self.U, self.W, self.b = _weights(self, 4)
         _open(self.b, 1, hidden_size, forget_bias)
         self.norm_x, self.norm_h = LayerNorm(4 * hidden_size, eps), LayerNorm(4 * hidden_size, eps)
         self.norm_c = LayerNorm(hidden_size, eps)
@@ -120,18 +120,20 @@ class ProjectedLSTMCell(Cell):
     Letter P: proj_size, PyTorch's name. y and h are (B, P), c is (B, H).
 
     U: (I, 4H)  W: (P, 4H)  b: (4H,), in the order i, f, g (the tanh), o  R: (H, P)
-    state: LSTMState(h, c)  forget_bias: the initial bias of f
+    state: LSTMState(h, c)  forget_bias: the initial bias of f  biases: as in `RNNCell`
     """
 
-    def __init__(self, input_size: int, hidden_size: int, proj_size: int, *, forget_bias: float = 1.0):
+    def __init__(self, input_size: int, hidden_size: int, proj_size: int, *, forget_bias: float = 1.0, biases: int = 1):
         if not 1 <= proj_size <= hidden_size:
             raise ValueError(
                 f"ProjectedLSTMCell: proj_size must be from 1 to hidden_size = {hidden_size}, got {proj_size}"
             )
+        check_sizes("ProjectedLSTMCell", input_size, hidden_size)
         self.input_size, self.hidden_size, self.proj_size = input_size, hidden_size, proj_size
         self.U, self.W = _by_fan_in(input_size, 4 * hidden_size), _by_fan_in(proj_size, 4 * hidden_size)
         self.b = Parameter(init.zeros((4 * hidden_size,)))
         _open(self.b, 1, hidden_size, forget_bias)
+        self.b_h = _second(self, biases)
         self.R = Parameter(init.orthogonal((hidden_size, proj_size)))
 
     def initial_state(self, batch_size: int) -> LSTMState:
@@ -140,7 +142,7 @@ class ProjectedLSTMCell(Cell):
 
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
-        i, f, g, o = chunk(x @ self.U + h @ self.W + self.b, 4, axis=-1)
+        i, f, g, o = chunk(x @ self.U + h @ self.W + _bias(self), 4, axis=-1)
         f, i, g, o = sigmoid(f), sigmoid(i), tanh(g), sigmoid(o)
         c = f * c + i * g
         h = (o * tanh(c)) @ self.R
@@ -160,7 +162,7 @@ class MGUCell(Cell):
 
     def __init__(self, input_size: int, hidden_size: int):
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.U, self.W, self.b = _weights(input_size, hidden_size, 2)
+        self.U, self.W, self.b = _weights(self, 2)
 
     def initial_state(self, batch_size: int) -> Tensor:
         """h = 0"""

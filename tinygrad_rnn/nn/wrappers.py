@@ -61,7 +61,7 @@ class ZoneoutCell(Wrapper):
         self.p = p
 
     def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        y, new = self.cell(x, state)
+        y, new = self.cell(x, nest.copied(state))
         p = iter(self._p_of(new))
         zoned = nest.map_leaves(lambda s_new, s: self._zoned(s_new, s, next(p)), new, state)
         pairs = zip(nest.leaves(new), nest.leaves(zoned), strict=True)
