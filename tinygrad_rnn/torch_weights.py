@@ -1,11 +1,17 @@
-"""PyTorch's weights, both ways: the names and layouts of its state_dict for RNN, LSTM, GRU, their cells, Linear,
-Embedding, LayerNorm, MultiheadAttention, and for modules made of these whose attributes are called alike.
+"""PyTorch's weights, both ways: the names and layouts of its state_dict for RNN, LSTM (with proj_size too), GRU, their
+cells, Linear, Embedding, LayerNorm, MultiheadAttention, and for modules made of these with the same attributes.
 
 PyTorch keeps matrices as (out, in), stacks the gates below each other, has two biases that are added, and its GRU
 resets after the product and calls z what is 1 - z here.
+
+Of two biases PyTorch gives each the whole gradient, so that their sum takes steps of twice the size. A layer with one
+computes what PyTorch's computes, but does not go on training as that would: make it with biases=2 to do so.
 """
 
 from __future__ import annotations
+
+import importlib
+import re
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,8 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_file
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as save_file
 
 from tinygrad_rnn import nn
@@ -34,43 +39,164 @@ def save(module: nn.Module, path: str | Path) -> None:
     write_atomically(Path(path), save_file(arrays, {"format": "pt"}))
 
 
-def load(module: nn.Module, values: Mapping[str, Any] | str | Path) -> None:
-    """Take weights from PyTorch: its state_dict (tensors or arrays by name), or a safetensors file of one.
+class Keys(NamedTuple):
+    """What was not found in PyTorch's weights, and what was found there and is not in the module: PyTorch's names."""
 
-    ValueError if names or shapes do not fit, before anything is taken.
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def load(module: nn.Module, values: Any, *, strict: bool = True) -> Keys:
+    """Take weights from PyTorch, and return which names were missing, and which are not in the module.
+
+    values: its module, its state_dict (tensors or arrays by name), or a file of one: safetensors, or .pt, which needs
+    PyTorch and is read by torch.load(weights_only=True). A prefix "module." of all names is left out, bfloat16 becomes
+    float32, and an nn.Recurrent takes the names of a layer, weight_ih_l0, as well as those of its cell.
+    strict: with False names may be missing, and others be there: a part is taken, the rest stays as it is
+
+    With one bias here, the sum of PyTorch's two is taken: the outputs are the same, but not the steps of training (see
+    above). ValueError if names (where strict) or shapes do not fit, before anything is taken.
     """
     who = f"torch_weights.load: {type(module).__name__}"
-    if isinstance(values, (str, Path)):
-        values = _read(Path(values))
-    arrays = {name: np.asarray(v.detach().cpu() if hasattr(v, "detach") else v) for name, v in values.items()}
     expected = export(module)
-    buffers = expected.keys() & dict(module.named_buffers())  # PyTorch's module may have none of that name
-    optional = {name for name in expected if name in buffers or _is_second_bias(name)} - arrays.keys()
-    missing, unknown = expected.keys() - arrays.keys() - optional, arrays.keys() - expected.keys()
-    if missing or unknown:
+    arrays = _renamed_for(module, _without_prefix(_arrays(who, values), expected))
+    optional = {name for name in expected if _is_left_out(name, arrays)}
+    buffers = dict(module.named_buffers()).keys()  # PyTorch's module may have none of that name
+    missing = sorted(expected.keys() - arrays.keys() - optional - buffers)
+    unknown = sorted(arrays.keys() - expected.keys())
+    if strict and (missing or unknown):
         raise ValueError(
-            f"{who}: the names must be PyTorch's, missing {sorted(missing) or 'none'}, not in the module "
-            f"{sorted(unknown) or 'none'}"
+            f"{who}: the names must be PyTorch's, missing {missing or 'none'}, not in the module {unknown or 'none'}"
         )
+    arrays = {name: a for name, a in arrays.items() if name in expected}
     for name, a in arrays.items():
         if a.shape != expected[name].shape:
             raise ValueError(f"{who}: {name} must have shape {expected[name].shape}, got {a.shape}")
-    arrays.update({name: expected[name] if name in buffers else np.zeros_like(expected[name]) for name in optional})
-    module.load_state_dict(_taken(module, arrays))
+    arrays.update({name: np.zeros_like(expected[name]) for name in optional})
+    module.load_state_dict(_taken(module, {**expected, **arrays}))
+    return Keys(missing, unknown)
 
 
-def _read(path: Path) -> Arrays:
+# ---- what is given ---------------------------------------------------------------------------------------------------
+
+
+def _arrays(who: str, values: Any) -> Arrays:
+    """The arrays in a module, a dict or a file, by PyTorch's names."""
+    if isinstance(values, (str, Path)):
+        values = _read(Path(values))
+    elif isinstance(values, nn.Module):
+        values = export(values)
+    elif not isinstance(values, Mapping):
+        if not hasattr(values, "state_dict"):
+            kinds = "a module of PyTorch's, its state_dict or a file of one"
+            raise TypeError(f"{who}: values must be {kinds}, got {type(values).__name__}")
+        values = values.state_dict()
+    for name, v in values.items():
+        if not hasattr(v, "shape"):
+            raise ValueError(
+                f"{who}: values must be tensors by name, {name!r} is {type(v).__name__}; pass a part of it"
+            )
+    return {name: _array(v) for name, v in values.items()}
+
+
+def _array(v: Any) -> np.ndarray:
+    """A tensor of either library, or an array, in host memory. NumPy has no bfloat16."""
+    if not isinstance(v, np.ndarray):
+        v = v.detach() if hasattr(v, "detach") else v
+        v = v.cpu() if hasattr(v, "cpu") else v
+        v = v.float() if str(v.dtype) == "torch.bfloat16" else v
+    array = np.asarray(v)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """A file of safetensors, or one that PyTorch has written."""
     try:
-        return load_file(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"torch_weights.load: there is no file {str(path)!r}") from None
-    except (SafetensorError, OSError, KeyError) as error:
+    except OSError as error:
+        raise ValueError(f"torch_weights.load: {str(path)!r} cannot be read ({error.strerror})") from None
+    if data[:2] in (b"PK", b"\x80\x02"):  # a zip file, or a pickle
+        return _read_pickle(path)
+    try:
+        return {name: _view(view) for name, view in deserialize(data)}
+    except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"torch_weights.load: {str(path)!r} is no safetensors file of arrays ({error})") from None
 
 
-def _is_second_bias(name: str) -> bool:
-    """May it be missing? A recurrent layer of PyTorch's with bias=False has none."""
-    return "bias_hh" in name or "bias_ih" in name
+def _view(view: dict[str, Any]) -> np.ndarray:
+    """An array of a safetensors file; bfloat16, the upper half of a float32, as one."""
+    if view["dtype"] == "BF16":
+        array = (np.frombuffer(view["data"], "<u2").astype("<u4") << 16).view("<f4")
+    else:
+        array = np.frombuffer(view["data"], DTYPES[view["dtype"]])
+    return array.reshape(view["shape"])
+
+
+DTYPES = {
+    **{f"F{8 * n}": f"<f{n}" for n in (2, 4, 8)}, **{f"I{8 * n}": f"<i{n}" for n in (1, 2, 4, 8)},
+    **{f"U{8 * n}": f"<u{n}" for n in (1, 2, 4, 8)}, "BOOL": "?",
+}  # fmt: skip
+
+
+def _read_pickle(path: Path) -> Mapping[str, Any]:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        raise RuntimeError(
+            f"torch_weights.load: {str(path)!r} was written by torch.save and PyTorch, which reads it, is not there; "
+            "install it, or save the weights as safetensors"
+        ) from None
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch makes of a damaged file, or of one that holds more than weights
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"torch_weights.load: {str(path)!r} holds more than weights, or none ({reason})") from None
+    if not isinstance(found, Mapping):
+        raise ValueError(f"torch_weights.load: {str(path)!r} must hold a state_dict, got {type(found).__name__}")
+    return found
+
+
+def _without_prefix(arrays: Arrays, expected: Arrays) -> Arrays:
+    """Without what DataParallel and torch.compile put before every name."""
+    for prefix in ("module.", "_orig_mod.", "module."):
+        if arrays and all(n.startswith(prefix) for n in arrays) and not any(n.startswith(prefix) for n in expected):
+            arrays = {name.removeprefix(prefix): a for name, a in arrays.items()}
+    return arrays
+
+
+def _renamed_for(module: nn.Module, arrays: Arrays) -> Arrays:
+    """The weights of cells that are run over time by their own names, where they have those of PyTorch's layers."""
+    found = dict(arrays)
+    for path, part in module.named_modules():
+        start = f"{path}." if path else ""
+        for suffix, below in _layers_in(part).items():
+            for name in arrays:
+                own = name.removeprefix(start)
+                if name.startswith(start) and "." not in own and own.endswith(suffix):
+                    found[start + below + own.removesuffix(suffix)] = found.pop(name)
+    return found
+
+
+def _layers_in(part: nn.Module) -> dict[str, str]:
+    """Where the cells are that PyTorch tells apart by _l0, _l1, _l0_reverse."""
+    cells: dict[str, nn.Cell] = {}
+    if isinstance(part, nn.Recurrent) and isinstance(part.cell, nn.Stack):
+        cells = {f"cell.cells.{i}.": cell for i, cell in enumerate(part.cell.cells)}
+    elif isinstance(part, nn.Recurrent):
+        cells = {"cell.": part.cell}
+    elif isinstance(part, nn.Bidirectional):
+        cells = {"forwards.cell.": part.forwards.cell, "backwards.cell.": part.backwards.cell}
+    both = isinstance(part, nn.Bidirectional)
+    suffixes = ["_l0", "_l0_reverse"] if both else [f"_l{i}" for i in range(len(cells))]
+    return dict(zip(suffixes, cells, strict=True)) if all(isinstance(c, CELLS) for c in cells.values()) else {}
+
+
+def _is_left_out(name: str, arrays: Arrays) -> bool:
+    """Is it a bias of a recurrent layer of PyTorch's that has none, with bias=False?"""
+    weight = re.sub("bias_[ih]h", "weight_ih", name)
+    return weight != name and name not in arrays and weight in arrays
 
 
 # ---- the tree -------------------------------------------------------------------------------------------------------
@@ -123,24 +249,31 @@ def _renamed(**names: tuple[str, bool]) -> Layout:
 
 
 def _write_cell(cell: Any, ours: Arrays) -> Arrays:
-    """U, W and b as weight_ih, weight_hh and bias_ih, with a bias_hh of zeros, but for what a GRU resets."""
-    U, W, b = ours["U"].T, ours["W"].T, ours["b"]
-    second = np.zeros_like(b)
+    """U, W and b as weight_ih, weight_hh and bias_ih, with a bias_hh, which is zero but for what a GRU resets, if there
+    is one bias here."""
+    U, W, b, second = ours["U"].T, ours["W"].T, ours["b"], ours.get("b_h", np.zeros_like(ours["b"]))
     if isinstance(cell, nn.GRUCell):
         H = _resets_after(cell)
-        second[2 * H :] = ours["b_hn"]
-        U, W, b = (np.concatenate([a[H : 2 * H], -a[:H], a[2 * H :]]) for a in (U, W, b))  # z, r, n -> r, -z, n
-    return {"weight_ih": U, "weight_hh": W, "bias_ih": b, "bias_hh": second}
+        if "b_hn" in ours:
+            second[2 * H :] = ours["b_hn"]
+        turned = lambda a: np.concatenate([a[H : 2 * H], -a[:H], a[2 * H :]])  # z, r, n -> r, -z, n
+        U, W, b, second = map(turned, (U, W, b, second))
+    projection = {"weight_hr": ours["R"].T} if isinstance(cell, nn.ProjectedLSTMCell) else {}
+    return {"weight_ih": U, "weight_hh": W, "bias_ih": b, "bias_hh": second, **projection}
 
 
 def _read_cell(cell: Any, theirs: Arrays) -> Arrays:
     U, W, first, second = (theirs[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-    if not isinstance(cell, nn.GRUCell):
-        return {"U": U.T, "W": W.T, "b": first + second}
-    H = _resets_after(cell)
-    b = np.concatenate([(first + second)[: 2 * H], first[2 * H :]])
-    U, W, b = (np.concatenate([-a[H : 2 * H], a[:H], a[2 * H :]]) for a in (U, W, b))  # r, z, n -> -z, r, n
-    return {"U": U.T, "W": W.T, "b": b, "b_hn": second[2 * H :]}
+    gru, projected = isinstance(cell, nn.GRUCell), isinstance(cell, nn.ProjectedLSTMCell)
+    n = 2 * _resets_after(cell) if gru else len(first)  # up to where the biases are added to each other
+    if gru:
+        turned = lambda a: np.concatenate([-a[n // 2 : n], a[: n // 2], a[n:]])  # r, z, n -> -z, r, n
+        U, W, first, second = map(turned, (U, W, first, second))
+    found = {"U": U.T, "W": W.T, **({"R": theirs["weight_hr"].T} if projected else {})}
+    if cell.b_h is not None:
+        return {**found, "b": first, "b_h": second}
+    b = np.concatenate([first[:n] + second[:n], first[n:]])
+    return {**found, "b": b, **({"b_hn": second[n:]} if gru else {})}
 
 
 def _resets_after(cell: nn.GRUCell) -> int:
@@ -163,7 +296,8 @@ def _write_layers(layers: Any, ours: Arrays) -> Arrays:
 def _read_layers(layers: Any, theirs: Arrays) -> Arrays:
     found = {}
     for suffix, path, cell in _cells(layers):
-        part = {name: theirs[name + suffix] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        part = {name: theirs[name + suffix] for name in names if name + suffix in theirs}
         found.update({path + name: a for name, a in _read_cell(cell, part).items()})
     return found
 
@@ -199,7 +333,7 @@ def _alike(attention: nn.MultiheadAttention) -> bool:
     return attention.k.W.shape == attention.v.W.shape == attention.q.W.shape
 
 
-CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell)
+CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.ProjectedLSTMCell)
 
 LAYOUTS: dict[type, Layout] = {
     nn.Linear: _renamed(W=("weight", True), b=("bias", False)),
