@@ -11,6 +11,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nest, nn, ops
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* it is converted, at each call:UserWarning")
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", ">f4", ">f8", ">i2"]
 READ = ["x", "state", "parameters", "captured"]
 SIZES = {"usual": (2, 3, 4), "all equal": (3, 3, 3)}  # I, H, B

@@ -125,7 +125,10 @@ class Layers(Module):
             if len(s) < 2 or s[0] != n:
                 raise ValueError(f"{self._who}: state must have {n} rows, (layers · directions, B, …), got {s}")
             if s[1] not in (1, B):
-                raise ValueError(f"{self._who}: state must be (L·D, B, …) for the B = {B} sequences of xs, got {s}")
+                raise ValueError(
+                    f"{self._who}: state must be (L·D, B, …) for the B = {B} sequences of xs, got {s}; in "
+                    "decode this is batch_axis=1"
+                )
         return [nest.map_leaves(lambda s, i=i: s[i], state) for i in range(n)]
 
 
