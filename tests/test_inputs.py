@@ -82,6 +82,14 @@ def test_each_dtype_meets_each(engine, cell, came):
     assert bool(told) == (cell != came) and all(a.dtype == cell for a in found)
 
 
+def test_another_order_of_bytes_is_no_other_precision():
+    layer, x = made("LSTM", "eager"), XS.astype("f")
+    expected, _, _ = run(layer, x)
+    found, _, told = run(layer, tg.tensor(x.astype(">f4")))
+    assert told == []
+    assert_same(found, expected)
+
+
 @every
 def test_a_state_of_another_precision_is_converted_too(engine):
     layer, x = made("LSTM", engine), tg.tensor(XS).astype("float32")

@@ -124,7 +124,7 @@ class Entrance:
         dtype = common_dtype(cell)
         if dtype is None or dtype == t.dtype:
             return t
-        if not self.warned:
+        if not self.warned and t.dtype.newbyteorder("=") != dtype:  # the order of bytes alone is not worth a word
             self.warned = True
             warnings.warn(
                 f"{self.who}: {what} is {t.dtype} and the parameters are {dtype}: it is converted, at each call; pass "
