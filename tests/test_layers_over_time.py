@@ -312,7 +312,7 @@ def test_both_directions_start_from_zeros_and_have_two_hooks():
     ys, last = layer(xs)
     zeros = nest.map_leaves(lambda s: tg.tensor(np.zeros(s.shape)), both_states(layer, B))
     expected, end = layer(xs, zeros)
-    all_close([ys.numpy(), *map(np.asarray, nest.leaves(last))], [expected.numpy(), *map(np.asarray, nest.leaves(end))])
+    all_close([t.numpy() for t in (ys, *nest.leaves(last))], [t.numpy() for t in (expected, *nest.leaves(end))])
     ys[1:3].sum().backward()
     assert [bool(g.any()) for g in seen["past"]] == [True, True, True, False, False]
     assert [bool(g.any()) for g in seen["future"]] == [False, True, True, True, True]

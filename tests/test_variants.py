@@ -169,10 +169,7 @@ ALL = VARIANTS | WRAPPERS
 STOCHASTIC = [name for name in WRAPPERS if "evaluation" not in name and name != "residual"]
 every_variant = pytest.mark.parametrize("name", ALL)
 with_equations = pytest.mark.parametrize("name", [name for name, (_, step) in ALL.items() if step])
-# "compiled" is "fast", and "numpy" where that cannot run a step: random numbers of float32 in a step of float64
-all_engines = pytest.mark.parametrize(
-    "engine", ["eager", "numpy", pytest.param("compiled", id="fast", marks=without_llvmlite)]
-)
+all_engines = pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("fast", marks=without_llvmlite)])
 
 
 def arrays(state):

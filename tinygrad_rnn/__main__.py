@@ -3,7 +3,7 @@
 import sys
 
 if not sys.flags.safe_path:
-    sys.path.append(sys.path.pop(0))  # the user's folder last: a viz.py or tqdm.py there is nobody's but theirs
+    del sys.path[0]  # the user's folder, which comes last (see named_cells): a viz.py there is nobody's but theirs
 
 from tinygrad_rnn.cli import main
 

@@ -13,6 +13,7 @@ from typing import Any
 from tinygrad_rnn import nest, nn
 from tinygrad_rnn.tensor import Tensor, no_grad
 
+HOME = str(Path(__file__).parent.parent)  # where viz is too; an editable install is not on sys.path
 CELLS: dict[str, Callable[[int, int], nn.Cell]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
 
 
@@ -39,7 +40,7 @@ def _import_cell(name: str) -> Any:
     if not (module_name and class_name):
         raise ValueError(f'--cell: must be one of {", ".join(CELLS)} or "package.module:Class", got {name!r}')
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # last: what lies there takes no other module's place
+        sys.path += [HOME, str(Path.cwd())]  # last: what lies there takes no other module's place, ours included
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's own module raises

@@ -239,7 +239,7 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.device != "cpu":
             raise TypeError(f"Tensor: it is on {self.device}, NumPy reads host memory only; call .numpy() first")
-        if self.requires_grad and state.recording:
+        if state.trace is None and self.requires_grad and state.recording:
             raise TypeError(
                 "Tensor: an array of a tensor that requires a gradient would leave the graph; use .numpy() to do so, or "
                 "tinygrad_rnn.ops"

@@ -96,5 +96,5 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        keep = ops.cast(ops.uniform(x.shape, self.rng, device=x.device) >= self.p, x.dtype)
+        keep = ops.cast(ops.uniform(x.shape, self.rng, like=x) >= self.p, x.dtype)
         return x * (keep * (1 / (1 - self.p)))

@@ -83,7 +83,7 @@ class ZoneoutCell(Wrapper):
             return new
         if not self.training:
             return p * old + (1 - p) * new
-        return where(uniform(new.shape, device=new.device) < p, old, new)
+        return where(uniform(new.shape, like=new) < p, old, new)
 
 
 class VariationalState(NamedTuple):
@@ -140,7 +140,7 @@ class VariationalDropoutCell(Wrapper):
         if not self.training or p == 0:
             return None
         like = self.zeros()
-        return cast(uniform(shape, device=like.device) >= p, like.dtype) * (1 / (1 - p))
+        return cast(uniform(shape, like=like) >= p, like.dtype) * (1 / (1 - p))
 
     def forward(self, x: Tensor, state: VariationalState) -> tuple[Tensor, VariationalState]:
         inner, x_mask, h_mask = state

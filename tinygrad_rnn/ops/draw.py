@@ -12,12 +12,18 @@ from tinygrad_rnn.ops.shape import _sizes
 from tinygrad_rnn.tensor import Tensor
 
 
-def uniform(shape: Any, rng: np.random.Generator | None = None, *, device: str | None = None) -> Tensor:
-    """float32 numbers from 0 to less than 1, from `rng` or the library's generator, drawn in host memory.
+def uniform(
+    shape: Any, rng: np.random.Generator | None = None, *, like: Tensor | None = None, device: str | None = None
+) -> Tensor:
+    """Numbers from 0 to less than 1, from `rng` or the library's generator, drawn in host memory.
 
+    like: a tensor on whose device they are, and in whose dtype if that is wider; else they are float32. They are those
+    that float32 can tell apart in any case, so that a seed means the same ones.
     In a cell: fresh ones at each step, in every engine the same.
     """
-    shape = _sizes(shape, "uniform")
+    shape, dtype = _sizes(shape, "uniform"), np.dtype(np.float32)
+    if like is not None:
+        dtype, device = np.promote_types(like.dtype, dtype), like.device
     if state.trace is not None:
-        return state.trace.draw(shape, np.dtype(np.float32), rng)
-    return Tensor(backend.from_numpy(random.uniform(shape, rng), device))
+        return state.trace.draw(shape, dtype, rng)
+    return Tensor(backend.from_numpy(random.uniform(shape, rng).astype(dtype, copy=False), device))
