@@ -1,6 +1,7 @@
 """What tests of whole layers share: results beside results, and a module as a function of its parameters."""
 
 import numpy as np
+import pytest
 
 import tinygrad_rnn as tg
 
@@ -26,3 +27,8 @@ def by_parameters(module, function):
         return function(*inputs[len(parameters) :])
 
     return run, [tg.tensor(p.numpy(), requires_grad=True) for p in parameters]
+
+
+def some(values, *, one_in=2):
+    """Parameters of a test, of which one in so many is for each day, and the others for `make slow`."""
+    return [v if i % one_in == 0 else pytest.param(v, marks=pytest.mark.slow) for i, v in enumerate(values)]

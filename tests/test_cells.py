@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cells import CELLS, H, I
+from comparing import some
 from comparing import values as numbers
 
 import tinygrad_rnn as tg
@@ -205,7 +206,7 @@ def test_a_masked_batch_is_each_sequence_run_alone_and_cut_to_its_length(case, l
 
 @every_cell
 @ragged
-@pytest.mark.parametrize("filler", [math.nan, math.inf, 1e300], ids=["NaN", "infinity", "large"])
+@pytest.mark.parametrize("filler", some([math.nan, math.inf, 1e300]), ids=["NaN", "infinity", "large"])
 @pytest.mark.filterwarnings("error")
 @every_engine
 def test_what_stands_behind_the_end_changes_nothing(case, lengths, filler, engine):

@@ -233,7 +233,8 @@ class Program:
         function = self.env[name]
 
         def run(bound: dict) -> None:
-            with np.errstate(over="ignore", under="ignore"):  # of the exponential in a sigmoid, whose limit is right
+            # Of the exponential in a sigmoid, whose limit is right; and of products, whose vectors reach behind a row
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 function(bound)
 
         return run
