@@ -126,11 +126,12 @@ class CellBuilder(Builder):
                 if self._is_start(link.tail):
                     link.lane = link.dock
                     link.label = link.name if sum(k.tail is link.tail for k in links) > 1 else ""
-                    link.tail.look |= _tall(2 * wide) if wide > LANES / 2 else {}
+                    link.tail.tall = _tall(2 * wide) if wide > LANES / 2 else 0.0
                 elif link.tail.kind.endswith("dots"):
                     link.lane = link.dock
                 elif link.tail.shape == "module":
                     link.lane = link.dock if link.kind.endswith("over time") else max(-12.0, min(12.0, link.dock))
+                    link.tail.tall = max(link.tail.tall, 2 * abs(link.lane) + 12)
 
     def _dock(self, head: Item, lines: Sequence[Link | Loop]) -> None:
         """Set apart what comes into a box, from above to below."""
@@ -139,16 +140,16 @@ class CellBuilder(Builder):
         for i, each in enumerate(lines):
             each.dock = wide * (0.5 - i / (n - 1)) if n > 1 else 0.0
         if n > 2:
-            head.look |= _tall(wide)
+            head.tall = _tall(wide)
 
     def _is_start(self, item: Item) -> bool:
         block = self.block[item]
         return block.is_start or block in (self.picture.start, self.picture.finish)
 
 
-def _tall(wide: float) -> dict[str, object]:
-    """The look of a box into which lines come at both ends of such a height."""
-    return {"height": f"{(wide + 24) / 72:.3f}"}
+def _tall(wide: float) -> float:
+    """The height of a box into which lines come at both ends of such a one."""
+    return wide + 24
 
 
 class Modules:

@@ -65,6 +65,9 @@ class Composer:
         for rail in self.picture.rails:
             for reader in rail.readers:
                 needs[self.block[reader]].taps[self.number[reader]] += 1
+        for item in self.number:
+            if item.tall:
+                needs[self.block[item]].tall[self.number[item]] = item.tall
         for each in needs.values():
             each.taps = Counter(each.taps)
         return needs
@@ -109,7 +112,8 @@ class Composer:
             sizes = None
             if self.turned:
                 known = self._sizes(zip(labels, blocks[0].items, strict=True))
-                sizes = [known[label, item.shape] for label, item in zip(labels, blocks[0].items, strict=True)]
+                sizes = [_as_tall(known[label, item.shape], together.tall.get(i, 0.0))
+                         for i, (label, item) in enumerate(zip(labels, blocks[0].items, strict=True))]  # fmt: skip
             frame = lay_out(blocks[0], labels, title, together, self.picture.ranksep, sizes)
             self.frame.update(dict.fromkeys(blocks, frame))
 
@@ -120,7 +124,7 @@ class Composer:
         titles = {b: Item(b.key, b.title, "", "text") for b in loose if b.title}
         every = [*items, *titles.values()]
         sizes = self._sizes((i.label, i) for i in every)
-        self.size = {i: sizes[i.label, i.shape] for i in every}
+        self.size = {i: _as_tall(sizes[i.label, i.shape], i.tall) for i in every}
         for block in loose:
             for item in block.items:
                 if item.shape == "text":  # dots are set in larger type than they were measured in
@@ -300,14 +304,14 @@ class Composer:
         if abs(y - link.lane - box.y) < 0.5:
             return [(box.x + side * box.width / 2, y)]
         x = box.x + side * min(6, box.width / 4)
-        return [(x, box.y - box.height / 2), (x, y)]
+        return [(x, box.foot(x)), (x, y)]
 
     def _way_in(self, link: Link) -> list[Point]:
         box, y, side = self.result.boxes[link.head], self._enter(link), self._side(link)
         if abs(y - link.dock - box.y) < 0.5:
             return [(box.x - side * box.width / 2, y)]
         x = box.x + side * box.width / 4 if box.width > 20 else box.x - side * 3
-        return [(x, y), (x, box.y - box.height / 2)]
+        return [(x, y), (x, box.foot(x))]
 
     # ---- above and below ------------------------------------------------------------------------------------------
 
@@ -371,7 +375,8 @@ class Composer:
             middle, tip = line([(x, y), (x, bus), (side, bus), (side, ends[0][1]), *ends], link.kind)
             self._draw(link, ([*start, *middle[1:]], tip))
             return
-        goal = (self._clear(link.head), box.y - box.height / 2)
+        x_in = self._clear(link.head)
+        goal = (x_in, box.foot(x_in))
         middle, tip = line([(x, y), (x, bus), (goal[0], bus), goal], link.kind)
         self._draw(link, ([*start, *middle[1:]], tip))
 
@@ -399,3 +404,8 @@ class Composer:
         a, b = self.result.boxes[link.tail], self.result.boxes[link.head]
         ends = [(a.x, a.y + a.height / 2), (b.x, b.y - b.height / 2)]
         self._draw(link, line(ends, link.kind))
+
+
+def _as_tall(box: Box, height: float) -> Box:
+    """A box that is at least so high."""
+    return replace(box, height=max(box.height, height))

@@ -10,7 +10,7 @@ from typing import Any
 from viz import render
 from viz.dot import Point, edge, node
 from viz.model import Block, Item
-from viz.style import SUBSCRIPTS
+from viz.style import NODE, SHAPES, SUBSCRIPTS
 
 MARGIN = 11.0  # between a frame and what is in it, in points
 TITLE = 22.0  # the strip for "t = 1"
@@ -31,6 +31,13 @@ class Box:
         """The same where to the right means down, and up means to the right."""
         return Box(self.y, -self.x, self.height, self.width)
 
+    def foot(self, x: float) -> float:
+        """The height of its lower edge at x: a small circle's is higher than at its middle."""
+        r, low = self.width / 2, self.y - self.height / 2
+        if self.width > 20 or abs(self.width - self.height) > 0.5:
+            return low
+        return low + r - (r * r - min(r, abs(x - self.x)) ** 2) ** 0.5
+
     def moved(self, dx: float, dy: float) -> Box:
         """The same elsewhere."""
         return Box(self.x + dx, self.y + dy, self.width, self.height)
@@ -44,6 +51,7 @@ class Needs:
     up, down     what is linked to blocks above and below
     taps         how many rails of parameters an item reads
     loops        how many delays it reads or feeds
+    tall         how high an item is at least, in points
     """
 
     left: set[int] = field(default_factory=set)
@@ -52,6 +60,7 @@ class Needs:
     down: set[int] = field(default_factory=set)
     taps: Counter[int] = field(default_factory=Counter)
     loops: Counter[int] = field(default_factory=Counter)
+    tall: dict[int, float] = field(default_factory=dict)
 
     def add(self, other: Needs) -> None:
         """What both need."""
@@ -60,6 +69,7 @@ class Needs:
         self.down |= other.down
         self.taps |= other.taps
         self.loops |= other.loops
+        self.tall |= {i: max(height, self.tall.get(i, 0.0)) for i, height in other.tall.items()}
 
 
 @dataclass(eq=False)
@@ -178,7 +188,7 @@ def _trim(frame: Frame) -> None:
 
 def _statements(block: Block, labels: list[str], needs: Needs, order: list[str], sizes: list[Box] | None) -> list[str]:
     number = {item: i for i, item in enumerate(block.items)}
-    looks = [_size(item, label) if sizes is None else _fixed(sizes[i])
+    looks = [_size(item, label, needs.tall.get(i, 0.0)) if sizes is None else _fixed(sizes[i])
              for i, (item, label) in enumerate(zip(block.items, labels, strict=True))]  # fmt: skip
     labels = labels if sizes is None else [""] * len(labels)
     made = [node(str(i), labels[i], item.kind, item.shape, **looks[i])
@@ -196,10 +206,11 @@ def _statements(block: Block, labels: list[str], needs: Needs, order: list[str],
     return [*made, *order]
 
 
-def _size(item: Item, label: str) -> dict[str, object]:
+def _size(item: Item, label: str, tall: float) -> dict[str, object]:
     """Circles close to their text: Graphviz' own are drawn round a box round it."""
     if item.shape != "circle":
-        return {"height": item.look["height"]} if "height" in item.look else {}
+        usual = float(str(SHAPES[item.shape].get("height", NODE["height"])))
+        return {"height": f"{tall / 72:.4f}"} if tall > 72 * usual else {}
     text = sum(4.6 if c in SUBSCRIPTS else 11.0 if ord(c) > 0x2E80 else 6.8 for c in label)
     size = f"{max(24.0, text + 10) / 72:.4f}"
     return {"width": size, "height": size, "fixedsize": "true"}

@@ -176,7 +176,7 @@ class Loops:
         if frame.clear(i, 1):
             return [(box.x + box.width / 2, box.y)]
         x, y = box.x + min(6, box.width / 4), frame.track(i, ("out", i)) + box.y - frame.boxes[i].y
-        return [(x, box.y - box.height / 2), (x, y)]
+        return [(x, box.foot(x)), (x, y)]
 
     def _way_in(self, item: Item, space: _Around, back: bool = False) -> list[Point]:
         """From the right where nothing is in the way, else under the row and in from the left, or from below.
@@ -191,7 +191,7 @@ class Loops:
             x = box.x - box.width / 2 - 14
             return [(space.right + 4, y), (x, y), (x, box.y), (box.x - box.width / 2, box.y)]
         x = box.x + box.width / 4 if box.width > 20 else box.x + 3
-        return [(space.right + 4, y), (x, y), (x, box.y - box.height / 2)]
+        return [(space.right + 4, y), (x, y), (x, box.foot(x))]
 
     def _place(self, item: Item) -> tuple:
         return self.composer.frame[self.composer.block[item]], self.composer.number[item]

@@ -16,6 +16,7 @@ class Item:
     nodes    what it stands for, the value that it shows last
     states   those of them that go on to the next step, where it is a box for many
     look     attributes of Graphviz that differ from those of its kind
+    tall     how high it is at least, in points, so that all lines meet it at its side
     moment   when it appears in a drawing that plays, from 1; 0 for what is always there
     """
 
@@ -27,6 +28,7 @@ class Item:
     nodes: list[Node] = field(default_factory=list)
     states: list[Node] = field(default_factory=list)
     look: dict[str, object] = field(default_factory=dict)
+    tall: float = 0.0
     moment: int = 0
 
 

@@ -95,7 +95,7 @@ class Rails:
             x, y = self._tap(chain, reader)
             to = self.boxes[reader]
             along = self._along(chain, at, self._before(reader) if k else chain.bend, reader, y)
-            corners = [at, *along, (x, y), (x, to.y - to.height / 2 + _dent(to, x))]
+            corners = [at, *along, (x, y), (x, to.foot(x))]
             self.composer.result.edges.append(Edge(item, reader, "parameter", line(corners, "parameter", radius=3)))
             start, end = self.taken.get((round(y), chain.rail), (along[-1][0], x))
             self.taken[round(y), chain.rail] = min(start, along[-1][0]), max(end, x)
@@ -121,11 +121,3 @@ class Rails:
         """Just left of the reader's step."""
         slot = self.composer.slot.get(reader)
         return self.boxes[reader].x if slot is None else self.lefts[slot] - 5
-
-
-def _dent(box: Box, x: float) -> float:
-    """How much higher than its lowest point a small circle is at x."""
-    if box.width > 20 or abs(box.width - box.height) > 0.5:
-        return 0.0
-    r = box.width / 2
-    return r - (r * r - min(r, abs(x - box.x)) ** 2) ** 0.5
