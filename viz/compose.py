@@ -183,7 +183,7 @@ class _Sketch:
     def layout(self) -> Layout:
         """Everything in its place."""
         down = self.look.direction == "down"
-        composer = Composer(self.picture, turned=down, rooms=rooms(self.picture))
+        composer = Composer(self.picture, turned=down, rooms=rooms)
         layout = composer.compose()
         Rails(composer).add()
         Loops(composer).add()

@@ -7,7 +7,7 @@ edge to every step would take it minutes at fifty steps.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 
 from viz.dot import Point
@@ -18,18 +18,18 @@ from viz.route import Tracks, line
 
 LANE = 7.0  # between lines side by side
 Room = tuple[float, float, float]
-NO_ROOMS: Mapping[Block, Room] = {}
+Rooms = Callable[[Picture, Mapping[Item, Box]], Mapping[Block, Room]]
 
 
 class Composer:
     """Lays out a picture.
 
     turned: for one that will be turned, so that time runs down; the nodes are not turned
-    rooms: what is needed at the left, at the right and above a block, for loops
+    rooms: tells what is needed at the left, at the right and above a block for loops, by the sizes of their names
     """
 
-    def __init__(self, picture: Picture, *, turned: bool = False, rooms: Mapping[Block, Room] = NO_ROOMS):
-        self.picture, self.result, self.turned, self.rooms = picture, Layout(), turned, rooms
+    def __init__(self, picture: Picture, *, turned: bool = False, rooms: Rooms = lambda picture, size: {}):
+        self.picture, self.result, self.turned, self._rooms = picture, Layout(), turned, rooms
         ends = picture.start, picture.finish
         self.slots = [b for b in (ends[0], *picture.slots, ends[1]) if b.items or b not in ends]
         self.slot = {item: k for k, block in enumerate(self.slots) for item in block.items}
@@ -38,6 +38,7 @@ class Composer:
 
     def compose(self) -> Layout:
         """The drawing, parameters excepted."""
+        self._measure()
         self._frames()
         self._loose()
         self.sideways = [k for k in self.picture.links if k.tail in self.slot and k.head in self.slot]
@@ -114,23 +115,30 @@ class Composer:
                 known = self._sizes(zip(labels, blocks[0].items, strict=True))
                 sizes = [_as_tall(known[label, item.shape], together.tall.get(i, 0.0))
                          for i, (label, item) in enumerate(zip(labels, blocks[0].items, strict=True))]  # fmt: skip
-            frame = lay_out(blocks[0], labels, title, together, self.picture.ranksep, sizes)
+            frame = lay_out(blocks[0], labels, title, together, self.ranksep, sizes)
             self.frame.update(dict.fromkeys(blocks, frame))
 
-    def _loose(self) -> None:
-        """The sizes of what stands in no template: initial states, dots, parameters."""
-        loose = [b for b in self.slots if self._is_loose(b)]
-        items = [i for b in loose for i in b.items] + [r.item for r in self.picture.rails]
-        titles = {b: Item(b.key, b.title, "", "text") for b in loose if b.title}
-        every = [*items, *titles.values()]
+    def _measure(self) -> None:
+        """The sizes of what stands in no template: initial states, dots, parameters, names of delays."""
+        self.titles = {b: Item(b.key, b.title, "", "text") for b in self.slots if self._is_loose(b) and b.title}
+        items = [i for b in self.slots if self._is_loose(b) for i in b.items]
+        tags = [loop.tag for loop in self.picture.loops]
+        every = [*items, *(r.item for r in self.picture.rails), *self.titles.values(), *tags]
         sizes = self._sizes((i.label, i) for i in every)
         self.size = {i: _as_tall(sizes[i.label, i.shape], i.tall) for i in every}
-        for block in loose:
-            for item in block.items:
-                if item.shape == "text":  # dots are set in larger type than they were measured in
-                    box = self.size[item]
-                    self.size[item] = replace(box, width=box.width * 14 / 11 + 8, height=box.height * 14 / 11)
-            boxes = [self.size[i] for i in block.items] + ([self.size[titles[block]]] if block in titles else [])
+        for item in items:
+            if item.shape == "text":  # dots are set in larger type than they were measured in
+                box = self.size[item]
+                self.size[item] = replace(box, width=box.width * 14 / 11 + 8, height=box.height * 14 / 11)
+        self.rooms = self._rooms(self.picture, self.size)
+        over = max((above for _, _, above in self.rooms.values()), default=0.0)
+        self.ranksep = self.picture.ranksep + (over / 72 if self.turned else 0.0)  # names lie along the rows there
+
+    def _loose(self) -> None:
+        """First states, dots and titles, each in a column of its block."""
+        for block in (b for b in self.slots if self._is_loose(b)):
+            boxes = [self.size[i] for i in block.items]
+            boxes += [self.size[self.titles[block]]] if block in self.titles else []
             width = max(b.width for b in boxes)
             heights = self._heights(block)
             frame = Frame([replace(self.size[i], x=width / 2, y=y) for i, y in zip(block.items, heights, strict=True)],

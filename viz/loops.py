@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from viz.composer import Composer, Room
@@ -15,43 +16,44 @@ from viz.route import line
 SIDE = 12.0  # of a square, in points
 OUT = 22.0  # from the nodes to the first lane
 LANE = 24.0  # between lanes: a square and its name fit
-STEEP = 0.8  # of loops round a box: how much further over it they go for each point that they are further out
+OVER = 24.0  # of loops round a box: how much further over it the outer ones go
 
 
-def rooms(picture: Picture) -> dict[Block, Room]:
+def rooms(picture: Picture, size: Mapping[Item, Box]) -> dict[Block, Room]:
     """What the loops of each block need at its left, at its right and above it, beyond its nodes."""
     result: dict[Block, Room] = {}
     for block in {loop.block: None for loop in picture.loops}:
         mine = [loop for loop in picture.loops if loop.block is block]
-        text = max(_width(loop.name) for loop in mine)
+        names = [size[loop.tag] for loop in mine]
+        text = max(name.width for name in names)
         most = max(Counter(loop.tail for loop in mine if loop.is_round).values(), default=0)
-        nested = _lane_round(most, text) * max((most + 1) // 2 - 1, 0)
-        side = nested + 22 if most else 0.0
+        nested = max((most + 1) // 2 - 1, 0)
+        side = _lane_round(most, names) * nested + 22 if most else 0.0
         left = side + text + 14 if most and any(loop.starts for loop in mine) else side
-        result[block] = left, (side + text + 14 if most else 0.0) + _lanes(mine), STEEP * nested
+        result[block] = left, (side + text + 14 if most else 0.0) + _lanes(mine, size), _over(names) * nested
     return result
 
 
-def _lanes(loops: list[Loop]) -> float:
+def _lanes(loops: list[Loop], size: Mapping[Item, Box]) -> float:
     """The room that loops beside a step take."""
     beside = [loop for loop in loops if not loop.is_round]
     starts = sum(len(loop.starts) for loop in loops)
-    return OUT + sum(_lane(loop.name) for loop in beside) + 8 * starts if beside else 0.0
+    return OUT + sum(_lane(size[loop.tag]) for loop in beside) + 8 * starts if beside else 0.0
 
 
-def _lane_round(n: int, text: float) -> float:
-    """How far apart the loops on one side of a box are, of n with names so wide: a square and its name fit."""
-    return SIDE + text + 10 if n > 2 else 14.0
+def _lane_round(n: int, names: Iterable[Box]) -> float:
+    """How far apart the loops on one side of a box are, of n with these names: a square and its name fit."""
+    return SIDE + max(name.width for name in names) + 10 if n > 2 else 14.0
 
 
-def _lane(name: str) -> float:
+def _over(names: Iterable[Box]) -> float:
+    """How much further over their box outer loops go than inner ones."""
+    return max(OVER, *(name.height + 10 for name in names))
+
+
+def _lane(name: Box) -> float:
     """From the middle of a lane to that of the next."""
-    return max(LANE, SIDE + 4 + _width(name))
-
-
-def _width(name: str) -> float:
-    """Of the name beside a square."""
-    return 8.0 * len(name)
+    return max(LANE, SIDE + 8 + name.width)
 
 
 @dataclass(eq=False)
@@ -100,7 +102,7 @@ class Loops:
             boxes = [self.boxes[i] for i in block.items]
             left, right = min(b.x - b.width / 2 for b in boxes), max(b.x + b.width / 2 for b in boxes)
             mine = [loop for loop in self.composer.picture.loops if loop.block is block]
-            taken = self.composer.room(block)[1] - _lanes(mine)  # by those round a box
+            taken = self.composer.room(block)[1] - _lanes(mine, self.composer.size)  # by those round a box
             self.around[block] = _Around(left, right, right + taken + OUT)
         return self.around[block]
 
@@ -111,11 +113,12 @@ class Loops:
         box = self.boxes[loop.tail]
         i, n = self._rank(loop)
         over = i < n / 2 if n > 1 else False
-        apart = _lane_round(n, max(_width(k.name) for k in self.composer.picture.loops if k.tail is loop.tail))
-        out = 16.0 + apart * ((n + 1) // 2 - 1 - (i if over else n - 1 - i))
+        names = [self.composer.size[k.tag] for k in self.composer.picture.loops if k.tail is loop.tail]
+        outside = (n + 1) // 2 - 1 - (i if over else n - 1 - i)
+        out = 16.0 + _lane_round(n, names) * outside
         y = self._level(loop)
         right, left = box.x + box.width / 2 + 10 + out, box.x - box.width / 2 - 6 - out
-        edge = box.y + (1 if over else -1) * (box.height / 2 + 15 + STEEP * (out - 16))
+        edge = box.y + (1 if over else -1) * (box.height / 2 + 15 + _over(names) * outside)
         x, middle, half = left if loop.starts else right, (y + edge) / 2, SIDE / 2 if over else -SIDE / 2
         self._square(loop, x, middle)
         side = box.width / 2
@@ -141,7 +144,7 @@ class Loops:
         """Out on the right, down a lane of its own, and from there to each reader."""
         space = self._space(loop.block)
         x = space.lane
-        space.lane += _lane(loop.name)
+        space.lane += _lane(self.composer.size[loop.tag])
         start = self._way_out(loop.tail)
         goals = [self._way_in(head, space, head is loop.tail) for head in loop.heads]
         height = start[-1][1]
@@ -272,19 +275,22 @@ class Loops:
 
     def _name(self, loop: Loop) -> None:
         """At the right of the square, at the left where a first state comes in there; clear of lines if it can be."""
-        box, width = self.boxes[loop.delay], _width(loop.name)
-        x = box.x + (-1 if loop.is_round and loop.starts else 1) * (SIDE / 2 + 4 + width / 2)
-        heights = (box.y + d for d in (0, 10, -10, 18, -18))
-        y = next((y for y in heights if not self._is_crossed(x - width / 2, x + width / 2, y)), box.y + 10)
-        self.boxes[Item(f"{loop.delay.key}.name", loop.name, "", "text", look={"fontsize": 12})] = Box(x, y, width, 14)
+        box, name = self.boxes[loop.delay], self.composer.size[loop.tag]
+        x = box.x + (-1 if loop.is_round and loop.starts else 1) * (SIDE / 2 + 4 + name.width / 2)
+        aside = range(10, int(name.height / 2) + 13, 8)
+        places = [name.moved(x - name.x, box.y + d - name.y) for far in (0, *aside) for d in dict.fromkeys((far, -far))]
+        self.boxes[loop.tag] = next((place for place in places if not self._is_crossed(place)), places[1])
 
-    def _is_crossed(self, left: float, right: float, y: float) -> bool:
+    def _is_crossed(self, name: Box) -> bool:
         """Does a line of a state run through a name, or a rail?"""
+        left, right = name.x - name.width / 2, name.x + name.width / 2
+        edge = 3 if self.composer.turned else -1  # letters fill a text's width, not its height
+        low, high = name.y - name.height / 2 - edge, name.y + name.height / 2 + edge
         every = self.composer.result.edges
         lines = [e.curve[0] for e in every if e.kind == "parameter" or e.kind.endswith("over time")]
         ends = ((a, b) for points in lines for a, b in zip(points[::3], points[3::3], strict=False))
         return any(
-            min(a[0], b[0]) < right and max(a[0], b[0]) > left and min(a[1], b[1]) < y + 6 and max(a[1], b[1]) > y - 6
+            min(a[0], b[0]) < right and max(a[0], b[0]) > left and min(a[1], b[1]) < high and max(a[1], b[1]) > low
             for a, b in ends
         )
 

@@ -90,6 +90,7 @@ class Loop:
     """A state that comes back at the next step: an edge with a delay on it.
 
     tail    may be another loop's delay
+    tag     the name, as it stands beside the delay
     starts  what the delay holds before the first step, where that is computed
     dock    of a loop round a box: how far above its middle the state leaves it and comes back
     """
@@ -102,6 +103,9 @@ class Loop:
     delay: Item
     starts: list[Item] = field(default_factory=list)
     dock: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.tag = Item(f"{self.delay.key}.name", self.name, "", "name")
 
     @property
     def is_round(self) -> bool:

@@ -42,6 +42,8 @@ NODE = {
 }
 EDGE = {"fontname": FONT, "fontsize": 9, "fontcolor": LINE, "color": LINE, "arrowsize": 0.6, "penwidth": 1.0}
 
+_TEXT: dict[str, object] = {"shape": "plaintext", "style": "", "fontcolor": LINE, "margin": 0}
+
 # What a node's shape adds to NODE.
 SHAPES: dict[str, dict[str, object]] = {
     "box": {},
@@ -52,7 +54,8 @@ SHAPES: dict[str, dict[str, object]] = {
     "pill": {"fontsize": 13, "width": 0.5, "height": 0.36},
     "swatch": {"shape": "box", "style": "filled", "penwidth": 0, "label": ""},
     "delay": {"shape": "square", "width": 1 / 6, "height": 1 / 6, "fixedsize": "true", "style": "filled", "label": ""},
-    "text": {"shape": "plaintext", "style": "", "fontcolor": LINE, "margin": 0},
+    "text": _TEXT,
+    "name": {**_TEXT, "fontsize": 12, "width": 0, "height": 0},
     "port": {"shape": "point", "style": "invis", "width": 0.02, "height": 0.02, "label": ""},
 }
 
