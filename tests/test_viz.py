@@ -503,7 +503,7 @@ def test_a_compiled_layer_is_drawn_as_it_was_when_it_ran():
     rnn.train().to("float64")
     assert viz.draw(loss).dot == dot
     assert rnn.cell.dropout.training
-    assert viz.draw(rnn(inputs())[0].sum()).dot != dot
+    assert viz.draw(rnn(inputs().astype("float64"))[0].sum()).dot != dot
 
 
 def test_an_operation_that_stands_for_many_is_drawn_as_these():
