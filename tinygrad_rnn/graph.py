@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import threading
+import weakref
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ def likenesses(nodes: list[Node], depth: int) -> Iterator[tuple[tuple, int]]:
     """(key, sign) of the operations of a call, oldest first, as in Named. depth: of the call's scope"""
     signs: dict[Node, int] = {}
     for node in nodes:
-        op, static, inputs = node.op.name, node.static or {}, node.inputs
+        op, static, inputs = node.op.name, node.static or {}, [i for i in node.inputs if type(i) is not Chosen]
         if op == "pick" and inputs[0].op.name == "split":  # the slice that a recorded step has in its place
             op, static, inputs = "getitem", _slice(static["index"], **inputs[0].static), inputs[0].inputs
         plain = tuple([(k, repr(v)) for k, v in static.items() if _is_plain(v)])
@@ -220,6 +221,22 @@ class Constant(Node):
 
     def __setstate__(self, parts: Any) -> None:
         _fill(self, parts, "data")
+
+
+class Chosen(Constant):
+    """Positions that were chosen among values, as by argmax: here so that drawings show what a model feeds itself.
+
+    source  a weak reference to what they were chosen from: positions that somebody keeps do not keep a graph
+    """
+
+    __slots__ = ("source",)
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, source: Node):
+        super().__init__(shape, dtype)
+        self.source: Any = weakref.ref(source)
+
+    def __reduce__(self) -> tuple:
+        return Constant, (self.shape, self.dtype, self.name)  # a copy is of another graph
 
 
 class FirstState(Constant):

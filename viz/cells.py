@@ -36,11 +36,10 @@ class CellBuilder(Builder):
     def _is_read_out(self, group: Group) -> bool:
         """Is it what losses are computed from, and no state?"""
         members = group.members
-        outside = {r for m in members for r in self.flow.readers[m] if r not in members}
+        reads = [(r, m) for m in members for r in self.flow.readers[m] if r not in members]
+        heard = {r for r, m in reads if self.flow.said(r) is not m}
         return (
-            bool(outside)
-            and not self._is_recurrent(group)
-            and all(self.fold.is_of_loss(r, self.losses) for r in outside)
+            bool(heard) and not self._is_recurrent(group) and all(self.fold.is_of_loss(r, self.losses) for r in heard)
         )
 
     def _is_recurrent(self, group: Group) -> bool:

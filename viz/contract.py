@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.graph import Constant, Leaf, Node, ancestors
+from tinygrad_rnn.graph import Chosen, Constant, Leaf, Node, ancestors
 from viz.times import Choose, Place, Times, mirrored
 
 VIEWS = {"reshape", "permute", "broadcast_to", "cast", "transfer", "split", "unbind"}
@@ -63,7 +63,8 @@ class Flow:
         if node in self.slices:
             whole = same[self._read(node)[0]]
             return [] if whole.op is None else [whole]
-        args = [same.get(i) if isinstance(i, Node) else i for i in node.inputs]
+        known = [i for i in node.inputs if not isinstance(i, Chosen) or same.get(i) is not i]
+        args = [same.get(i) if isinstance(i, Node) else i for i in known]
         return list(dict.fromkeys(a for a in args if a is not None)) if self.op(node) == "stack" else args
 
     def parents(self, node: Node) -> list[Node]:
@@ -141,7 +142,10 @@ class Flow:
         same: dict[Node, Node] = {}
         for node in order:
             op = node.op
-            same[node] = node if op is None or op.name not in BEHIND else self._behind(node, same, steps)
+            if op is None:
+                same[node] = same.get(node.source(), node) if isinstance(node, Chosen) else node
+            else:
+                same[node] = node if op.name not in BEHIND else self._behind(node, same, steps)
         return same
 
     def _find_handed(self, steps: dict[Node, set[Place]]) -> None:
@@ -244,6 +248,10 @@ class Flow:
             nodes = self.parents(nodes[0])
             return nodes if all(n.shape == () for n in nodes) else None
         return None
+
+    def said(self, node: Node) -> Node | None:
+        """Of a look-up: what its letters were chosen from, if the graph knows; None for other operations."""
+        return self.args[node][1] if self.op(node) == "getitem" and len(self.args[node]) > 1 else None
 
     def is_mask(self, node: Node) -> bool:
         """Does it choose by a constant, as for sequences that have ended?"""

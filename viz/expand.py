@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinygrad_rnn.graph import Node, ancestors, drawn, recording
+from tinygrad_rnn.graph import Chosen, Node, ancestors, drawn, recording
 from tinygrad_rnn.primitive import PICK
 from viz.times import Choose, needed, reached
 
@@ -53,7 +53,8 @@ def _copy(node: Node, copies: dict[Node, Node]) -> None:
     if node in copies:
         return
     if node.op is None:
-        copies[node] = node
+        source = copies.get(node.source()) if isinstance(node, Chosen) else None
+        copies[node] = node if source is None else Chosen(node.shape, node.dtype, source)
         return
     inputs = tuple([copies[i] if isinstance(i, Node) else i for i in node.inputs])
     made = copies[node] = Node(node.op, inputs, node.static, node.plan, node.kept, node.shape, node.dtype)

@@ -87,6 +87,10 @@ class Folded(Builder):
             if stream is not None:
                 apart = self.unrolled.apart.get((self.unrolled.spot[reader], i), 1)
                 hidden[block].append(Entry(stream, self.items[reader], apart))
+        for node, item in self.items.items():  # the first step is fed what others say later
+            stream = self.unrolled.stream(node, 1)
+            if stream is not None and self.unrolled.states[stream] == "said" and self.flow.said(node) is None:
+                hidden[self.block[item]].append(Entry(stream, item))
         starts = self._starts()
         for block, entries in hidden.items():
             self._close(block, entries, starts)

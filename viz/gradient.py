@@ -140,7 +140,7 @@ def _of_item(item: Item, found: Mapping[Node, float]) -> float | None:
 def tint_edges(layout: Layout, known: Mapping[Item, float], scale: Scale) -> None:
     """Lines are as dark and as thick as the gradient of what they carry."""
     for e in layout.edges:
-        if e.tail in known and e.head in known and e.kind != "parameter":
+        if e.tail in known and e.head in known and e.kind != "parameter" and not e.kind.startswith("said"):
             share = scale.share(known[e.tail])
             e.look |= {"color": glow(share), "penwidth": round(0.8 + 3.0 * share, 2)}
         elif e.kind != "parameter":

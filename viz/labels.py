@@ -64,10 +64,10 @@ class Labels:
         return self._operand(reader, i) if plain else None
 
     def state(self, stream: Spot) -> str:
-        """What the code calls a state; else h, or c for a memory."""
+        """What the code calls a state; else h, c for a memory, or ŷ for what is said."""
         if stream[1] < 0:
             return self.unrolled.called.get(stream, "x")
-        default = "c" if self.unrolled.states[stream] == "cell" else "h"
+        default = {"cell": "c", "said": "ŷ"}.get(self.unrolled.states[stream], "h")
         return self.unrolled.called.get(stream) or self.called.get(stream) or default
 
     def rank(self, stream: Spot) -> int:

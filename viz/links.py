@@ -60,6 +60,8 @@ class Links(Draft):
         kind = "flow"
         if stream is not None:
             kind = self.unrolled.states[stream] + " over time"
+        elif any(self.flow.said(node) is source for node in head.nodes):
+            kind = "said"
         elif tail.kind == "initial":
             kind = "cell over time" if tail.plain == "c" else "hidden over time"
         elif tail.kind == "loss":

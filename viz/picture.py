@@ -297,7 +297,7 @@ class Builder(Links):
                 if not (self.flow.op(node) == "where" and i == 0):
                     self._tap(item, source, stream)
             elif self.block.get(self.items.get(source)) is block:  # type: ignore[arg-type]
-                self._edge(block, self.items[source], item, source)
+                self._edge(block, self.items[source], item, "said" if source is self.flow.said(node) else "flow")
             else:
                 self.crossing.append((source, item, stream))
 
@@ -319,9 +319,8 @@ class Builder(Links):
         else:
             self._add(place, leaf, self.labels.state(stream), "initial", "circle", -1)
 
-    def _edge(self, block: Block, tail: Item, head: Item, source: Node) -> None:
-        kind = "flow"
-        if tail.kind == "hidden":
+    def _edge(self, block: Block, tail: Item, head: Item, kind: str) -> None:
+        if tail.kind == "hidden" and kind == "flow":
             kind = "hidden"
         elif tail.kind == head.kind == "cell":
             kind = "cell"

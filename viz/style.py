@@ -24,6 +24,7 @@ COLOURS: dict[str, tuple[str, str]] = {
     "parameter": ("#fbe6b8", "#a8740c"),
     "loss": ("#fad7d3", "#c0392b"),
     "output": ("#e3e7ec", "#475569"),
+    "said": ("#e3e7ec", "#475569"),
     "initial": ("#ffffff", "#9ca3af"),
     "delay": ("#111827", "#9ca3af"),
 }
@@ -66,6 +67,8 @@ EDGES: dict[str, dict[str, object]] = {
     "cell": {"color": COLOURS["cell"][1], "penwidth": 1.8},
     "hidden over time": {"color": COLOURS["hidden"][1], "penwidth": 1.8},
     "cell over time": {"color": COLOURS["cell"][1], "penwidth": 1.8},
+    "said": {"color": COLOURS["said"][1], "style": "dashed"},  # no gradient flows back along these
+    "said over time": {"color": COLOURS["said"][1], "style": "dashed", "penwidth": 1.4},
     "parameter": {"color": COLOURS["parameter"][1], "style": "dashed", "penwidth": 0.8, "arrowsize": 0.45},
     "loss": {"color": COLOURS["loss"][1]},
     "weight": {},

@@ -41,7 +41,8 @@ class Unrolled:
     below    what the steps read, computed before them
     column   the number of the column of each node in one
     spot     where in its step an operation stands
-    states   for the spots whose value a later column reads: "hidden" or "cell"
+    states   for the spots whose value a later column reads: "hidden" or "cell"; "said" if that is the letter of it
+             alone, by look-ups: what a model says and is fed is no state
     shown    the spots that are read outside of the columns
     carried  (spot, number of the argument): the spot of the state that is read there
     apart    (spot, number of the argument): how many steps ago that state was made
@@ -136,6 +137,11 @@ class Unrolled:
         for (reader, _), spot in self.carried.items():
             readers[spot].add(ops[reader])
         self.states = {spot: "cell" if found <= POINTWISE else "hidden" for spot, found in readers.items()}
+        said: set[Spot] = set()
+        kept: set[Spot] = set()
+        for (reader, i), spot in self.carried.items():
+            (said if (ops[reader], i) == ("getitem", 1) else kept).add(spot)
+        self.states |= {spot: "said" for spot in said - kept if readers[spot] == {"getitem"}}
 
     def _first_read(self, leaf: Node) -> int:
         """Where in its step a leaf stands: below 0, by the argument that it is first."""
@@ -261,7 +267,8 @@ class Unrolled:
     def state(self, node: Node) -> str:
         """Of which kind: "hidden", "cell" or ""; an input that goes on to the next step is an input."""
         spot = self.spot.get(node)
-        return "" if spot is None or spot[1] < 0 else self.states.get(spot, "")
+        kind = "" if spot is None or spot[1] < 0 else self.states.get(spot, "")
+        return "" if kind == "said" else kind
 
     def stream(self, node: Node, i: int) -> Spot | None:
         """The spot of the state that argument i of an operation is, in its step or in others of its kind."""

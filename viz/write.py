@@ -53,7 +53,7 @@ def _place(box: Box) -> dict[str, object]:
 
 def _edge(e: Edge) -> str:
     more: dict[str, object] = {} if e.arrow else {"arrowhead": "none"}
-    role = "state" if e.kind.endswith("over time") else "weight" if e.kind == "weight" else ""
+    role = {"hidden over time": "state", "cell over time": "state", "weight": "weight"}.get(e.kind, "")
     more |= _at(max(e.tail.moment, e.head.moment), role)
     if e.label:
         (x, y), (to, up) = e.curve[0][0], e.curve[0][-1]

@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array, add_at, xp
 from tinygrad_rnn.backward import Gradients
-from tinygrad_rnn.graph import Node, state
+from tinygrad_rnn.graph import Chosen, Node, state
 from tinygrad_rnn.ops.shape import _array, _axis, _integer, broadcast_to, no_such
 from tinygrad_rnn.primitive import primitive
 from tinygrad_rnn.tensor import Tensor
@@ -256,7 +256,11 @@ def embedding(ids: Any, weight: Any) -> Any:
         raise ValueError(f"embedding: weight must be (V, D), got shape {weight.shape}; ops.take reads others")
     if _recorded(ids):
         return _gathered(weight, (ids,), "embedding")
-    return _getitem(weight, key=_ids(ids, "embedding", weight.shape[0], weight))
+    y = _getitem(weight, key=_ids(ids, "embedding", weight.shape[0], weight))
+    chosen = ids.node if isinstance(ids, Tensor) else None
+    if type(chosen) is Chosen and isinstance(y, Tensor) and y.node is not None:
+        y.node.inputs += (chosen,)  # to be drawn: no gradient flows there
+    return y
 
 
 def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backend import Array, xp
+from tinygrad_rnn.graph import Chosen, state
 from tinygrad_rnn.ops.elementwise import cast, div, exp
 from tinygrad_rnn.ops.shape import _array, _axes, _axis, broadcast_to, flip, no_such, reshape
 from tinygrad_rnn.primitive import floating, primitive
@@ -228,4 +229,9 @@ def argmax(x: Any, axis: int | None = None, keepdims: bool = False, **named: Any
     if named:
         no_such("argmax", named)
     y = _argmax(_array(x, "argmax"), axis=axis if axis is None else _axis(x, axis, "argmax"), keepdims=keepdims)
-    return y if isinstance(y, Tensor) else Tensor(y)
+    if not isinstance(y, Tensor):
+        return Tensor(y)
+    source = x.node if isinstance(x, Tensor) and state.recording and state.trace is None else None
+    if source is not None and source.tracked:
+        y.node = Chosen(y.shape, y.dtype, source)
+    return y
