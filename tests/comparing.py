@@ -31,4 +31,6 @@ def by_parameters(module, function):
 
 def some(values, *, one_in=2):
     """Parameters of a test, of which one in so many is for each day, and the others for `make slow`."""
-    return [v if i % one_in == 0 else pytest.param(v, marks=pytest.mark.slow) for i, v in enumerate(values)]
+    row = lambda v: v if isinstance(v, tuple) else (v,)
+    marks = lambda i: [pytest.mark.slow] if i % one_in else []
+    return [pytest.param(*row(v), marks=marks(i)) for i, v in enumerate(values)]
