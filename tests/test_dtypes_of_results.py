@@ -60,6 +60,16 @@ def test_of_an_array_of_integers_too(name, dtype):
     np.testing.assert_allclose(y, FUNCTIONS[name][1](x.astype(np.float64)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [">f2", ">f4", ">f8"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_bytes_in_another_order_are_the_same_numbers(name, dtype):
+    x = np.array([1.0, 3.0, 1.5], dtype)
+    expected = FUNCTIONS[name][0](tg.tensor(x.astype(x.dtype.newbyteorder("="))))
+    for y in FUNCTIONS[name][0](tg.tensor(x)), FUNCTIONS[name][0](tg.Tensor(x)):
+        assert y.dtype.newbyteorder("=") == expected.dtype
+        np.testing.assert_array_equal(y.numpy(), expected.numpy())
+
+
 def test_float16_is_added_up_in_float32(device):
     x = tg.tensor(np.full(2000, 100, np.float16), requires_grad=True)
     assert (x.mean().item(), x.var().item(), x.mean().dtype) == (100, 0, np.float16)

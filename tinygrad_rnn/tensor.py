@@ -464,7 +464,8 @@ class Parameter(Tensor):
 def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with a copy of `values`: numbers, nested lists, an array of either library, or a tensor.
 
-    An array keeps its dtype and, unless `device` says otherwise, its device. Python floats give float32.
+    An array keeps its dtype, in this machine's order of bytes, and, unless `device` says otherwise, its device. Python
+    floats give float32.
 
     TypeError for a tensor that requires a gradient, whose copy would leave the graph; use it as it is, or detach() it.
     """
@@ -487,6 +488,8 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
         if host.dtype == object:
             raise TypeError(f"tensor: values must be numbers, got {type(values).__name__} of {_kinds(values)}")
         array = backend.from_numpy(host, backend.check_device(device) if device else None)
+    if not array.dtype.isnative:  # no library computes with bytes in another order
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind not in "fiub":
         raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {array.dtype}")
     made = Tensor(array)

@@ -84,8 +84,9 @@ def _sigmoid(x: Array) -> Array:
     """sigmoid(x) = 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)): each digit is right in the far negative tail too."""
     if xp(x) is not np:  # CuPy does not warn of an overflow
         return 1 / (1 + np.exp(-x))
-    if type(x) is not np.ndarray or x.dtype not in _SIGMOID:  # numbers
-        x = np.asarray(x, None if getattr(x, "dtype", None) in _SIGMOID else np.float64)
+    if type(x) is not np.ndarray or x.dtype not in _SIGMOID:  # numbers, or bytes in another order
+        native = np.dtype(getattr(x, "dtype", float)).newbyteorder("=")
+        x = np.asarray(x, native if native in _SIGMOID else np.float64)
     largest, one = _SIGMOID[x.dtype]
     e = np.minimum(x, largest)
     if not x.ndim:  # e is a NumPy scalar, which cannot be written into

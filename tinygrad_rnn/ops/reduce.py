@@ -45,7 +45,7 @@ def _sum(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
     """Σ over the axes."""
     if x.dtype == HALF:
         return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(HALF)
-    return x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype if x.dtype.kind == "f" else None)
+    return x.sum(axis=axis, keepdims=keepdims)
 
 
 _sum.vjp(x=lambda g, x_shape, axis: _spread(g, x_shape, axis))
