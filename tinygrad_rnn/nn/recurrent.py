@@ -254,7 +254,9 @@ class Recurrent(Module):
     @staticmethod
     def _masked(alive: Any, y: Any, new: Any, old: Any) -> tuple[Any, Any]:
         """What a step makes of the sequences that go on, and 0 and the old state for those that have ended."""
-        return nest.map_leaves(lambda y: _where(alive, y, 0), y), nest.map_leaves(partial(_where, alive), new, old)
+        return nest.map_leaves(lambda y: _where(alive, y, False if y.dtype == bool else 0), y), nest.map_leaves(
+            partial(_where, alive), new, old
+        )
 
     def _nothing(self, xs: Tensor, state: Any, all_states: bool) -> tuple[Any, Any]:
         """The results of no steps: a step on zeros tells their sizes."""
