@@ -19,9 +19,7 @@ ENGINES = ("eager", "numpy", "fast")
 XS = np.random.default_rng(0).normal(size=(T, B, I)).astype("f")
 ways = pytest.mark.parametrize("ways", [{}, {"lengths": [6, 3]}, {"all_states": True}], ids=["", "ragged", "all"])
 engines = pytest.mark.parametrize("engine", ENGINES)
-each_engine = pytest.mark.parametrize(
-    "engine", ["eager", "numpy", pytest.param("compiled", id="fast", marks=pytest.mark.slow)]
-)
+each_engine = pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("fast", marks=pytest.mark.slow)])
 
 
 class Pair(NamedTuple):
