@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from comparing import values
+
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, optim
@@ -24,7 +26,7 @@ VALUE, GRADIENT, LOSS = 1e-12, 1e-10, 1e-9  # relative tolerances
 
 def assert_same(ours: Any, theirs: Any, tolerance: float) -> None:
     """Of one shape, and equal relative to the largest element."""
-    a, b = np.asarray(ours), theirs.numpy(force=True)
+    a, b = values(ours), theirs.numpy(force=True)
     assert a.shape == b.shape
     largest = float(np.abs(b, where=np.isfinite(b), out=np.zeros(b.shape)).max(initial=0.0))
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * largest)
