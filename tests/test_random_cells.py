@@ -17,10 +17,10 @@ def check(seed):
     expected = outcome(drawn, "eager")
     assert all(np.isfinite(array.astype("f8")).all() for array in expected.values())
     found = {engine: outcome(drawn, engine) for engine in ENGINES}
-    bad = [f"{seed}, {e}: {line}" for e in found for line in differences(found[e], expected, drawn.dtype)]
+    bad = [f"{seed}, {e}: {line}" for e in found for line in differences(found[e], expected, drawn)]
     if torch is not None:
         known = {name: array for name, array in expected.items() if not name.startswith("shown")}
-        lines = differences(torch_outcome(drawn), known, drawn.dtype)
+        lines = differences(torch_outcome(drawn), known, drawn)
         bad += [f"{seed}, torch: {line}" for line in lines]
     return bad
 
