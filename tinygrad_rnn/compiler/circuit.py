@@ -10,11 +10,11 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
+import operator
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ class Value:
     index     the order of creation, which is a topological order
     scope     the modules that it was recorded in
     origin    the code that it was recorded in: a function and a line, or None
+    key       what equal operations on equal arguments share (see Circuit.make), or None
     """
 
     op: str
@@ -71,6 +72,7 @@ class Value:
     scope: Scope = field(default_factory=lambda: state.scope)
     origin: tuple[Any, int] | None = None
     values: list[Value] = field(init=False)
+    key: tuple | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.values = [a for a in self.args if isinstance(a, Value)]
@@ -169,14 +171,20 @@ class Circuit:
     def make(self, op: str, *args: Any, tracked: bool = False, primitive: Any = None, **static: Any) -> Value:
         """The value of an operation on values and numbers."""
         primitive = primitive or PRIMITIVES.get(op)
-        key = (op, id(primitive), tracked, *map(_key, args), _key(static))
+        key = (op, id(primitive), tracked, *map(_key, args), _key(static) if static else ())
         found = self.known.get(key)
         if found is None:
             shape, dtype = infer(op, primitive, args, static)
             moves = op not in OVER_TIME and any(a.moves for a in args if isinstance(a, Value))
             found = self.known[key] = Value(op, args, static, shape, dtype, moves, primitive, tracked)
-            found.origin = self.origin
+            found.origin, found.key = self.origin, key
         return found
+
+    def remake(self, v: Value, args: tuple) -> Value:
+        """The operation of v on other arguments; v itself where they are its own."""
+        if v.key is not None and not v.tracked and all(map(operator.is_, args, v.args)):
+            return self.known.setdefault(v.key, v)
+        return self.make(v.op, *args, primitive=v.primitive, **v.static)
 
     def zeros(self, shape: tuple, dtype: Any) -> Value:
         """Zeros that nobody need compute."""
@@ -220,12 +228,12 @@ def _ancestors(roots: Iterable[Value], known: Collection[Value]) -> list[Value]:
             if v not in seen and v not in known:
                 seen.add(v)
                 stack.append(v)
-    return sorted(seen, key=attrgetter("index"))
+    return sorted(seen, key=operator.attrgetter("index"))
 
 
 def _key(x: Any) -> Any:
     """Something that equal arguments share."""
-    if isinstance(x, Value):
+    if type(x) is Value:
         return x
     if isinstance(x, (np.ndarray, np.generic)):
         return ("array", x.shape, x.dtype, x.tobytes())

@@ -44,19 +44,19 @@ def remake(c: Circuit, v: Value, args: tuple) -> Value:
         return _permute(c, v, args, False)
     if v.op == "tsum" and x.op == "part" and x.static["axis"] == -1:
         return part(c, c.make("tsum", x.args[0]), **x.static)
-    return v if v.op == "zeros" else c.make(v.op, *args, primitive=v.primitive, **v.static)
+    return v if v.op == "zeros" else c.remake(v, args)
 
 
 def _visit(c: Circuit, v: Value, args: tuple, sliced: bool) -> Value:
     if v.op in OF_ZEROS and _is_zeros(args[0]):
-        like = c.make(v.op, *args, primitive=v.primitive, **v.static)
+        like = c.remake(v, args)
         return c.zeros(like.shape, like.dtype)
     rule = RULES.get(v.op)
     made = rule(c, v, args, sliced) if rule else None
     if made is None and v.pointwise:
         made = _pointwise(c, v, args)
     if made is None:
-        made = c.make(v.op, *args, primitive=v.primitive, **v.static)
+        made = c.remake(v, args)
     return made
 
 
