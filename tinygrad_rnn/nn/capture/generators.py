@@ -34,7 +34,7 @@ def _comparable(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _comparable(value) for key, value in state.items()}
     if isinstance(state, tuple):
-        return tuple(map(_comparable, state))
+        return tuple([s if type(s) is int else _comparable(s) for s in state])  # of Python's generator: 625 numbers
     return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
