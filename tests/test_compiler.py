@@ -168,14 +168,26 @@ def history(name, engine, dtype):
 eager_history = functools.lru_cache(None)(lambda name, dtype: history(name, "eager", dtype))
 
 
-@every_engine
-@pytest.mark.parametrize(
-    "name, dtype",
-    [
-        *((name, "float64") for name in ALL),
-        *(pytest.param(name, "float32", marks=[pytest.mark.slow] * (i % 4 > 0)) for i, name in enumerate(ALL)),
-    ],
+def rows_of_all(*each_day):
+    """(name, engine, *more) for every cell; each_day: (i-th cell?, engine, *more), and all others are slow."""
+
+    def row(i, name, chosen, engine, *more):
+        marks = ([without_llvmlite] if engine == "compiled" else []) + [pytest.mark.slow] * (not chosen(i))
+        said = [name, engine.replace("compiled", "fast"), *more]
+        return pytest.param(name, engine, *more, marks=marks, id="-".join(said))
+
+    return [row(i, name, *each) for i, name in enumerate(ALL) for each in each_day]
+
+
+all_cells = rows_of_all(
+    (lambda i: True, "compiled", "float64"),
+    (lambda i: i % 2 == 0, "numpy", "float64"),
+    (lambda i: i % 8 == 0, "compiled", "float32"),
+    (lambda i: False, "numpy", "float32"),
 )
+
+
+@pytest.mark.parametrize("name, engine, dtype", all_cells)
 def test_a_cell_equals_eager_in_values_and_gradients(name, dtype, engine):
     expected = eager_history(name, dtype)
     assert any(array.any() for key, array in expected.items() if "gradient" in key)
@@ -849,10 +861,12 @@ def test_the_masks_of_dropout_are_those_of_eager(name, lengths, engine):
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 
+CHECKPOINTED = ["LSTM", "nested state", "written memory", "clockwork", "stack with dropout", "dropout twice"]
+
+
 @every_engine
-@pytest.mark.parametrize("every", some([2, 1, T, 3, 10]))
 @pytest.mark.parametrize(
-    "name", ["LSTM", "nested state", "written memory", "clockwork", "stack with dropout", "dropout twice"]
+    "every, name", some([(every, name) for every in (2, 1, T, 3, 10) for name in CHECKPOINTED], one_in=4)
 )
 def test_recomputing_from_checkpoints_equals_eager(every, name, engine):
     def play(rnn):
@@ -876,9 +890,11 @@ def test_checkpoints_need_less_memory(engine):
 # ---- the state after every step --------------------------------------------------------------------------------------
 
 
-@every_engine
+all_states = rows_of_all((lambda i: i % 4 == 0, "compiled"), (lambda i: i % 2 == 1, "numpy"))
+
+
 @pytest.mark.parametrize("lengths", [pytest.param(None, id="full", marks=pytest.mark.slow), RAGGED])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name, engine", all_states)
 def test_all_states_and_their_gradients_equal_eager(name, lengths, engine):
     def play(rnn):
         captured = rnn.cell.capture(B, drawing(5)) if isinstance(rnn.cell, Odd) else {}

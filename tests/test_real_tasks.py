@@ -95,6 +95,7 @@ def test_without_the_treebank_a_line_says_what_to_install(monkeypatch):
         module.main()
 
 
+@pytest.mark.slow
 def test_digits_are_spelled():
     assert example("digits", "sklearn").main(steps=150) > 0.7
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cells import H, I, gates, rnn_step, sigma
+from comparing import some
 from test_compiler import (
     TOLERANCE,
     close,
@@ -248,7 +249,7 @@ def test_every_size_and_length_compiled_equals_eager(name, engine):
     equals_eager(play, ALL[name][0], engine, rtol=1e-10)
 
 
-@every_variant
+@pytest.mark.parametrize("name", some(ALL))
 @without_llvmlite
 def test_the_fast_engine_itself_runs_each_in_single_precision_and_equals_eager(name):
     """In double precision it leaves what draws random numbers, which are float32, to the engine "numpy"."""
@@ -521,7 +522,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(name, engin
 
 
 @every_engine
-@pytest.mark.parametrize("name", STOCHASTIC)
+@pytest.mark.parametrize("name", some(STOCHASTIC))
 def test_call_after_call_the_numbers_are_those_of_eager_and_planning_draws_none(name, engine):
     def play(rnn):
         rnn.plan(sequence(5, B))
