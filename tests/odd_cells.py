@@ -854,14 +854,18 @@ class ShapeReader(Odd):
         return h, h
 
 
-def shared_stack():
+def stack_with_dropout(inputs=I, units=H):
+    return nn.Stack([nn.LSTMCell(inputs, units), nn.GRUCell(units, units)], dropout=0.5)
+
+
+def shared_stack(inputs=I, units=H):
     """Two cells of a stack with one recurrent weight."""
-    stack = nn.Stack([nn.RNNCell(I, H), nn.RNNCell(H, H)])
+    stack = nn.Stack([nn.RNNCell(inputs, units), nn.RNNCell(units, units)])
     stack.cells[1].W = stack.cells[0].W
     return stack
 
 
-ODD: dict[str, Callable[[], nn.Cell]] = {
+ODD: dict[str, Callable[..., nn.Cell]] = {
     "peepholes": Peephole,
     "Elman's output layer": Elman,
     "coupled gates": Coupled,
@@ -930,7 +934,7 @@ ODD: dict[str, Callable[[], nn.Cell]] = {
     "own primitive": OwnPrimitive,
     "primitive of two outputs": PrimitiveOfTwoOutputs,
     "dropout twice": DropTwice,
-    "stack with dropout": lambda: nn.Stack([nn.LSTMCell(I, H), nn.GRUCell(H, H)], dropout=0.5),
+    "stack with dropout": stack_with_dropout,
     "stack with a shared weight": shared_stack,
     "a Recurrent within": Inner,
     "reads shapes": ShapeReader,

@@ -69,8 +69,8 @@ def convert_parameters(cell, dtype):
 
 def layer(name, sizes, engine):
     """A Recurrent whose cell is of float64 and has drawn weights."""
-    (inputs, units, batch), make = sizes, CELLS[name]
-    cell = make(inputs, units).to("float64") if isinstance(make, type) else make().to("float64")
+    inputs, units, batch = sizes
+    cell = CELLS[name](inputs, units).to("float64")
     rng = np.random.default_rng(0)
     for p in cell.parameters():
         p.data = 0.7 * rng.standard_normal(p.shape)
