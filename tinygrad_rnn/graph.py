@@ -223,6 +223,12 @@ class Constant(Node):
         _fill(self, parts, "data")
 
 
+class Copied(Constant):
+    """An array that an operation was given. data: a weak reference to it, not to the copy that was made"""
+
+    __slots__ = ()
+
+
 class Chosen(Constant):
     """Positions that were chosen among values, as by argmax: here so that drawings show what a model feeds itself.
 
@@ -270,11 +276,18 @@ class Step(int):
     __slots__ = ()
 
 
+class StepBack(Step):
+    """A step of a run from the end of its sequence to the beginning: 0 is the last in time."""
+
+    __slots__ = ()
+
+
 @contextmanager
 def scope(name: str | int) -> Iterator[None]:
     """Everything recorded inside belongs to module `name` (a str) or to time step `name` (an int)."""
     outer = state.scope
-    state.scope = (*outer, Step(name) if isinstance(name, int) else name)
+    kind = StepBack if isinstance(name, StepBack) else Step
+    state.scope = (*outer, kind(name) if isinstance(name, int) else name)
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
-from tinygrad_rnn.graph import ModuleName, Node
+from tinygrad_rnn.graph import ModuleName, Node, StepBack
 
 Place = tuple[int, int]  # a run over time (they are numbered) and its time step
 Choose = Callable[[Sequence[int]], Iterable[int]]  # the steps of a run, in order -> those that are drawn
@@ -31,12 +31,12 @@ class Times:
     place    the run and the step of each node that was computed inside one
     steps    for each run all its steps, in the order of computing
     beside   pairs of runs that read the same sequence: the two directions
-    back     the runs that read their sequence from its end
+    back     the runs that read their sequence from its end, and `turned`: those that say so
     run      the run that a node belongs to, also where runs share columns and `place` has one number for them
     """
 
     def __init__(self, nodes: list[Node], choose: Choose | None = None):
-        self.place, self.steps = _places(nodes)
+        self.place, self.steps, self.turned = _places(nodes)
         self.wanted = {run: needed(steps, choose) for run, steps in self.steps.items()}
         self.order = nodes
         self.cut: list[Node] = []
@@ -104,6 +104,7 @@ class Times:
                 if parent in reads and at is not None:
                     slices[at[0]].setdefault(at[1], reads[parent])
         last = {run: n for run, found in slices.items() if (n := _last(found)) is not None}
+        last |= {run: max(self.steps[run]) for run in self.turned if run not in last}
         last |= _opposite({run: found for run, found in slices.items() if run not in last})
         self.back = set(last)
         for run, n in last.items():
@@ -185,14 +186,15 @@ def _sums(root: Node) -> set[Node]:
     return found
 
 
-def _places(order: Sequence[Node]) -> tuple[dict[Node, Place], dict[int, list[int]]]:
-    """The run and the step of each node that was computed inside one, and the steps of each run.
+def _places(order: Sequence[Node]) -> tuple[dict[Node, Place], dict[int, list[int]], set[int]]:
+    """The run and the step of each node that was computed inside one, the steps of each run, the runs that go back.
 
     A run ends where a step comes a second time, also at once, where it comes there only: two loops that touch.
     """
     places: dict[Node, Place] = {}
     steps: dict[int, list[int]] = {}
     runs: dict[tuple, _Run] = {}  # the one under way, by the modules outside the loop
+    turned: set[int] = set()
     last, here, again = None, None, None
     for node in order:  # all nodes of a graph: little may happen here
         if node.op is None:
@@ -201,12 +203,14 @@ def _places(order: Sequence[Node]) -> tuple[dict[Node, Place], dict[int, list[in
             last = node.scope
             run = _enter(last, runs, places, steps)
             here = None if run is None else (run.number, int(run.step))
+            if run is not None and type(run.step) is StepBack:
+                turned.add(run.number)
             again = run.again if run is not None and run.blocks > 1 else None
         if here is not None:
             places[node] = here
             if again is not None:
                 again.append(node)
-    return places, steps
+    return places, steps, turned
 
 
 def _enter(scope: tuple, runs: dict[tuple, _Run], places: dict[Node, Place], steps: dict[int, list[int]]) -> Any:

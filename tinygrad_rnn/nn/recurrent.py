@@ -17,7 +17,7 @@ from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.circuit import Unsupported
 from tinygrad_rnn.compiler.programs import NoEngine
 from tinygrad_rnn.compiler.report import Plan
-from tinygrad_rnn.graph import Constant, FirstState, Shown, scope
+from tinygrad_rnn.graph import Constant, FirstState, Shown, Step, StepBack, scope
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.compiled import Compiled, Job
@@ -200,14 +200,14 @@ class Recurrent(Module):
         wanted = None if steps is None else {0, *steps}
         if mode.recording and mode.trace is None:
             state = nest.map_leaves(_shown, state)
-        parts, way = unbind(xs), -1 if self.reverse else 1
+        parts, way, kind = unbind(xs), -1 if self.reverse else 1, StepBack if self.reverse else Step
         for number, t in enumerate(range(len(xs))[::way]):
             if wanted is not None and number not in wanted:
                 ys.append(ys[-1])
                 states.append(state)
                 continue
             x = parts[t]
-            with scope(number):
+            with scope(kind(number)):
                 y, new = self._step(x, state, not states, strict, alive is not None)
                 if watch is not None:
                     new = own(new, (x, state))
