@@ -8,7 +8,7 @@ from test_picture_names import H, I, P
 import tinygrad_rnn as tg
 import viz
 
-from tinygrad_rnn import nn
+from tinygrad_rnn import nn, ops
 
 pytest.importorskip("graphviz")
 
@@ -69,3 +69,70 @@ def test_a_layer_that_reads_plain_data_from_its_end_is_drawn_so(make, engine, le
     assert ways(viz.draw(ys, view="cells")) == steps | {("finish", "t4") if reverse else ("start", "t1")}
     long, _ = layer(repeated(data, 5))
     assert (("t20", "t19") in ways(viz.draw(long))) == reverse
+
+
+# ---- what a cell holds beside its parameters ------------------------------------------------------------------------
+
+OUTSIDE = tg.tensor(np.full(H, 0.5, np.float32))
+
+
+class Holds(nn.Cell):
+    """A tensor of its own, an array, one of its file, and what is computed of them at each step."""
+
+    def __init__(self):
+        self.input_size, self.U = I, P(I, H)
+        self.A, self.rate = tg.tensor(np.eye(H, dtype=np.float32)), tg.tensor(np.ones(H, np.float32))
+        self.k = np.full(H, 0.1, np.float32)
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, H)
+
+    def forward(self, x, h):
+        decay = ops.exp(-self.rate)
+        h = decay * h + ops.tanh(x @ self.U + h @ self.A) * OUTSIDE - h * self.k
+        return h, h
+
+
+def rails(drawing):
+    return sorted(name.split()[0] for rail in drawing.picture.rails for name in rail.item.label.split("\n"))
+
+
+labels = lambda drawing, kind: sorted(k.label for b in drawing.picture.blocks() for k in b.items if k.kind == kind)
+
+
+@pytest.mark.parametrize("look", [{}, {"view": "circuit"}], ids=str)
+@pytest.mark.parametrize("engine", ["eager", "numpy"])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_what_a_cell_holds_stands_at_the_left_by_its_name_however_many_steps_there_are(steps, engine, look):
+    ys, _ = nn.Recurrent(Holds(), engine=engine)(xs(steps))
+    drawing = viz.draw(ys, **look)
+    once = ["decay"] if steps <= 2 else []  # too little is kept of it to tell whether it changes
+    assert sorted({*rails(drawing), *once}) == ["A", "OUTSIDE", "U", "decay", "k"]
+    assert {k.rstrip("₁₂₃₄₅") for k in labels(drawing, "input")} == {"x"}
+    assert set(labels(drawing, "initial")) <= {"h₀", *once}
+
+
+def test_so_it_does_where_a_cell_is_drawn_without_an_input_and_in_its_circuit():
+    for what in (Holds(), nn.Recurrent(Holds())):
+        assert rails(viz.draw(what)) == ["A", "OUTSIDE", "U", "decay", "k"]
+        assert labels(viz.draw(what), "input") == ["x₁", "x₂", "x₃", "x₄"]
+    circuit = tg.circuit(Holds(), xs(1)[0])
+    assert "h (1, 4), rate (4,)" in str(circuit).replace("state", "h") and "k (4,)" in str(circuit)
+    assert labels(viz.draw(circuit, view="circuit"), "input") == ["x"]
+
+
+def test_what_a_step_computes_of_constants_is_no_input_and_has_no_number():
+    cell = Holds()
+    y, _ = cell(xs(1)[0], cell.initial_state(1))
+    assert labels(viz.draw(y), "input") == ["x"] and "decay" not in rails(viz.draw(y))
+
+
+def test_what_changes_from_step_to_step_has_the_number_of_its_step():
+    class Noisy(Holds):
+        def forward(self, x, h):
+            mask = ops.uniform((1, H)) < 0.5
+            h = ops.tanh(x @ self.U + h) * mask.astype(np.float32)
+            return h, h
+
+    ys, _ = nn.Recurrent(Noisy(), engine="eager")(xs(4))
+    assert rails(viz.draw(ys)) == ["U"] and [k[-1] for k in labels(viz.draw(ys), "initial")] == [*"₀₁₂₃₄"]

@@ -70,10 +70,17 @@ class ModuleName(str):
 
 
 class Operand(NamedTuple):
-    """What a module's code calls a value from outside. state: the number of the leaf of the state that it is, or -1"""
+    """What a module's code calls a value from outside.
+
+    state  the number of the leaf of the state that it is, or -1
+    own    an attribute of the module, or what its code finds in outer functions and in its file
+    given  an argument of the call; what is neither was computed in the call, from what leaves no graph
+    """
 
     name: str
     state: int = -1
+    own: bool = False
+    given: bool = False
 
 
 class Named(NamedTuple):

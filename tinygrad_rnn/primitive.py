@@ -28,7 +28,7 @@ from numpy import ndarray
 from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array
 from tinygrad_rnn.backward import Lift, pick
-from tinygrad_rnn.graph import Constant, Node, Shown, state
+from tinygrad_rnn.graph import Constant, Copied, Node, Shown, state
 from tinygrad_rnn.tensor import OPS, Tensor
 
 Rule = Callable[..., Any]
@@ -321,7 +321,7 @@ def _show(op: Primitive, args: tuple, y: Any, static: dict) -> Any:
         shown = shown or (isinstance(a, Tensor) and a.node is not None and a.node.shown)
     if not shown:
         return tuple([Tensor(_as_array(each)) for each in y]) if several else Tensor(y)
-    nodes = tuple([_input(a, a.array)[0] if isinstance(a, Tensor) else a for a in args])
+    nodes = tuple([_input(a, getattr(a, "array", a))[0] for a in args])
     if not several:
         return Tensor(y, Shown(op, nodes, static, (), (), y.shape, y.dtype))
     whole = (Shown(op, nodes, static, (), (), tuple([each.shape for each in y]), y[0].dtype if y else None),)
@@ -348,7 +348,8 @@ def _input(a: Any, value: Any) -> tuple[Any, Any]:
             a.node = Constant(value.shape, value.dtype, "", weakref.ref(value) if type(value) is ndarray else None)
         return a.node, value
     if backend.is_array(value):
-        return Constant(value.shape, value.dtype), value.copy()  # its owner may write into it before backward
+        data = weakref.ref(value) if type(value) is ndarray else None
+        return Copied(value.shape, value.dtype, "", data), value.copy()  # its owner may write into it before backward
     return a, value
 
 

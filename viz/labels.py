@@ -98,12 +98,12 @@ class Labels:
             return self._letter(parents[0]) or self.variables.get(parents[0]) or "y"
         return self._letter(parents[0]) if node in self.flow.joins and parents else ""
 
-    def input(self, node: Node) -> str:
+    def input(self, node: Node, default: str = "x") -> str:
         """The letter of an input: its name, or what the first that reads it calls it."""
         if getattr(node, "name", ""):
             return node.name  # type: ignore[attr-defined]
         read = [(r, i) for r in self.flow.readers[node] for i, a in enumerate(self.flow.args[r]) if a is node]
-        return next((name for r, i in read if (name := self.operand(r, i))), "x")
+        return next((name for r, i in read if (name := self.operand(r, i))), default)
 
     # ---- operations -----------------------------------------------------------------------------------------------
 

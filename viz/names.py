@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tinygrad_rnn.graph import Leaf, ModuleName, Named, Node, Number, Operand, likenesses
+from tinygrad_rnn.graph import Constant, Leaf, ModuleName, Named, Node, Number, Operand, likenesses
 from viz.contract import BEHIND, Flow
 from viz.style import PRIME, subscript
 
@@ -58,12 +58,16 @@ class Code:
     called  the name of each value that has one; that of the innermost module counts
     old     the values that a cell was given as its state, with what it calls them
     new     the values that a cell returned in its new state
+    own     what modules hold beside their parameters, with what they call it
+    within  what they computed from what leaves no graph
     """
 
     def __init__(self, nodes: Iterable[Node]):
         self.called: dict[Node, str] = {}
         self.old: dict[Node, str] = {}
         self.new: set[Node] = set()
+        self.own: dict[Node, str] = {}
+        self.within: set[Node] = set()
         self._reads: dict[Node, tuple[bool, tuple[Operand | None, ...]]] = {}  # of a cell?, and its operands
         self._known: dict[tuple, list[Named | None]] = {}  # most steps are alike
         for depth, made in _calls(nodes):
@@ -76,6 +80,13 @@ class Code:
         """Put down what a call says of an operation; inner calls come first."""
         if named.name and node not in self.called:
             self.called[node] = named.name if len(named.name) <= LONGEST else named.name[: LONGEST - 1] + "…"
+        for source, read in zip(node.inputs, named.reads, strict=False):
+            if not isinstance(source, Constant) or (read is not None and (read.given or read.state >= 0)):
+                continue
+            if read is not None and read.own:
+                self.own[source] = read.name
+            else:  # also what was recorded in the call that was watched, of a state with a gradient
+                self.within.add(source)
         known = self._reads.get(node)
         if known is not None and known[0]:
             return

@@ -128,10 +128,14 @@ class Builder(Links):
         streams = [s for s in (self.unrolled.stream(r, i) for r, i in read) if s is not None]
         if all(self.flow.op(r) == "where" and i == 0 for r, i in read):
             return  # the mask of shorter sequences
+        if node in self.fixed:
+            return
         if streams or self._is_first(node, column):
             self._initial(block, node, column, streams, read)
         elif all(r in groups and groups[r].head in self.losses for r, _ in read):
             self._add(block, node, "y", "output", self.round, t)
+        elif node in self.still:
+            self._add(block, node, self.labels.input(node, "const"), "initial", self.round, None)
         elif all(self.flow.op(r) == "mul" and self._other(r, node).op is not None for r, _ in read):
             self._mask(block, node, t)
         else:
@@ -302,6 +306,7 @@ class Builder(Links):
                 self.crossing.append((source, item, stream))
 
     def _tap(self, item: Item, source: Node, stream: Spot | None) -> None:
+        source = self.fixed.get(source, source)
         if stream is not None and item in self.block and source not in self.taps:
             self._learned_start(source, stream)
         if source in self.items:
@@ -375,5 +380,5 @@ class Builder(Links):
             self.picture.rails.append(Rail(Item(f"p{k}", label, kind, "box", label, leaves), readers))
 
     def _describe(self, leaf: Node) -> str:
-        name = self.names.get(leaf) or self.labels.input(leaf)
+        name = self.names.get(leaf) or self.labels.input(leaf, "const" if leaf in self.code.within else "x")
         return f"{name}  {shape(leaf)}" if leaf.shape else name

@@ -147,7 +147,8 @@ class Trace:
             return a
         large = isinstance(a, np.ndarray) and a.nbytes > SMALL
         key = id(a) if large else (a.shape, a.dtype, a.tobytes())
-        return self._captured(key, a if large else np.array(a), f"array{len(self.captured)}", False)
+        name = self.names.get(id(a)) or f"array{len(self.captured)}"
+        return self._captured(key, a if large else np.array(a), name, False)
 
     def _captured(self, key: Any, a: Any, name: str, tracked: bool) -> Value:
         if key not in self.captured:

@@ -273,7 +273,7 @@ def _flattened(
 
     _structure(state)
     leaves = [Tensor(s.array, s.node) for s in nest.leaves(state)]  # each another one, which the state's need not be
-    names = {id(p): path for path, p in cell.named_parameters()}
+    names = {id(p): path for path, p in (*cell.named_buffers(), *cell.named_parameters())}
     names |= {id(s): path.removeprefix("state.") for s, path in zip(leaves, nest.paths(state), strict=True)}
     return flat, leaves, structure, {"names": names, "who": type(cell).__name__}
 

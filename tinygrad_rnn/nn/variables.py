@@ -11,11 +11,13 @@ import inspect
 import sys
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn import nest
-from tinygrad_rnn.graph import Carries, Named, Node, Operand, Step, ancestors, drawn, likenesses, state
+from tinygrad_rnn.graph import Carries, Copied, Named, Node, Operand, Step, ancestors, drawn, likenesses, state
 from tinygrad_rnn.tensor import Tensor
 
 STATE = "state"  # a parameter of this name says nothing of what it holds
@@ -28,7 +30,8 @@ class Reader:
     """
 
     def __init__(self, forward: Callable):
-        self.code = getattr(inspect.unwrap(forward), "__code__", None)
+        self.forward = inspect.unwrap(forward)
+        self.code: Any = getattr(self.forward, "__code__", None)
         self.frame: Any = None
         self.variables: dict[str, Any] = {}
         self.earlier: dict[int, tuple[str, Any]] = {}
@@ -45,14 +48,23 @@ class Reader:
             sys.setprofile(outer)
             self.frame = None  # it refers to this call, and so to itself
         pair = _states([*args, *kwargs.values()], result) if hasattr(module, "initial_state") else None
-        own = {n: name for name, value in vars(module).items() for n in _nodes(value) if isinstance(value, Tensor)}
-        found, name = list(_named(own | self._names(), result, start, pair or ([], []))), module._name
+        mine, given = vars(module) | self._surroundings(), {*_nodes([*args, *kwargs.values()])}
+        arguments = self.code.co_varnames[: self.code.co_argcount + self.code.co_kwonlyargcount]
+        given |= {n for name in arguments for n in _nodes(self.variables.get(name))}  # what is made of x and called x
+        found, name = list(_named(self._names(), mine, given, result, start, pair or ([], []))), module._name
         name.unread -= 1
         if len(found) >= len(name.variables):
             name.variables, name.is_cell = found, pair is not None
         if hasattr(module, "initial_state") and len(args) == 2 and isinstance(result, tuple) and len(result) == 2:
             module._name.carries = _carried(self.variables, args[1], result[1], result, start)
         return result
+
+    def _surroundings(self) -> dict[str, Any]:
+        """The tensors and arrays that its code finds in outer functions and in its file."""
+        outside = self.forward.__globals__
+        found = {name: outside[name] for name in self.code.co_names if name in outside}
+        found |= {name: self.variables[name] for name in self.code.co_freevars if name in self.variables}
+        return {name: value for name, value in found.items() if isinstance(value, (Tensor, np.ndarray))}
 
     def _names(self) -> dict[Node, str]:
         """What the code calls values: as it did in the end, else as it did first, else as what holds them alone."""
@@ -102,16 +114,29 @@ def _places(state: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield place, state
 
 
-def _named(called: dict[Node, str], result: Any, start: int, states: States) -> Iterator[Named]:
-    """What is known of each operation since `start` in the scope of now, or deeper, but in no time step of its own."""
+def _named(
+    local: dict[Node, str], mine: Mapping[str, Any], given: set[Node], result: Any, start: int, states: States
+) -> Iterator[Named]:
+    """What is known of each operation since `start` in the scope of now, or deeper, but in no time step of its own.
+
+    local: what variables hold  mine: what the module holds, by name  given: what the call was given
+    """
     depth = len(state.scope)
+    own = {n: name for name, value in mine.items() for n in _nodes(value) if isinstance(value, Tensor)}
+    arrays, called = {id(value): name for name, value in mine.items() if isinstance(value, np.ndarray)}, own | local
     made = ancestors([*called, *_nodes(result)], lambda node: [n for n in drawn(node) if n.index > start])
     made = [n for n in made if n.index > start and n.op and _is_within(n.scope, depth)]
     old, new = ({_node(leaf): k for k, (_, leaf) in reversed([*enumerate(s)])} for s in states)
     inside = set(made)
     pairs = zip(*states, strict=True)
     names = [_name([now, was] if _node(now[1]) in inside else [was], called) for was, now in pairs]
-    outside = lambda i: Operand(names[old[i]], old[i]) if i in old else Operand(called.get(i, ""))
+
+    def outside(i: Node) -> Operand:
+        if i in old:
+            return Operand(names[old[i]], old[i])
+        array = arrays.get(id(i.data())) if type(i) is Copied and i.data is not None else None
+        return Operand(array or called.get(i, ""), -1, array is not None or i in own, i in given)
+
     for node, (key, sign) in zip(made, likenesses(made, depth), strict=True):
         k = new.get(node, -1)
         reads = tuple([None if not isinstance(i, Node) or i in inside else outside(i) for i in node.inputs])
