@@ -136,3 +136,64 @@ def test_what_changes_from_step_to_step_has_the_number_of_its_step():
 
     ys, _ = nn.Recurrent(Noisy(), engine="eager")(xs(4))
     assert rails(viz.draw(ys)) == ["U"] and [k[-1] for k in labels(viz.draw(ys), "initial")] == [*"₀₁₂₃₄"]
+
+
+# ---- what a model says and is fed -----------------------------------------------------------------------------------
+
+
+class SaysAndReads(nn.Module):
+    """how: what the letters that it said last become"""
+
+    def __init__(self, how):
+        self.how, self.cell, self.out = how, nn.GRUCell(I, H), nn.Linear(H, 5)
+        self.letters, self.W = nn.Embedding(5, I), P(5, I)
+
+    def forward(self, steps=4):
+        state, loss, ids = self.cell.initial_state(2), 0, tg.tensor(np.zeros(2, int))
+        for t in range(steps):
+            with tg.scope(t):
+                y, state = self.cell(self.how(self, ids), state)
+                logits = self.out(y)
+                loss, ids = loss + nn.cross_entropy(logits, np.full(2, t % 5)), logits.argmax(-1)
+        return loss
+
+
+HOW = {
+    "one hot": (lambda m, ids: ops.one_hot(ids, 5) @ m.W, "ŷ·W₁"),
+    "one hot of masks": (lambda m, ids: ops.one_hot(ids, 5, dtype=bool).astype(np.float32) @ m.W, "ŷ·W₁"),
+    "cast": (lambda m, ids: m.letters(ids.astype(np.int32)), "E[x]"),
+    "reshape": (lambda m, ids: m.letters(ids.reshape(2, 1)).reshape(2, I), "E[x]"),
+    "padded": (lambda m, ids: m.letters(ops.where(np.array([True, False]), ids, 0)), "E[x]"),
+    "take": (lambda m, ids: ops.take(m.W, ids), "W₁[x]"),
+    "index": (lambda m, ids: m.W[ids], "W₁[x]"),
+}
+
+
+@pytest.mark.parametrize("name", HOW)
+def test_letters_that_are_fed_in_whatever_form_are_drawn_with_where_they_come_from(name):
+    how, reader = HOW[name]
+    links = viz.draw(SaysAndReads(how)()).picture.links
+    fed = [(k.tail.key.partition(".")[0], k.head.key.partition(".")[0]) for k in links if k.kind == "said over time"]
+    assert [pair for pair in fed if pair[0] != "start"] == [("t1", "t2"), ("t2", "t3"), ("t3", "t4")]
+    for steps in (2, 20):
+        loops = viz.draw(SaysAndReads(how)(steps), view="circuit").picture.loops
+        assert {(k.name, k.heads[0].label) for k in loops if k.kind == "said over time"} == {("ŷ", reader)}
+
+
+def test_gradients_are_those_of_letters_from_outside():
+    for how, _ in HOW.values():
+        model, found = SaysAndReads(how), []
+        for fed in (how, lambda m, ids, how=how: how(m, tg.tensor(ids.numpy()))):
+            model.how = fed
+            model.zero_grad()
+            model().backward()
+            found.append([p.grad.numpy() for p in model.parameters() if p.grad is not None])
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_numbers_that_are_counted_up_from_letters_keep_no_chain_in_the_graph():
+    logits, count = nn.Linear(H, 5)(xs(1)[0]), 0
+    for _ in range(3):
+        count = count + logits.argmax(-1)
+    assert count.node is None

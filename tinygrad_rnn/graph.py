@@ -106,7 +106,7 @@ def likenesses(nodes: list[Node], depth: int) -> Iterator[tuple[tuple, int]]:
     """(key, sign) of the operations of a call, oldest first, as in Named. depth: of the call's scope"""
     signs: dict[Node, int] = {}
     for node in nodes:
-        op, static, inputs = node.op.name, node.static or {}, [i for i in node.inputs if type(i) is not Chosen]
+        op, static, inputs = node.op.name, node.static or {}, operands(node)
         if op == "pick" and inputs[0].op.name == "split":  # the slice that a recorded step has in its place
             op, static, inputs = "getitem", _slice(static["index"], **inputs[0].static), inputs[0].inputs
         plain = tuple([(k, repr(v)) for k, v in static.items() if _is_plain(v)])
@@ -239,14 +239,22 @@ class Copied(Constant):
 class Chosen(Constant):
     """Positions that were chosen among values, as by argmax: here so that drawings show what a model feeds itself.
 
+    So are they in another dtype or shape, some of them, and one_hot of them; what is computed with them is not.
+
     source  a weak reference to what they were chosen from: positions that somebody keeps do not keep a graph
     """
 
     __slots__ = ("source",)
+    shown: ClassVar[bool] = True
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, source: Node):
         super().__init__(shape, dtype)
         self.source: Any = weakref.ref(source)
+
+    def like(self, shape: tuple[int, ...], dtype: Any) -> Chosen | None:
+        """The same choice in another shape; None where what it was made among is gone."""
+        source = self.source()
+        return None if source is None else Chosen(shape, dtype, source)
 
     def __reduce__(self) -> tuple:
         return Constant, (self.shape, self.dtype, self.name)  # a copy is of another graph
@@ -336,6 +344,11 @@ def ancestors(roots: Iterable[Node], parents: Callable[[Node], Iterable[Any]]) -
                 seen.add(parent)
                 stack.append(parent)
     return sorted(seen, key=attrgetter("index"))
+
+
+def operands(node: Node) -> tuple[Any, ...]:
+    """What an operation computes with: its inputs but those that are there to be drawn only, as a look-up's letters."""
+    return node.inputs[:1] if node.op is not None and node.op.name == "getitem" else node.inputs
 
 
 def drawn(node: Node) -> list[Node]:

@@ -28,10 +28,11 @@ from numpy import ndarray
 from tinygrad_rnn import backend
 from tinygrad_rnn.backend import Array
 from tinygrad_rnn.backward import Lift, pick
-from tinygrad_rnn.graph import Constant, Copied, Node, Shown, state
+from tinygrad_rnn.graph import Chosen, Constant, Copied, Node, Shown, state
 from tinygrad_rnn.tensor import OPS, Tensor
 
 Rule = Callable[..., Any]
+KEEPS = {"cast", "reshape", "permute", "broadcast_to", "transfer", "getitem", "where"}  # positions what they are
 FLOAT, BOOL = backend.FLOAT, np.dtype(bool)
 
 
@@ -318,7 +319,10 @@ def _show(op: Primitive, args: tuple, y: Any, static: dict) -> Any:
     """The result of a call that no gradient flows through; of a state it is recorded, to be drawn; nothing is kept."""
     several, shown = type(y) is tuple, False
     for a in args if state.recording and not op.constant else ():
-        shown = shown or (isinstance(a, Tensor) and a.node is not None and a.node.shown)
+        node = a.node if isinstance(a, Tensor) else None
+        if type(node) is Chosen and op.name in KEEPS and not several:
+            return Tensor(y, node.like(y.shape, y.dtype))
+        shown = shown or (node is not None and node.shown and type(node) is not Chosen)
     if not shown:
         return tuple([Tensor(_as_array(each)) for each in y]) if several else Tensor(y)
     nodes = tuple([_input(a, getattr(a, "array", a))[0] for a in args])

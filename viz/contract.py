@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.graph import Chosen, Constant, Leaf, Node, ancestors
+from tinygrad_rnn.graph import Chosen, Constant, Leaf, Node, ancestors, operands
 from viz.times import Choose, Place, Times, mirrored
 
 VIEWS = {"reshape", "permute", "broadcast_to", "cast", "transfer", "split", "unbind"}
@@ -44,6 +44,7 @@ class Flow:
         self.gates: dict[Node, Node] = {}
         self.same = self._representatives(order)
         self.root = self.same[nodes[-1]]
+        self.fed: dict[Node, Node] = {}
         self.args = {node: self._args(node) for node in order if self.same[node] is node}
         self._parents: dict[Node, list[Node]] = {}
         self.terms: list[Node] = []
@@ -63,7 +64,10 @@ class Flow:
         if node in self.slices:
             whole = same[self._read(node)[0]]
             return [] if whole.op is None else [whole]
-        known = [i for i in node.inputs if not isinstance(i, Chosen) or same.get(i) is not i]
+        known = [*operands(node), *(i for i in node.inputs[1:] if self.op(node) == "getitem" and not self._is_lost(i))]
+        fed = [i for i in known if isinstance(i, Chosen) and not self._is_lost(i)]
+        if fed:
+            self.fed[node] = same[fed[0]]
         args = [same.get(i) if isinstance(i, Node) else i for i in known]
         return list(dict.fromkeys(a for a in args if a is not None)) if self.op(node) == "stack" else args
 
@@ -250,8 +254,12 @@ class Flow:
         return None
 
     def said(self, node: Node) -> Node | None:
-        """Of a look-up: what its letters were chosen from, if the graph knows; None for other operations."""
-        return self.args[node][1] if self.op(node) == "getitem" and len(self.args[node]) > 1 else None
+        """What the letters that an operation reads were chosen from, if the graph knows; None if it reads none."""
+        return self.fed.get(node)
+
+    def _is_lost(self, node: Node) -> bool:
+        """Letters that were chosen from what is no more: a look-up of them is one of an input."""
+        return isinstance(node, Chosen) and self.same.get(node) is node
 
     def is_mask(self, node: Node) -> bool:
         """Does it choose by a constant, as for sequences that have ended?"""

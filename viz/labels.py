@@ -49,7 +49,8 @@ class Labels:
         """What an equation calls argument i of an operation: as the code does, else x, h or c; "" if it has no name."""
         stream = self.unrolled.stream(reader, i)
         if stream is not None:
-            kept = stream[1] < 0 and self.operand(reader, i)  # an input, of which the code has a name for later
+            is_input = stream[1] < 0 or self.unrolled.states[stream] == "said"  # the code may have a name for later
+            kept = is_input and self.operand(reader, i)
             return kept or self.state(stream)
         source = self.flow.args[reader][i]
         if not isinstance(source, Node):

@@ -139,9 +139,12 @@ class Unrolled:
         self.states = {spot: "cell" if found <= POINTWISE else "hidden" for spot, found in readers.items()}
         said: set[Spot] = set()
         kept: set[Spot] = set()
-        for (reader, i), spot in self.carried.items():
-            (said if (ops[reader], i) == ("getitem", 1) else kept).add(spot)
-        self.states |= {spot: "said" for spot in said - kept if readers[spot] == {"getitem"}}
+        flow = self.flow
+        fed = {(self.spot[n], i) for n, source in flow.fed.items() if n in self.spot
+               for i, a in enumerate(flow.args[n]) if a is source}  # fmt: skip
+        for read, spot in self.carried.items():
+            (said if read in fed else kept).add(spot)
+        self.states |= dict.fromkeys(said - kept, "said")
 
     def _first_read(self, leaf: Node) -> int:
         """Where in its step a leaf stands: below 0, by the argument that it is first."""

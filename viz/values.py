@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.backend import to_numpy
-from tinygrad_rnn.graph import Chosen, Leaf, Node, ancestors, drawn
+from tinygrad_rnn.graph import Leaf, Node, ancestors, drawn, operands
 from tinygrad_rnn.primitive import PICK
 
 
@@ -25,8 +25,7 @@ def values(root: Node) -> dict[Node, Any]:
             tensor = node.owner()
             known[node] = None if tensor is None else tensor.array
         if node not in known and node.op is not None:
-            given = [i for i in node.inputs if type(i) is not Chosen]
-            inputs: list[Any] = [known.get(i) if isinstance(i, Node) else i for i in given]
+            inputs: list[Any] = [known.get(i) if isinstance(i, Node) else i for i in operands(node)]
             if all(i is not None for i in inputs):
                 known[node] = inputs[0][node.static["index"]] if node.op is PICK else _computed(node, inputs)
     return {node: value for node, value in known.items() if value is not None}

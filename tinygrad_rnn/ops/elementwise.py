@@ -241,7 +241,8 @@ def cast(x: Any, dtype: Any) -> Any:
     dtype = real_dtype(dtype, "cast")
     if not hasattr(x, "astype"):
         raise TypeError(f"cast: it must get a tensor or an array, got {type(x).__name__}; make it one by tensor(…)")
-    return _cast(x.detach() if isinstance(x, Tensor) and dtype.kind != "f" else x, dtype=dtype)
+    ends = isinstance(x, Tensor) and dtype.kind != "f" and x.dtype.kind == "f"
+    return _cast(x.detach() if ends else x, dtype=dtype)
 
 
 @primitive

@@ -61,7 +61,16 @@ def getitem(x: Any, key: Any) -> Any:
     keys = key if isinstance(key, tuple) else (key,)
     if state.trace is not None and any(isinstance(k, Tensor) for k in keys):
         return _gathered(x, keys)
-    return _getitem(x, key=_plain(key, x))
+    y = _getitem(x, key=_plain(key, x))
+    return _read_by(y, key) if isinstance(key, Tensor) else y
+
+
+def _read_by(y: Any, ids: Any) -> Any:
+    """What was looked up, with the letters that it was read by if the graph knows them: to be drawn."""
+    letters = ids.node if isinstance(ids, Tensor) else None
+    if letters is not None and letters.shown and isinstance(y, Tensor) and y.node is not None:
+        y.node.inputs += (letters,)  # no gradient flows there
+    return y
 
 
 def _plain(key: Any, x: Any) -> Any:
@@ -247,7 +256,7 @@ def take(x: Any, index: Any, axis: int = 0, **named: Any) -> Any:
     axis = _axis(x, axis, "take")
     if _recorded(index):
         return _gathered(x, (*(slice(None),) * axis, index), "take")
-    return _getitem(x, key=(*(slice(None),) * axis, _ids(index, "take", x.shape[axis], x)))
+    return _read_by(_getitem(x, key=(*(slice(None),) * axis, _ids(index, "take", x.shape[axis], x))), index)
 
 
 def embedding(ids: Any, weight: Any) -> Any:
@@ -256,11 +265,7 @@ def embedding(ids: Any, weight: Any) -> Any:
         raise ValueError(f"embedding: weight must be (V, D), got shape {weight.shape}; ops.take reads others")
     if _recorded(ids):
         return _gathered(weight, (ids,), "embedding")
-    y = _getitem(weight, key=_ids(ids, "embedding", weight.shape[0], weight))
-    chosen = ids.node if isinstance(ids, Tensor) else None
-    if type(chosen) is Chosen and isinstance(y, Tensor) and y.node is not None:
-        y.node.inputs += (chosen,)  # to be drawn: no gradient flows there
-    return y
+    return _read_by(_getitem(weight, key=_ids(ids, "embedding", weight.shape[0], weight)), ids)
 
 
 def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
@@ -269,7 +274,10 @@ def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
     if _recorded(ids):
         return _gathered(np.eye(num_classes, dtype=dtype), (ids,), "one_hot")
     index = _ids(ids, "one_hot", num_classes)
-    return Tensor(xp(index).eye(num_classes, dtype=dtype)[index])
+    y, chosen = Tensor(xp(index).eye(num_classes, dtype=dtype)[index]), getattr(ids, "node", None)
+    if type(chosen) is Chosen and state.recording:
+        y.node = chosen.like(y.shape, y.dtype)
+    return y
 
 
 def _ids(index: Any, who: str, n: int, like: Any = None) -> Array:
