@@ -197,3 +197,108 @@ def test_numbers_that_are_counted_up_from_letters_keep_no_chain_in_the_graph():
     for _ in range(3):
         count = count + logits.argmax(-1)
     assert count.node is None
+
+
+# ---- what states begin with -----------------------------------------------------------------------------------------
+
+
+def bridged(layers, bidirectional, make=nn.GRU):
+    """An encoder's last states of all layers and directions, through one map to the decoder's first ones."""
+    encoder, decoder = (make(I, H, layers, bidirectional=bidirectional) for _ in range(2))
+    _, state = encoder(xs(3))
+    h = ops.tanh(nn.Linear(H, H)(state[0] if make is nn.LSTM else state))
+    return decoder(xs(2), (h, state[1]) if make is nn.LSTM else h)[0]
+
+
+def pictured(layers, bidirectional):
+    """The vector of an image, as the first states of a decoder."""
+    n = layers * (1 + bidirectional)
+    h = ops.tanh(nn.Linear(6, n * H)(tg.tensor(np.ones((1, 6), np.float32))))
+    return nn.GRU(I, H, layers, bidirectional=bidirectional)(xs(3), h.reshape(1, n, H).permute(1, 0, 2))[0]
+
+
+@pytest.mark.parametrize("look", [{}, {"view": "cells"}, {"view": "circuit"}, {"view": "circuit", "depth": 1}], ids=str)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("make", [bridged, pictured])
+def test_what_is_made_for_all_layers_at_once_leads_into_the_first_state_of_each(make, layers, bidirectional, look):
+    picture = viz.draw(make(layers, bidirectional), **look).picture
+    goals = [k.head for k in picture.links if k.tail.label == "tanh" and k.kind == "hidden over time"]
+    goals += [k.delay for k in picture.loops if "tanh" in [s.label for s in k.starts]]
+    per_cell = 3 if look == {} else 1  # those of a GRU's operations that read its state
+    assert len(goals) == len(set(goals)) == layers * (1 + bidirectional) * per_cell
+    own = [i for b in picture.blocks() for i in b.items if i.kind == "initial"]
+    assert bool(own) == (make is bridged and "circuit" not in look.values())  # the encoder's
+
+
+def test_a_stack_of_layers_is_no_sequence_over_time():
+    names = lambda loss: [
+        i.label for b in viz.draw(loss, view="cells").picture.blocks() for i in b.items if not b.framed
+    ]
+    assert {"[h ; h]", "h₁ … h₂"} <= {*names(bridged(2, False))}  # the latter are the outputs
+    assert "[h ; … ; h]" in names(bridged(2, True))
+    assert "h₃" in names(bridged(1, False, nn.LSTM))
+
+
+@pytest.mark.parametrize("make", [nn.RNNCell, nn.LSTMCell])
+def test_learned_first_states_that_share_a_box_lead_into_each_delay(make):
+    class Learned(nn.Cell):
+        def __init__(self):
+            self.input_size, self.cell = I, make(I, H)
+            self.h0, self.c0 = P(1, H), P(1, H)
+
+        def initial_state(self, batch_size):
+            return (self.h0, self.c0) if make is nn.LSTMCell else self.h0
+
+        def forward(self, x, state):
+            return self.cell(x, state)
+
+    drawing = viz.draw(nn.Recurrent(Learned())(xs(3))[0], view="circuit", depth=1)
+    (box,) = {item for loop in drawing.picture.loops for item in loop.starts}
+    assert box.label == ("h0, c0" if make is nn.LSTMCell else "h0") and drawing.layout
+    assert all(loop.starts == [box] for loop in drawing.picture.loops)
+
+
+class Clockwork(nn.Cell):
+    """Parts of its state change every 1, 2, 4, 8 steps: its clock is a state of which only comparisons are read."""
+
+    def __init__(self):
+        self.input_size, self.U, self.W = I, P(I, H), P(H, H)
+        self.period = tg.tensor(np.array([1, 2, 4, 8], np.float32))
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, H), self.zeros(batch_size, 1)
+
+    def forward(self, x, state):
+        h, clock = state
+        clock = clock + 1
+        on = (clock / self.period > 1).astype(np.float32)
+        h = on * ops.tanh(x @ self.U + h @ self.W) + (1 - on) * h
+        return h, (h, clock)
+
+
+@pytest.mark.parametrize("make", [Clockwork, lambda: nn.Recurrent(Clockwork(), engine="eager")(xs(3))[0]])
+def test_a_state_that_is_only_compared_is_a_state(make):
+    loops = viz.draw(make(), view="circuit").picture.loops
+    assert sorted((k.name, *sorted(i.label for i in k.heads)) for k in loops) == [
+        ("clock", "+ 1"), ("h", "x·U + h·W", "×"),
+    ]  # fmt: skip
+    drawing = viz.draw(make())
+    assert "> 1" in {i.label for b in drawing.picture.blocks() for i in b.items} and "period" in rails(drawing)
+    assert {k.rstrip("₁₂₃₄") for k in labels(drawing, "input")} == {"x"}
+    assert sorted(labels(drawing, "initial")) == ["clock₀", "h₀"]
+    boxes = viz.draw(make(), view="cells").picture
+    assert {i.kind for b in boxes.blocks() for i in b.items if b.title} <= {"input", "hidden", "output"}
+
+
+class ReadsOutsideFirst(Holds):
+    def forward(self, x, h):
+        h = OUTSIDE * h + x @ self.U
+        return h, h
+
+
+def test_two_layers_that_hold_the_same_are_not_two_directions():
+    ys, zs = (nn.Recurrent(ReadsOutsideFirst())(xs(4) + k)[0] for k in range(2))
+    drawing = viz.draw(ys.sum() + zs.sum(), view="cells")
+    assert labels(drawing, "input") == ["x₁", "x₁", "x₂", "x₂", "x₃", "x₃", "x₄", "x₄"]
+    assert sum(k.kind.endswith("over time") for k in drawing.picture.links) == 8

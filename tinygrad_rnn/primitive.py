@@ -318,7 +318,7 @@ def _record(op: Primitive, args: tuple, arrays: list, y: Any, static: dict, trac
 def _show(op: Primitive, args: tuple, y: Any, static: dict) -> Any:
     """The result of a call that no gradient flows through; of a state it is recorded, to be drawn; nothing is kept."""
     several, shown = type(y) is tuple, False
-    for a in args if state.recording and not op.constant else ():
+    for a in args if state.recording else ():
         node = a.node if isinstance(a, Tensor) else None
         if type(node) is Chosen and op.name in KEEPS and not several:
             return Tensor(y, node.like(y.shape, y.dtype))

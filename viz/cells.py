@@ -65,6 +65,9 @@ class CellBuilder(Builder):
     def _mask(self, block: Block, node: Node, t: int | None) -> None:
         """Dropout's is inside its box."""
 
+    def _constant(self, block: Block, node: Node) -> None:
+        """So is what a module computes for itself."""
+
     def _memory_path(self, ops: list[Node]) -> set[Node]:
         return set()
 
@@ -109,6 +112,8 @@ class CellBuilder(Builder):
         block.edges[:] = dict.fromkeys((one.get(a, a), b, kind) for a, b, kind in block.edges)
         for link in self.picture.links:
             link.tail = one.get(link.tail, link.tail)
+        for loop in self.picture.loops:
+            loop.starts = list(dict.fromkeys(one.get(item, item) for item in loop.starts))
 
     def _spread(self) -> None:
         """Lines into the same box run side by side, memories above; the first ones have names."""

@@ -90,7 +90,8 @@ class Flow:
         """Give runs that go side by side the same columns, and one input where both read the same."""
         place, joins = self.place, self.joins
         reads: dict[Node, tuple] = {n: self._read(n) for n in self.nodes if n in self.slices or n in joins}
-        reads |= {node: where for node in self.nodes if isinstance(node, Constant) and (where := _in_memory(node))}
+        inputs = (n for n in self.nodes if isinstance(n, Constant) and self._is_of_one_step(n))
+        reads |= {node: where for node in inputs if (where := _in_memory(node))}
         through = lambda node: [s for p in self.parents(node) for s in ((p, *self.parents(p)) if p in joins else (p,))]
         fed = self.slices | {node for node in self.nodes if type(node) is Constant}
         self.times.align(self.nodes, through, reads, fed)
@@ -103,6 +104,11 @@ class Flow:
             if self.op(node) == "flip" and self._is_of_the_past(*self.parents(node)):
                 self._replace(node, *self.parents(node))
         self._index()
+
+    def _is_of_one_step(self, node: Node) -> bool:
+        """Does each run read it but once, as an input, and not again and again, as what its cell holds?"""
+        places = {place for reader in self.readers[node] if (place := self.place.get(reader)) is not None}
+        return len({run for run, _ in places}) == len(places)
 
     def _replace(self, node: Node, other: Node) -> None:
         """Let what reads a node read another one."""
@@ -310,7 +316,8 @@ def _in_memory(node: Constant) -> tuple | None:
     array = None if node.data is None else node.data()
     if type(array) is not np.ndarray or array.size == 0:
         return None
-    return "data", array.__array_interface__["data"][0], array.shape, array.strides
+    kind = "data" if array.base is None else "part"
+    return kind, array.__array_interface__["data"][0], array.shape, array.strides
 
 
 def _is_weight(node: Node, reader: str) -> bool:

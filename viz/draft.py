@@ -30,6 +30,7 @@ class Draft:
     block     of each item
     taps      what reads a parameter
     fixed     of what steps read and does not change: the one that is drawn for it, at the left
+    parts     of a first state that is a part of what was computed before: that
     still     what is computed in a step from what leaves no graph, and may change or not: it has no number
     spots     the item that stands for a spot, in each block
     held      the states of a block, by name and layer
@@ -45,6 +46,7 @@ class Draft:
         self.choose, self.tokens, self.targets = choose, tokens, targets
         self.flow = Flow(nodes, choose)
         self.unrolled = Unrolled(self.flow)
+        self.parts: dict[Node, Node] = {}
         self.names = names(self.flow)
         self.code = Code(self.flow.times.order)
         self.labels = Labels(self.unrolled, self.names, self.code.called, self.code.operand)

@@ -106,6 +106,8 @@ class Folded(Builder):
                     stream = self.unrolled.stream(node, i)
                     if stream is None or not isinstance(source, Node):
                         continue
+                    if source in self.flow.slices and self.flow.parents(source):
+                        (source,) = self.flow.parents(source)  # a layer's part of a bridge
                     if source in column and columns[column[source]].run == here.run:
                         continue
                     tail, head = self._holder(stream, self.blocks[here.run]), self._drawn_for(node)

@@ -168,9 +168,15 @@ class Labels:
         return NAMES.get(op, op.replace("_", " ")), "box"
 
     def sequence(self, node: Node) -> str:
-        """h₁ … h₅"""
-        n, letter = node.shape[node.static["axis"]], self._letter(node) or "y"
-        return f"{subscript(letter, 1)} … {subscript(letter, n)}" if n > 1 else subscript(letter, 1)
+        """h₁ … h₅ over time, [h ; h] of layers or directions, h₅ where it is but one."""
+        n, letter, parts = node.shape[node.static["axis"]], self._letter(node) or "y", self.flow.parents(node)
+        steps = [self.flow.place.get(part) for part in parts]
+        if len(parts) > 1 and (len(set(steps)) < len(parts) or len({*map(self.flow.times.run.get, parts)}) > 1):
+            letters = [self._letter(part) or "y" for part in parts]
+            return f"[{' ; '.join(letters if n < 4 else [letters[0], '…', letters[-1]])}]"
+        if n > 1:
+            return f"{subscript(letter, 1)} … {subscript(letter, n)}"
+        return subscript(letter, 1 if steps == [None] or not steps else steps[0][1] + 1)  # type: ignore[index]
 
     # ---- kinds ----------------------------------------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ class Builder(Links):
         elif all(r in groups and groups[r].head in self.losses for r, _ in read):
             self._add(block, node, "y", "output", self.round, t)
         elif node in self.still:
-            self._add(block, node, self.labels.input(node, "const"), "initial", self.round, None)
+            self._constant(block, node)
         elif all(self.flow.op(r) == "mul" and self._other(r, node).op is not None for r, _ in read):
             self._mask(block, node, t)
         else:
@@ -189,7 +189,13 @@ class Builder(Links):
         return out or any(head is not None and head.kind == "loss" for head in heads)
 
     def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Spot], read: list) -> None:
-        """An initial state stands in front of the first step, or behind the last where time runs backwards."""
+        """An initial state stands in front of the first step, or behind the last where time runs backwards. A part of
+        what was computed before, as a layer's of a bridge, is that.
+        """
+        whole = self.flow.parents(node) if node in self.flow.slices else []
+        if whole:
+            self.parts[node] = whole[0]
+            return
         multiplied = all(self.flow.op(r) == "mul" for r, _ in read)
         letter = self.labels.state(streams[0]) if streams else self.code.old.get(node, "")
         letter = letter or ("c" if multiplied else "h")
@@ -211,6 +217,9 @@ class Builder(Links):
     def _mask(self, block: Block, node: Node, t: int | None) -> None:
         name = self.labels.input(node)
         self._add(block, node, "m" if name == "x" else name, "initial", self.round, t)  # dropout's
+
+    def _constant(self, block: Block, node: Node) -> None:
+        self._add(block, node, self.labels.input(node, "const"), "initial", self.round, None)
 
     def _other(self, reader: Node, node: Node) -> Node:
         return next((p for p in self.flow.parents(reader) if p is not node), node)
@@ -296,6 +305,8 @@ class Builder(Links):
             if not isinstance(source, Node) or source in group.members:
                 continue
             stream = self.unrolled.stream(node, i)
+            if source in self.parts:
+                source = self.parts[source]
             known = source in self.items or source in self.flow.handed
             if self.fold.is_weight(source) or (source.op is None and not known):
                 if not (self.flow.op(node) == "where" and i == 0):

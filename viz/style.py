@@ -75,7 +75,10 @@ EDGES: dict[str, dict[str, object]] = {
     "unfold": {"penwidth": 3, "arrowsize": 0.9},
 }
 
-SIGNS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "matmul": "@"}
+SIGNS = {
+    "add": "+", "sub": "−", "mul": "×", "div": "÷", "matmul": "@", "greater": ">", "greater_equal": "≥", "less": "<",
+    "less_equal": "≤", "equal": "=", "not_equal": "≠",
+}  # fmt: skip
 NAMES = {"sigmoid": "σ", "neg": "−( )", "sqrt": "√", "abs": "| |", "sum": "Σ"}
 
 # From nothing to much: of gradients (log10 of the norm) and of attention (0 to 1). (share, colour)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_rnn import nest
 from tinygrad_rnn.backend import from_numpy
-from tinygrad_rnn.graph import Constant, Leaf, Node, recording, scope
+from tinygrad_rnn.graph import Constant, FirstState, Leaf, Node, recording, scope
 from tinygrad_rnn.primitive import primitive
 from tinygrad_rnn.tensor import Tensor
 
@@ -63,7 +63,7 @@ def _of_cell(cell: Any) -> Node:
     with recording(True):
         xs = [*_inputs(cell)]
         try:
-            state = nest.map_leaves(_tracked, cell.initial_state(1))
+            state = nest.map_leaves(_first, cell.initial_state(1))
         except NotImplementedError:
             raise ValueError(
                 f"viz.draw: {type(cell).__name__} has no initial state of its own; draw what it computes: viz.draw(y)"
@@ -72,7 +72,7 @@ def _of_cell(cell: Any) -> Node:
             with scope(t):
                 y, state = cell(xs[t], state)
                 ys += [_output(leaf) for leaf in nest.leaves(y)]
-        last = [s for s in nest.leaves(state) if s.requires_grad and all(s.node is not x.node for x in xs)]
+        last = [s for s in nest.leaves(state) if _is_computed(s) and all(s.node is not x.node for x in xs)]
         return _root(cell, [*ys, *last])
 
 
@@ -103,6 +103,16 @@ def _inputs(module: Any) -> Tensor:
 def _tracked(s: Tensor) -> Tensor:
     """The same, such that what is computed from it alone is recorded too: then all steps are alike."""
     return s if s.requires_grad or s.dtype.kind != "f" else Tensor(s.array, Leaf(s.shape, s.dtype))
+
+
+def _first(s: Any) -> Any:
+    """A first state, such that what is computed from it alone is recorded too, and comparisons: a clock's, say."""
+    plain = isinstance(s, Tensor) and not s.requires_grad
+    return Tensor(s.array, FirstState(s.shape, s.dtype)) if plain else s
+
+
+def _is_computed(s: Any) -> bool:
+    return isinstance(s, Tensor) and s.node is not None and (s.node.tracked or s.node.shown)
 
 
 def _root(module: Any, returned: list[Tensor]) -> Node:

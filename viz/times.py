@@ -102,7 +102,8 @@ class Times:
             at = place.get(node)
             for parent in parents(node) if at is not None else ():
                 if parent in reads and at is not None:
-                    slices[at[0]].setdefault(at[1], reads[parent])
+                    found, where = slices[at[0]], reads[parent]
+                    found[at[1]] = min(found.get(at[1], where), where, key=_rank)
         last = {run: n for run, found in slices.items() if (n := _last(found)) is not None}
         last |= {run: max(self.steps[run]) for run in self.turned if run not in last}
         last |= _opposite({run: found for run, found in slices.items() if run not in last})
@@ -124,10 +125,15 @@ class Times:
             self.wanted[first] = self.wanted[first] | self.wanted[run]
 
 
+def _rank(where: tuple) -> int:
+    """A step's input is a part of a sequence, else a part of an array, else an array by itself."""
+    return 0 if len(where) == 2 else 1 if where[0] == "part" else 2
+
+
 def _last(read: Mapping[int, tuple]) -> int | None:
     """The number of the last step of a run whose steps read their sequence from its end; None for others."""
-    sums = {t + where[1] for t, where in read.items() if len(where) == 2}
-    return sums.pop() if len(read) > 1 and len(sums) == 1 else None
+    sums = [t + where[1] for t, where in read.items() if len(where) == 2]
+    return sums[0] if len(sums) > 1 and len(set(sums)) == 1 else None
 
 
 def _opposite(slices: Mapping[int, Mapping[int, tuple]]) -> dict[int, int]:
