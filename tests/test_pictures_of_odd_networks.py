@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from test_picture_names import H, I, P
+from test_picture_names import H, I, P, steps_of
 
 import tinygrad_rnn as tg
 import viz
@@ -302,3 +302,33 @@ def test_two_layers_that_hold_the_same_are_not_two_directions():
     drawing = viz.draw(ys.sum() + zs.sum(), view="cells")
     assert labels(drawing, "input") == ["x₁", "x₁", "x₂", "x₂", "x₃", "x₃", "x₄", "x₄"]
     assert sum(k.kind.endswith("over time") for k in drawing.picture.links) == 8
+
+
+class HandsOn(nn.Cell):
+    """States that are old states, and old inputs, each with a name of its own."""
+
+    def __init__(self):
+        self.input_size = I
+        self.W0, self.W1, self.W2, self.R1, self.R2 = P(I, H), P(I, H), P(I, H), P(H, H), P(H, H)
+
+    def initial_state(self, batch_size):
+        return tuple(self.zeros(batch_size, n) for n in (I, I, H, H))
+
+    def forward(self, x, state):
+        last, older, h, before = state
+        new = ops.tanh(x @ self.W0 + last @ self.W1 + older @ self.W2 + h @ self.R1 + before @ self.R2)
+        return new, (x, last, new, h)
+
+
+@pytest.mark.parametrize("make", [HandsOn, lambda: nn.Recurrent(HandsOn(), engine="eager")(xs(5))[0]])
+def test_what_is_handed_on_from_state_to_state_is_called_what_it_is_where_it_is_read(make):
+    drawing = viz.draw(make())
+    assert {k for k in steps_of(drawing)["t2"] if "·" in k} == {"x·W0 + last·W1 + older·W2 + h·R1 + before·R2"}
+    assert sorted(labels(drawing, "initial")) == ["before₋₁", "h₀", "last₀", "older₋₁"]
+    loops = viz.draw(make(), view="circuit").picture.loops
+    assert sorted((k.name, k.tail.label) for k in loops) == [
+        ("before", ""), ("h", "tanh"), ("last", "x"), ("older", ""),
+    ]  # fmt: skip
+    links = viz.draw(make(), view="cells").picture.links
+    into = [k.name for k in links if k.head.key.startswith("t3") and k.kind.endswith("over time")]
+    assert sorted(into) == ["before", "h", "last", "older"]

@@ -80,11 +80,11 @@ class CellBuilder(Builder):
             return next(iter(self.spots[entry.stream].values()))
         return entry.head  # one for all states of a cell
 
-    def _put(self, link: Link, stream: Spot | None) -> None:
+    def _put(self, link: Link, name: str) -> None:
         """One line for each state."""
         same = [k for k in self.picture.links[-8:] if k.tail is link.tail and k.head is link.head]
-        if link.kind.endswith("over time") and stream is not None:
-            link.name = self.labels.state(stream)
+        if link.kind.endswith("over time") and name:
+            link.name = name
             if all(k.name != link.name for k in same):
                 self.picture.links.append(link)
         elif not same:

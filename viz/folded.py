@@ -69,7 +69,7 @@ class Folded(Builder):
                 reads = [(self.unrolled.spot[n], i) for n in head.nodes if n in self.unrolled.spot
                          for i, a in enumerate(self.flow.args[n]) if a is source]  # fmt: skip
                 apart = max((self.unrolled.apart.get(read, 1) for read in reads), default=1)
-                hidden[self.block[head]].append(Entry(stream, head, apart))
+                hidden[self.block[head]].append(Entry(stream, head, apart, self._name_of(stream, source, head)))
             elif (tail := self._drawn_for(source)) is not None and tail is not head:
                 self._connect(tail, head, None, source)
         self._fill_gaps(hidden)
@@ -86,11 +86,12 @@ class Folded(Builder):
             stream = self.unrolled.stream(reader, i)
             if stream is not None:
                 apart = self.unrolled.apart.get((self.unrolled.spot[reader], i), 1)
-                hidden[block].append(Entry(stream, self.items[reader], apart))
+                name = self.labels.state(stream, reader, i)
+                hidden[block].append(Entry(stream, self.items[reader], apart, name))
         for node, item in self.items.items():  # the first step is fed what others say later
             stream = self.unrolled.stream(node, 1)
             if stream is not None and self.unrolled.states[stream] == "said" and self.flow.said(node) is None:
-                hidden[self.block[item]].append(Entry(stream, item))
+                hidden[self.block[item]].append(Entry(stream, item, name=self.labels.state(stream)))
         starts = self._starts()
         for block, entries in hidden.items():
             self._close(block, entries, starts)
@@ -111,7 +112,7 @@ class Folded(Builder):
                     if source in column and columns[column[source]].run == here.run:
                         continue
                     tail, head = self._holder(stream, self.blocks[here.run]), self._drawn_for(node)
-                    key = tail, self.labels.state(stream), head
+                    key = tail, self.labels.state(stream, node, i), head
                     item = self._learned(source) if is_parameter(source) else self._drawn_for(source)
                     if item is not None and item not in found[key]:
                         found[key].append(item)
@@ -126,18 +127,20 @@ class Folded(Builder):
     def _close(self, block: Block, entries: list[Entry], starts: Starts) -> None:
         """A delay for each state of a step and each value that it begins with; more in a row for what is read later."""
         loops: dict[tuple[Item, str, int, tuple[Item, ...]], Loop] = {}
+        aged = {(e.stream, e.apart): e.name for e in reversed(entries)}  # what is handed on has a name for each age
         for entry in entries:
-            tail, name = self._holder(entry.stream, block), self.labels.state(entry.stream)
+            tail = self._holder(entry.stream, block)
             if tail is None or entry.head is None:
                 continue
-            kind = self.unrolled.states[entry.stream]
-            begin = tuple(starts.get((tail, name, entry.head), ()))
+            kind, name = self.unrolled.states[entry.stream], aged.get((entry.stream, 1), entry.name)
+            begin = tuple(starts.get((tail, entry.name, entry.head), ()))
             for n in range(1, entry.apart + 1):
                 first = begin if n == entry.apart else ()
                 if (tail, name, n, first) not in loops:
                     delay = Item(f"{block.key}.delay{len(loops)}", "", "delay", "delay")
                     start = loops[tail, name, n - 1, ()].delay if n > 1 else tail
-                    loops[tail, name, n, first] = Loop(block, start, [], f"{kind} over time", name, delay, [*first])
+                    called = aged.get((entry.stream, n), entry.name)
+                    loops[tail, name, n, first] = Loop(block, start, [], f"{kind} over time", called, delay, [*first])
             heads = loops[tail, name, entry.apart, begin].heads
             if entry.head not in heads:
                 heads.append(entry.head)

@@ -51,7 +51,7 @@ class Labels:
         if stream is not None:
             is_input = stream[1] < 0 or self.unrolled.states[stream] == "said"  # the code may have a name for later
             kept = is_input and self.operand(reader, i)
-            return kept or self.state(stream)
+            return kept or self.state(stream, reader, i)
         source = self.flow.args[reader][i]
         if not isinstance(source, Node):
             return ""
@@ -64,8 +64,14 @@ class Labels:
         plain = len(self.flow.args[reader]) == len(reader.inputs) and reader not in self.flow.slices
         return self._operand(reader, i) if plain else None
 
-    def state(self, stream: Spot) -> str:
-        """What the code calls a state; else h, c for a memory, or ŷ for what is said."""
+    def state(self, stream: Spot, reader: Node | None = None, i: int = 0) -> str:
+        """What the code calls a state; else h, c for a memory, or ŷ for what is said.
+
+        reader, i: of one that is handed on from step to step, as h₁, h₂: what it is called there
+        """
+        heard = self.unrolled.heard.get((self.unrolled.spot[reader], i)) if reader in self.unrolled.spot else None
+        if heard:
+            return heard
         if stream[1] < 0:
             return self.unrolled.called.get(stream, "x")
         default = {"cell": "c", "said": "ŷ"}.get(self.unrolled.states[stream], "h")

@@ -18,6 +18,7 @@ class Entry:
     stream: Spot
     head: Item | None
     apart: int = 1  # time steps
+    name: str = ""
 
 
 class Links(Draft):
@@ -31,13 +32,20 @@ class Links(Draft):
                 if tail is not head:
                     self._connect(tail, head, stream, source)
             elif stream is not None:
-                hidden[self.block[head]].append(Entry(stream, head, self._apart(source, head)))
+                name = self._name_of(stream, source, head)
+                hidden[self.block[head]].append(Entry(stream, head, self._apart(source, head), name))
         self._fill_gaps(hidden)
 
     def _apart(self, source: Node, head: Item) -> int:
         """How many steps there are from a state to who reads it."""
         a, b = self.flow.place.get(source), self.flow.place.get(head.nodes[-1])
         return 1 if a is None or b is None or a[0] != b[0] else max(abs(a[1] - b[1]), 1)
+
+    def _name_of(self, stream: Spot, source: Node, head: Item) -> str:
+        """What a state is called where it is read."""
+        read = [(n, i) for n in head.nodes for i, a in enumerate(self.flow.args.get(n, ()))
+                if self.parts.get(a, a) is source and self.unrolled.stream(n, i) == stream]  # fmt: skip
+        return self.labels.state(stream, *next(iter(read), (None, 0)))
 
     def _drawn_for(self, source: Node) -> Item | None:
         """What stands for a value, if it is drawn."""
@@ -68,9 +76,9 @@ class Links(Draft):
             kind = "loss"
         elif tail.kind == "hidden":
             kind = "hidden"
-        self._put(Link(tail, head, kind), stream)
+        self._put(Link(tail, head, kind), "" if stream is None else self._name_of(stream, source, head))
 
-    def _put(self, link: Link, stream: Spot | None) -> None:
+    def _put(self, link: Link, name: str) -> None:
         """Draw an edge between blocks, once."""
         if not any(other.tail is link.tail and other.head is link.head for other in self.picture.links[-8:]):
             self.picture.links.append(link)
@@ -82,7 +90,7 @@ class Links(Draft):
                 continue
             for stream in self.held[side].values():
                 if (stream in self.unrolled.back) == back:
-                    self._through(gap, side, [Entry(stream, None)])
+                    self._through(gap, side, [Entry(stream, None, name=self.labels.state(stream))])
 
     def _through(self, gap: Block, before: Block | None, entries: list[Entry]) -> None:
         """The states run into dots, and out of them."""
@@ -96,9 +104,9 @@ class Links(Draft):
                 self.block[item] = gap
             tail = self._holder(entry.stream, before) if before is not None else None
             if tail is not None:
-                self._put(Link(tail, item, kind + " over time"), entry.stream)
+                self._put(Link(tail, item, kind + " over time"), entry.name)
             if entry.head is not None:
-                self._put(Link(item, entry.head, kind + " over time"), entry.stream)
+                self._put(Link(item, entry.head, kind + " over time"), entry.name)
 
     def _holder(self, stream: Spot, block: Block) -> Item | None:
         """What holds a state in a block; in one of another kind, such as with masks, the state of the same name."""

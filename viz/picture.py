@@ -197,7 +197,8 @@ class Builder(Links):
             self.parts[node] = whole[0]
             return
         multiplied = all(self.flow.op(r) == "mul" for r, _ in read)
-        letter = self.labels.state(streams[0]) if streams else self.code.old.get(node, "")
+        carried = [(s, r, i) for r, i in read if (s := self.unrolled.stream(r, i)) is not None]
+        letter = self.labels.state(*carried[0]) if carried else self.code.old.get(node, "")
         letter = letter or ("c" if multiplied else "h")
         back = bool(streams) and streams[0] in self.unrolled.back
         place = self._beside(block, column, back) if column is not None else block

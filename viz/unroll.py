@@ -47,6 +47,7 @@ class Unrolled:
     carried  (spot, number of the argument): the spot of the state that is read there
     apart    (spot, number of the argument): how many steps ago that state was made
     called   the names of states, as the code of their cells has them
+    heard    (spot, number of the argument): the name of the state that is read there
     back     the spots whose value an earlier column reads: states that run backwards in time
     """
 
@@ -125,6 +126,7 @@ class Unrolled:
         self.apart: dict[tuple[Spot, int], int] = {}
         self.reads: list[tuple[tuple[Spot, int], Node, int]] = []
         self.called: dict[Spot, str] = {}
+        self.heard: dict[tuple[Spot, int], str] = {}
         self.back: set[Spot] = set()
         self.shown: set[Spot] = set()
         ops = {spot: self.flow.op(node) for node, spot in self.spot.items()}
@@ -233,7 +235,7 @@ class Unrolled:
                 if spot is not None:
                     self.carried.setdefault(place, spot)
                 if name and place in self.carried:
-                    self.called[self.carried[place]] = name
+                    self.called[self.carried[place]] = self.heard[place] = name
         for k, node in made.items():  # what comes from the step before and is no state of the cell is fed to it
             fed = [
                 i for i, a in enumerate(node.inputs) if isinstance(a, Node) and a not in inside and (k, i) not in states
