@@ -332,3 +332,15 @@ def test_what_is_handed_on_from_state_to_state_is_called_what_it_is_where_it_is_
     links = viz.draw(make(), view="cells").picture.links
     into = [k.name for k in links if k.head.key.startswith("t3") and k.kind.endswith("over time")]
     assert sorted(into) == ["before", "h", "last", "older"]
+
+
+@pytest.mark.parametrize("make", [bridged, pictured])
+def test_two_directions_share_their_columns_whatever_they_begin_with(make):
+    drawing = viz.draw(make(1, True), view="cells")
+    assert len(labels(drawing, "input")) == (3 + 2 if make is bridged else 3)
+
+
+def test_boxes_of_first_states_stand_clear_of_each_other():
+    layout = viz.draw(nn.Recurrent(HandsOn(), engine="eager")(xs(4))[0], view="cells").layout
+    boxes = [box for item, box in layout.boxes.items() if item.kind == "initial"]
+    assert len(boxes) == 2 and abs(boxes[0].y - boxes[1].y) > (boxes[0].height + boxes[1].height) / 2

@@ -163,11 +163,13 @@ class Composer:
                 found[link.tail] = min(found.get(link.tail, y), y)
             elif self.block[link.head] is block and block.is_gap and link.tail in self.slot:
                 found.setdefault(link.head, self._box(link.tail).y)
-        placed: list[float] = []
+        below: Item | None = None
         for item in sorted(block.items, key=lambda i: found.get(i, 0)):
             y = found.get(item, 0.0)
-            found[item] = max(y, placed[-1] + 32) if placed else y
-            placed.append(found[item])
+            if below is not None:
+                apart = max(32.0, (self.size[below].height + self.size[item].height) / 2 + 8)
+                y = max(y, found[below] + apart)
+            found[item], below = y, item
         return [found[i] for i in block.items]
 
     def _box(self, item: Item) -> Box:

@@ -5,7 +5,7 @@ A long sequence is cut before anything else looks at it, so that a drawing costs
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -97,16 +97,16 @@ class Times:
         reads: (sequence, index) for the nodes that are parts of one  fed: the inputs
         """
         place = self.place
-        slices: dict[int, dict[int, tuple]] = defaultdict(dict)  # by run and step: what it reads first
+        found: dict[int, dict[int, list[tuple]]] = defaultdict(lambda: defaultdict(list))
         for node in nodes:
             at = place.get(node)
             for parent in parents(node) if at is not None else ():
                 if parent in reads and at is not None:
-                    found, where = slices[at[0]], reads[parent]
-                    found[at[1]] = min(found.get(at[1], where), where, key=_rank)
-        last = {run: n for run, found in slices.items() if (n := _last(found)) is not None}
+                    found[at[0]][at[1]].append(reads[parent])
+        slices = defaultdict(dict, {run: _inputs(read) for run, read in found.items()})
+        last = {run: n for run, each in slices.items() if (n := _last(each)) is not None}
         last |= {run: max(self.steps[run]) for run in self.turned if run not in last}
-        last |= _opposite({run: found for run, found in slices.items() if run not in last})
+        last |= _opposite({run: each for run, each in slices.items() if run not in last})
         self.back = set(last)
         for run, n in last.items():
             slices[run] = {n - t: read for t, read in slices[run].items()}
@@ -125,9 +125,13 @@ class Times:
             self.wanted[first] = self.wanted[first] | self.wanted[run]
 
 
-def _rank(where: tuple) -> int:
-    """A step's input is a part of a sequence, else a part of an array, else an array by itself."""
-    return 0 if len(where) == 2 else 1 if where[0] == "part" else 2
+def _inputs(read: Mapping[int, list[tuple]]) -> dict[int, tuple]:
+    """What each step of a run reads as its input, of all that it reads: a part of the sequence that most steps read
+    parts of, else a part of an array, else an array by itself. A first state is a part that one step reads.
+    """
+    of = Counter(where[0] for each in read.values() for where in set(each) if len(where) == 2)
+    rank = lambda where: -of[where[0]] if of[where[0]] > 1 else 1 if where[0] == "part" else 2 + (len(where) == 2)
+    return {t: min(each, key=rank) for t, each in read.items()}
 
 
 def _last(read: Mapping[int, tuple]) -> int | None:
