@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from test_picture_names import H, I, P, steps_of
+from test_picture_names import READ, SAID, SOURCE, H, I, P, steps_of, translation
 
 import tinygrad_rnn as tg
 import viz
@@ -344,3 +344,18 @@ def test_boxes_of_first_states_stand_clear_of_each_other():
     layout = viz.draw(nn.Recurrent(HandsOn(), engine="eager")(xs(4))[0], view="cells").layout
     boxes = [box for item, box in layout.boxes.items() if item.kind == "initial"]
     assert len(boxes) == 2 and abs(boxes[0].y - boxes[1].y) > (boxes[0].height + boxes[1].height) / 2
+
+
+def test_the_first_state_of_a_run_that_goes_backwards_comes_in_from_the_right():
+    layout = viz.draw(bridged(1, True), view="cells").layout
+    first = [e for e in layout.edges if e.tail.label == "tanh"]
+    sides = [e.curve[0][-1][0] > layout.boxes[e.head].x for e in first]
+    assert sorted(sides) == [False, True]
+
+
+def test_names_that_no_step_can_have_are_refused_beside_attention_too():
+    loss = translation("output")
+    viz.draw(loss, view="attention", tokens=[SOURCE, READ], targets=SAID)
+    for tokens, message in (([SOURCE, [*READ, "?"]], "at most 4"), ([SOURCE, READ, READ], "for 2 sequences")):
+        with pytest.raises(ValueError, match=rf"^viz\.draw: tokens must be {message}"):
+            viz.draw(loss, view="attention", tokens=tokens)

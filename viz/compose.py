@@ -25,7 +25,7 @@ from viz.layout import Layout
 from viz.loops import Loops, rooms
 from viz.model import Item, Picture
 from viz.notes import note_norms, note_shapes
-from viz.picture import Builder
+from viz.picture import Builder, check_names
 from viz.rails import Rails
 from viz.steps import chooser
 from viz.style import LINE
@@ -102,6 +102,7 @@ def compose(root: Node, look: Look, title: str = "") -> Drawing:
         flow = Flow(nodes)
         alpha, how = weights(flow, values(nodes[-1])), wiring(flow)
         tokens = look.tokens[0] if look.tokens else ()
+        check_names(look.tokens, [alpha.shape[1], alpha.shape[0]])
         return attend(alpha, tokens, look.targets, _only(look.steps), title, colors=look.colors, how=how)
     sketch = _Sketch(root, look)
     if look.view == "circuit" and look.unfold:

@@ -184,7 +184,7 @@ class Composer:
 
     def _enter(self, link: Link) -> float:
         """The height at which it comes into its head's block."""
-        return self._cross(link.head, -self._side(link), "in") + link.dock
+        return self._cross(link.head, -self._side_in(link), "in") + link.dock
 
     def _cross(self, item: Item, side: int, name: str) -> float:
         frame, i = self.frame[self.block[item]], self.number[item]
@@ -196,13 +196,19 @@ class Composer:
             return -1 if link.head in self.block[link.head].leftward else 1
         return 1 if self.slot[link.head] > self.slot[link.tail] else -1
 
+    def _side_in(self, link: Link) -> int:
+        """The same at its head: the first state of a run that goes backwards comes in where its others do."""
+        side = self._side(link)
+        back = link.kind.endswith("over time") and link.head in self.block[link.head].leftward
+        return -1 if back else side
+
     def _is_near(self, link: Link) -> bool:
-        return abs(self.slot[link.head] - self.slot[link.tail]) == 1
+        return abs(self.slot[link.head] - self.slot[link.tail]) == 1 and self._side(link) == self._side_in(link)
 
     def _gaps_of(self, link: Link) -> tuple[int, int]:
         """The gap that a line comes out into, and the one from which it goes in. Gap k is to the left of slot k."""
         a, b = self.slot[link.tail], self.slot[link.head]
-        return (a + 1, b) if b > a else (a, b + 1)
+        return a + 1 if b > a else a, b if self._side_in(link) > 0 else b + 1
 
     def _tracks(self) -> None:
         """Who bends in which gap, and how wide the gaps must be."""
@@ -317,7 +323,7 @@ class Composer:
         return [(x, box.foot(x)), (x, y)]
 
     def _way_in(self, link: Link) -> list[Point]:
-        box, y, side = self.result.boxes[link.head], self._enter(link), self._side(link)
+        box, y, side = self.result.boxes[link.head], self._enter(link), self._side_in(link)
         if abs(y - link.dock - box.y) < 0.5:
             return [(box.x - side * box.width / 2, y)]
         x = box.x + side * box.width / 4 if box.width > 20 else box.x - side * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from tinygrad_rnn.graph import Node
 from viz.fold import Group
@@ -46,14 +47,8 @@ class Builder(Links):
         self.sequences = sorted({c.run for c in columns if c.t is not None})
         steps = [self.flow.times.steps[run] for run in self.sequences]
         lengths = [max(each) - min(each) + 1 for each in steps]
-        for name, lists, most in (("tokens", self.tokens, lengths), ("targets", [self.targets], lengths[-1:])):
-            if len(lists) > len(most) and any(lists):
-                raise ValueError(
-                    f"viz.draw: {name} must be for {len(most)} sequences over time, got {len(lists)} lists"
-                )
-            for names, n in zip(lists, most, strict=False):
-                if len(names) > n:
-                    raise ValueError(f"viz.draw: {name} must be at most {n}, one for each time step, got {len(names)}")
+        check_names(self.tokens, lengths)
+        check_names([self.targets], lengths[-1:], "targets")
 
     def _chosen(self, columns: list[Column]) -> list[Column]:
         if self.choose is None:
@@ -394,3 +389,12 @@ class Builder(Links):
     def _describe(self, leaf: Node) -> str:
         name = self.names.get(leaf) or self.labels.input(leaf, "const" if leaf in self.code.within else "x")
         return f"{name}  {shape(leaf)}" if leaf.shape else name
+
+
+def check_names(lists: Sequence[Sequence[str]], most: Sequence[int], what: str = "tokens") -> None:
+    """ValueError for names of more sequences, or of more steps, than there are. most: the steps of each sequence"""
+    if len(lists) > len(most) and any(lists):
+        raise ValueError(f"viz.draw: {what} must be for {len(most)} sequences over time, got {len(lists)} lists")
+    for names, n in zip(lists, most, strict=False):
+        if len(names) > n:
+            raise ValueError(f"viz.draw: {what} must be at most {n}, one for each time step, got {len(names)}")
