@@ -359,3 +359,10 @@ def test_names_that_no_step_can_have_are_refused_beside_attention_too():
     for tokens, message in (([SOURCE, [*READ, "?"]], "at most 4"), ([SOURCE, READ, READ], "for 2 sequences")):
         with pytest.raises(ValueError, match=rf"^viz\.draw: tokens must be {message}"):
             viz.draw(loss, view="attention", tokens=tokens)
+
+
+def test_the_last_state_of_a_backward_run_does_not_leave_along_what_comes_into_it():
+    layout = viz.draw(bridged(1, True), view="cells").layout
+    into = [e for e in layout.edges if e.kind.endswith("over time") and e.curve[0][-1][0] > layout.boxes[e.head].x]
+    for e in (e for e in layout.edges if e.head.label == "[h ; h]"):
+        assert all(abs(e.curve[0][0][1] - other.curve[0][-1][1]) > 5 for other in into if other.head is e.tail)

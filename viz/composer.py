@@ -42,6 +42,7 @@ class Composer:
         self._frames()
         self._loose()
         self.sideways = [k for k in self.picture.links if k.tail in self.slot and k.head in self.slot]
+        self.met = {k.head for k in self.sideways if self._side_in(k) < 0}  # by what comes from the right
         self._tracks()
         self._columns()
         self._outside()
@@ -188,7 +189,8 @@ class Composer:
 
     def _cross(self, item: Item, side: int, name: str) -> float:
         frame, i = self.frame[self.block[item]], self.number[item]
-        return frame.boxes[i].y if frame.clear(i, side) else frame.track(i, (name, i))
+        is_met = name == "out" and side > 0 and item in self.met
+        return frame.boxes[i].y if frame.clear(i, side) and not is_met else frame.track(i, (name, i))
 
     def _side(self, link: Link) -> int:
         """On which side of its tail a line leaves: 1 to the right, and to what is later."""
@@ -319,7 +321,7 @@ class Composer:
         box, y, side = self.result.boxes[link.tail], self._leave(link), self._side(link)
         if abs(y - link.lane - box.y) < 0.5:
             return [(box.x + side * box.width / 2, y)]
-        x = box.x + side * min(6, box.width / 4)
+        x = box.x + side * (box.width / 4 if link.tail in self.met else min(6, box.width / 4))
         return [(x, box.foot(x)), (x, y)]
 
     def _way_in(self, link: Link) -> list[Point]:
