@@ -9,6 +9,7 @@ import tinygrad_rnn as tg
 import viz
 
 from tinygrad_rnn import nn, ops
+from viz.style import PRIME
 
 pytest.importorskip("graphviz")
 
@@ -366,3 +367,26 @@ def test_the_last_state_of_a_backward_run_does_not_leave_along_what_comes_into_i
     into = [e for e in layout.edges if e.kind.endswith("over time") and e.curve[0][-1][0] > layout.boxes[e.head].x]
     for e in (e for e in layout.edges if e.head.label == "[h ; h]"):
         assert all(abs(e.curve[0][0][1] - other.curve[0][-1][1]) > 5 for other in into if other.head is e.tail)
+
+
+class Zoneout(nn.Cell):
+    """Parts of the state stay as they were: two masks at each step, m and 1 − m."""
+
+    def __init__(self):
+        self.input_size, self.U, self.W = I, P(I, H), P(H, H)
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, H)
+
+    def forward(self, x, h):
+        m = (ops.uniform((1, H)) < 0.5).astype(np.float32)
+        h = m * h + (1 - m) * ops.tanh(x @ self.U + h @ self.W)
+        return h, h
+
+
+def test_two_masks_have_two_names():
+    ys, _ = nn.Recurrent(Zoneout(), engine="eager")(xs(3))
+    drawing = viz.draw(ys)
+    assert labels(drawing, "input") == ["x₁", "x₂", "x₃"]
+    for t in "₁₂₃":
+        assert {f"m{t}", f"m{PRIME}{t}"} <= {*labels(drawing, "initial")}

@@ -10,7 +10,7 @@ from tinygrad_rnn.graph import Constant, Leaf, ModuleName, Named, Node, Number, 
 from viz.contract import BEHIND, Flow
 from viz.style import PRIME, subscript
 
-LONGEST = 24  # characters of a variable that is drawn; a longer one is cut
+LONGEST = 40  # characters of a variable that is drawn; a longer one is cut
 MANY = 100_000  # pairs of operations that are compared
 
 

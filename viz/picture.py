@@ -131,7 +131,7 @@ class Builder(Links):
             self._add(block, node, "y", "output", self.round, t)
         elif node in self.still:
             self._constant(block, node)
-        elif all(self.flow.op(r) == "mul" and self._other(r, node).op is not None for r, _ in read):
+        elif all(self._is_scaled(r, node) for r, _ in read):
             self._mask(block, node, t)
         else:
             inputs, label = [i for i in block.items if i.kind == "input"], self.labels.input(node)
@@ -211,14 +211,18 @@ class Builder(Links):
         return self.starts[block, back]
 
     def _mask(self, block: Block, node: Node, t: int | None) -> None:
-        name = self.labels.input(node)
-        self._add(block, node, "m" if name == "x" else name, "initial", self.round, t)  # dropout's
+        name = self.labels.input(node, "m")  # dropout's
+        again = sum(i.plain.rstrip(PRIME) == name for i in block.items if i.kind == "initial")
+        self._add(block, node, name + PRIME * again, "initial", self.round, t)
 
     def _constant(self, block: Block, node: Node) -> None:
         self._add(block, node, self.labels.input(node, "const"), "initial", self.round, None)
 
-    def _other(self, reader: Node, node: Node) -> Node:
-        return next((p for p in self.flow.parents(reader) if p is not node), node)
+    def _is_scaled(self, reader: Node, node: Node) -> bool:
+        """Does a constant scale what is computed, or a state?"""
+        others = [(i, a) for i, a in enumerate(self.flow.args[reader]) if isinstance(a, Node) and a is not node]
+        made = (a.op is not None or self.unrolled.stream(reader, i) is not None for i, a in others)
+        return self.flow.op(reader) == "mul" and any(made)
 
     # ---- operations -----------------------------------------------------------------------------------------------
 
