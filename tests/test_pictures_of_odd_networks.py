@@ -390,3 +390,15 @@ def test_two_masks_have_two_names():
     assert labels(drawing, "input") == ["x₁", "x₂", "x₃"]
     for t in "₁₂₃":
         assert {f"m{t}", f"m{PRIME}{t}"} <= {*labels(drawing, "initial")}
+
+
+@pytest.mark.parametrize("make", [nn.GRU, nn.LSTM])
+def test_a_layer_that_is_called_step_by_step_is_drawn_as_its_cells(make):
+    layer, out, state, loss = make(I, H, 2), nn.Linear(H, 5), None, 0
+    for t in range(3):
+        with tg.scope(t):
+            ys, state = layer(xs(1), state)
+            loss = loss + nn.cross_entropy(out(ys), np.zeros((1, 1), int))
+    found = steps_of(viz.draw(loss, view="cells"))
+    assert found["t2"] == ["x₂", make.__name__, make.__name__, "ŷ₂", "L₂"]
+    assert "h·W" in " ".join(steps_of(viz.draw(loss))["t2"]) and "h₂" not in steps_of(viz.draw(loss))["t2"]

@@ -154,6 +154,8 @@ class Flow:
             op = node.op
             if op is None:
                 same[node] = same.get(node.source(), node) if isinstance(node, Chosen) else node
+            elif op.name == "stack" and len(node.inputs) == 1 and node in place:
+                same[node] = same.get(node.inputs[0], node)  # a layer over one step, within a step
             else:
                 same[node] = node if op.name not in BEHIND else self._behind(node, same, steps)
         return same
