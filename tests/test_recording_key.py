@@ -2,11 +2,14 @@
 
 import collections
 import dataclasses
+import datetime
+import enum
 import functools
 import importlib
 import importlib.util
 import itertools
 import logging
+import operator
 import os
 import random
 import re
@@ -556,6 +559,137 @@ def a_counter_in_a_numpy_array():
     return cell(lambda self, h: h * int(self.n[0]), n=np.ones(1, int)), lambda cell: write(cell.n, 3)
 
 
+def a_getter_made_elsewhere():
+    globals()["getter"] = operator.attrgetter("inner.t")
+    return cell(lambda self, h: h * 0.5 ** getter(self.s), s=Settings(0, Settings(0))), set_attribute(
+        ["s", "inner", "t"], 3
+    )
+
+
+def a_caller_made_elsewhere():
+    globals()["getter"] = operator.methodcaller("value")
+    return cell(lambda self, h: h * getter(self.rate), rate=Annealed()), set_attribute(["rate", "t"], 3)
+
+
+getter = None
+
+
+def a_partial_that_looks_up():
+    rate = Annealed()
+    return cell(lambda self, h: h * 0.5 ** self.get(), get=functools.partial(getattr, rate, "t")), lambda _: setattr(
+        rate, "t", 3
+    )
+
+
+class Gate(enum.Enum):
+    SCALED = 0.9
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, h):
+        return h * NUMBER * self.rate
+
+
+def what_a_member_of_an_enumeration_reads():
+    globals()["NUMBER"] = 0.9
+    return cell(lambda self, h: self.gate(h), gate=Gate.SCALED), set_global("NUMBER", 0.3)
+
+
+def what_a_member_of_an_enumeration_has():
+    Gate.SCALED.rate = 0.9
+    return cell(lambda self, h: self.gate(h), gate=Gate.SCALED), lambda _: setattr(Gate.SCALED, "rate", 0.3)
+
+
+def metaclass():
+    return type("Meta", (type,), {"rate": 0.9, "now": property(lambda cls: cls.rate * NUMBER)})
+
+
+def a_number_of_a_metaclass():
+    meta = metaclass()
+    kind = meta("Made", (Base,), {"turned": lambda self, h: h * type(self).rate})
+    return kind(), lambda _: setattr(meta, "rate", 0.3)
+
+
+def what_a_property_of_a_metaclass_reads():
+    globals().update(NUMBER=0.9, space=metaclass()("Config", (), {}))
+    return cell(lambda self, h: h * space.now), set_global("NUMBER", 0.3)
+
+
+def what_a_module_finds_by_code():
+    config.__getattr__ = lambda name: RATES["first"][1] * (name == "BETA")
+    return module_cell(lambda self, h: h * config.BETA, RATES={"first": [1.0, 0.5]}), lambda _: RATES[
+        "first"
+    ].__setitem__(1, 2.0)
+
+
+def what_a_module_of_a_class_of_its_own_reads():
+    kind = type("Config", (types.ModuleType,), {"BETA": property(lambda self: NUMBER)})
+    globals().update(NUMBER=0.9, space=kind("made"))
+    return cell(lambda self, h: h * space.BETA), set_global("NUMBER", 0.3)
+
+
+def a_variable_of_the_environment_by_getenv():
+    os.environ["TEST_RECORDING_KEY"] = "0.9"
+    turned = lambda self, h: h * float(os.getenv("TEST_RECORDING_KEY", "1"))
+    return cell(turned), lambda _: os.environ.pop("TEST_RECORDING_KEY")
+
+
+def the_class_of_a_cell():
+    one, other = (type("Made", (Base,), {"turned": lambda self, h, k=k: h * k}) for k in (0.9, 0.3))
+    return one(), lambda cell: setattr(cell, "__class__", other)
+
+
+def the_class_of_an_object():
+    rate = Annealed()
+    other = type("Other", (Annealed,), {"value": lambda self: 0.3})
+    return cell(lambda self, h: h * self.rate.value(), rate=rate), lambda _: setattr(rate, "__class__", other)
+
+
+def an_attribute_that_a_function_gets():
+    def rate():
+        return 0.9
+
+    return cell(lambda self, h: h * getattr(rate, "value", 0.9)), lambda _: setattr(rate, "value", 0.3)
+
+
+def a_number_that_takes_the_place_of_another_name():
+    kind = type("Child", (fresh(WithRate),), {"other": 1})
+
+    def change(_):
+        del kind.other
+        kind.rate = 0.3
+
+    return kind(), change
+
+
+def what_hides_a_function_of_python():
+    def change(_):
+        globals().pop("other_name", None)
+        globals()["abs"] = lambda x: 0.3
+
+    globals().pop("abs", None)
+    return module_cell(lambda self, h: h * abs(-0.9), other_name=1), change
+
+
+class Tempered(nn.Parameter):
+    """A parameter with a method of its own."""
+
+    rate = 0.9
+
+    def turned(self):
+        return self * self.rate * NUMBER
+
+
+def a_method_of_a_parameter():
+    globals()["NUMBER"] = 0.9
+    return cell(lambda self, h: h * self.p.turned(), p=Tempered(np.ones(H))), set_global("NUMBER", 0.3)
+
+
+def an_attribute_of_a_parameter():
+    return cell(lambda self, h: h * self.p.turned(), p=Tempered(np.ones(H))), set_attribute(["p", "rate"], 0.3)
+
+
 def a_plain_tensor_attribute():
     return cell(lambda self, h: h * self.v, v=tg.tensor(np.ones(H))), set_attribute(["v"], tg.tensor(np.full(H, 0.3)))
 
@@ -574,7 +708,12 @@ CHANGES = [
     a_schedule_that_is_called, a_schedule_with_a_method, a_bound_method, a_schedule_in_slots,
     a_schedule_of_an_optimiser, a_namespace, a_namespace_in_the_module, a_dataclass, a_dict_of_attributes,
     an_operand_of_a_class_of_its_own, a_set, a_frozen_set, a_deque, a_bytearray, a_counter_in_a_numpy_array,
-    a_plain_tensor_attribute,
+    a_plain_tensor_attribute, a_getter_made_elsewhere, a_caller_made_elsewhere, a_partial_that_looks_up,
+    what_a_member_of_an_enumeration_reads, what_a_member_of_an_enumeration_has, a_number_of_a_metaclass,
+    what_a_property_of_a_metaclass_reads, what_a_module_finds_by_code, what_a_module_of_a_class_of_its_own_reads,
+    a_variable_of_the_environment_by_getenv, the_class_of_a_cell, the_class_of_an_object,
+    an_attribute_that_a_function_gets, a_number_that_takes_the_place_of_another_name, what_hides_a_function_of_python,
+    a_method_of_a_parameter, an_attribute_of_a_parameter,
 ]  # fmt: skip
 changes = pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.__name__)
 
@@ -711,6 +850,38 @@ def clock():
     return cell(lambda self, h: h * (time.time() > 0))
 
 
+def date():
+    return cell(lambda self, h: h * (datetime.datetime.now().year > 0))
+
+
+def file():
+    return cell(lambda self, h: h * len(Path(__file__).read_text()[:1]))
+
+
+def opened():
+    def turned(self, h):
+        with open(__file__) as lines:  # noqa: PTH123
+            return h * len(lines.read(1))
+
+    return cell(turned)
+
+
+def generator_made_in_the_step():
+    return cell(lambda self, h: h * np.random.default_rng(self.seed).random(), seed=0)
+
+
+def imported():
+    return cell(lambda self, h: h * importlib.import_module("test_recording_key").NUMBER)
+
+
+def bare_array():
+    return cell(lambda self, h: h * float(self.p.array[0]), p=nn.Parameter(np.ones(H)))
+
+
+def bare_array_of_one_of_several():
+    return cell(lambda self, h: h * float(self.ps[1].array[0]), ps=[nn.Parameter(np.ones(H)) for _ in range(2)])
+
+
 def secret():
     return cell(lambda self, h: h if secrets.randbelow(2) < 5 else -h)
 
@@ -838,6 +1009,13 @@ REFUSED = {
     WithCache: "'table', a function whose results functools keeps",
     clock: "'time', which gives another value each time",
     secret: "'randbelow', which gives another value each time",
+    date: "'datetime', which gives another value each time",
+    file: "calls read_text, and what that reads cannot be told from its code",
+    opened: "'open', which gives another value each time",
+    generator_made_in_the_step: "'default_rng', which gives another value each time",
+    imported: "calls import_module, and what that reads cannot be told from its code",
+    bare_array: "reads the array of a tensor, which has other values at each call",
+    bare_array_of_one_of_several: "reads the array of a tensor, which has other values at each call",
     evaluated: "calls eval, and what that reads cannot be told from its code",
     python_branch: "draws random numbers by itself",
     numpy_legacy: "draws random numbers by itself",

@@ -8,12 +8,14 @@ import functools
 import sys
 import sysconfig
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
 
 LOOKS_UP = {"getattr", "vars", "dir", "attrgetter", "methodcaller", "asdict", "astuple", "__dict__"}  # by any name
-HIDES = {"eval", "exec", "globals"}  # what it reads stands in no instruction
+HIDES = {"eval", "exec", "globals", "__import__"}  # what it reads stands in no instruction
+HIDE = {"import_module", "read_text", "read_bytes"}  # nor what these read, of whatever object they are asked
 GLOBALS = ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "DELETE_ATTR", "LOAD_SUPER_ATTR", "IMPORT_FROM")
 KINDS: dict[str, tuple[str, ...]] = dict.fromkeys(GLOBALS, ("globals",))
@@ -31,6 +33,8 @@ class Reach(NamedTuple):
     attributes  names of attributes of whatever objects, and strings that may be such names
     sets        those of them that it sets
     imports     modules that it imports when it runs
+    arrays      attributes that it reads `.array` of, as a tensor has one; "" for anything else but a variable of its
+                module, and self
     anything    does it look names up that it computes?
     """
 
@@ -38,16 +42,21 @@ class Reach(NamedTuple):
     attributes: frozenset[str]
     sets: frozenset[str]
     imports: frozenset[str]
+    arrays: frozenset[str]
     anything: bool
 
 
 @functools.lru_cache(1 << 12)
 def reach(code: CodeType) -> Reach:
     """What a code object names."""
-    found: dict[str, set[str]] = {"globals": set(), "attributes": set(), "sets": set(), "imports": set()}
+    found: dict[str, set[str]] = {kind: set() for kind in Reach._fields if kind != "anything"}
+    before = None
     for instruction in dis.get_instructions(code):
         for kind in KINDS.get(instruction.opname, ()):
             found[kind].add(instruction.argval)
+        if before and instruction.opname in ATTRIBUTES and instruction.argval == "array":
+            found["arrays"].update(_owner(before))
+        before = before if instruction.opname == "COPY" else instruction  # of x in `x.array += 1`
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             inner = reach(constant)
@@ -57,6 +66,12 @@ def reach(code: CodeType) -> Reach:
             found["attributes"].add(constant)
     anything = not LOOKS_UP.isdisjoint(found["globals"] | found["attributes"])
     return Reach(**{kind: frozenset(names) for kind, names in found.items()}, anything=anything)
+
+
+def _owner(before: dis.Instruction) -> Iterator[str]:
+    """Whose attribute it is that is read after an instruction: see Reach.arrays."""
+    if before.opname not in GLOBALS and before.argval != "self":
+        yield before.argval if before.opname in ATTRIBUTES else ""
 
 
 @functools.lru_cache(1 << 12)

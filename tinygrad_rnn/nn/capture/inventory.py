@@ -23,6 +23,8 @@ class Inventory(Walk):
 
     def check(self) -> None:
         """Unsupported if code names something that cannot be looked into."""
+        if "" in self.bare or not self.bare.isdisjoint(self.holders):
+            raise Unsupported("its step reads the array of a tensor, which has other values at each call")
         for name, why in self.unseen:
             if self._is_named(name):
                 raise Unsupported(f"its step {why}")
@@ -41,6 +43,8 @@ class Inventory(Walk):
         for place in self.places:
             if not place.same():
                 return False
+        if not all(map(is_, map(type, self.objects), self.classes)):
+            return False
         for part, were in zip(BODY, self.bodies, strict=True):
             if not all(map(is_, map(part, self.functions), were)):
                 return False

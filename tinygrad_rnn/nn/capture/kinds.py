@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import array
 import builtins
+import datetime
 import functools
 import operator
 import os
+import random
 import threading
 import time
 import types
@@ -27,13 +29,18 @@ NEUTRAL = {"builtins", "abc", "typing"}  # classes to inherit from that keep not
 FIXED = {"logging", "re", "pathlib", "datetime", "decimal", "fractions", "zoneinfo", "typing", "ast", "inspect", "abc"}
 FIXED |= {"tinygrad_rnn.graph", "tinygrad_rnn.nn.compiled", "tinygrad_rnn.nn.entrance", "tinygrad_rnn.nn.statehooks"}
 CONSTANT: tuple[type, ...] = (
-    Enum, np.ufunc, types.CodeType, types.GenericAlias, types.UnionType, types.WrapperDescriptorType,
+    np.ufunc, types.CodeType, types.GenericAlias, types.UnionType, types.WrapperDescriptorType,
     types.MethodDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
     types.MemberDescriptorType, operator.attrgetter, operator.itemgetter, operator.methodcaller,
     type(threading.Lock()), type(threading.RLock()), type(vars(namedtuple("Any", "field"))["field"]),
 )  # fmt: skip
 CLOCKS: set[Any] = {time.time, time.time_ns, time.monotonic, time.monotonic_ns, time.perf_counter, time.perf_counter_ns}
-CLOCKS |= {time.process_time, os.urandom}
+CLOCKS |= {time.process_time, time.thread_time, time.localtime, time.gmtime, time.ctime, time.strftime, os.urandom}
+CLOCKS |= {datetime.datetime, datetime.date, open, np.load, np.loadtxt, np.genfromtxt, np.fromfile}
+CLOCKS |= {np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random}  # begin anew each time
+READS = {os.getenv: os.environ}  # functions of Python that read what may change
+ASKS = {getattr, vars, dir}  # and those that look up any name
+AT_ONCE = frozenset(map(id, CLOCKS))  # an object of the user's may have no hash
 ENTROPY = {"secrets", "uuid"}  # modules of Python whose functions do too
 CACHED = type(functools.lru_cache(len))
 
@@ -41,6 +48,8 @@ CACHED = type(functools.lru_cache(len))
 def is_fixed(x: Any) -> bool:
     """Can what it does not change?"""
     module = getattr(type(x), "__module__", "")
+    if isinstance(x, Enum):
+        return is_library(module)
     return isinstance(x, CONSTANT) or module in FIXED or module.partition(".")[0] in FIXED
 
 
@@ -93,9 +102,9 @@ def methods(kind: Any) -> dict[str, frozenset[str]]:
 
 def is_clock(x: Any) -> bool:
     """Is it a function that returns another value each time, and nothing tells why?"""
-    if isinstance(x, types.FunctionType):
-        return x.__module__ in ENTROPY
-    return isinstance(x, types.BuiltinFunctionType) and x in CLOCKS
+    if isinstance(x, types.FunctionType) and x.__module__ in ENTROPY:
+        return True
+    return id(x) in AT_ONCE
 
 
 def wrapped(x: Any) -> tuple | None:
@@ -113,6 +122,16 @@ def wrapped(x: Any) -> tuple | None:
     if isinstance(x, types.BuiltinFunctionType) and not is_clock(x):
         owner = x.__self__
         return () if isinstance(owner, types.ModuleType | type) else (owner,)
+    return None
+
+
+def asks_for(x: Any) -> list[str] | None:
+    """The attributes that a function of `operator` asks objects for; None for anything else."""
+    if isinstance(x, operator.attrgetter):
+        return [name for path in x.__reduce__()[1] for name in path.split(".")]
+    if isinstance(x, operator.methodcaller):
+        made, args = tuple(x.__reduce__())
+        return [made.args[0] if isinstance(made, functools.partial) else args[0]]
     return None
 
 

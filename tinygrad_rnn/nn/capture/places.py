@@ -213,10 +213,11 @@ class Space(Place):
 
     names     those that count besides the attributes that are named anywhere, if `everywhere`
     fixed     it belongs to a library, and what is in it does not change
-    keys      the names that are in it; size: of the dict, by which new ones are noticed
+    keys      the names that are in it; absent: those that count and are not
+    size      of the dict, by which new ones are noticed where all count
     """
 
-    __slots__ = ("everywhere", "fixed", "held", "keys", "names", "number", "owner", "size", "wanted")
+    __slots__ = ("absent", "all", "everywhere", "fixed", "held", "keys", "names", "number", "owner", "size", "wanted")
 
     def __init__(self, owner: Any, table: Any, number: int, fixed: bool):
         self.owner, self.place, self.number, self.fixed, self.everywhere = owner, table, number, fixed, False
@@ -224,12 +225,14 @@ class Space(Place):
         self.wanted: set[str] = set()
         self.keys: list[str] = []
         self.held: list[Any] = []
-        self.size = len(table)
+        self.absent: set[str] = set()
+        self.all, self.size = False, len(table)
 
     def found(self, named: set[str], anything: bool) -> list[tuple[str, Any]]:
         """What it holds under names that were not looked for before."""
         wanted = self.names | named if self.everywhere else set(self.names)
-        if anything and self.everywhere and not self.fixed:
+        self.all = anything and self.everywhere and not self.fixed
+        if self.all:
             wanted |= {name for name in self.place if not name.startswith("__")}
         self.wanted = wanted
         new = [(name, self.place[name]) for name in sorted((wanted & self.place.keys()).difference(self.keys))]
@@ -239,6 +242,7 @@ class Space(Place):
 
     def close(self) -> None:
         """All names are known."""
+        self.absent = self.wanted - self.place.keys()
         self.was = self.now()
 
     def now(self) -> Any:
@@ -259,7 +263,9 @@ class Space(Place):
             self.place[name] = value
 
     def same(self) -> bool:
-        return len(self.place) == self.size and all(map(is_, map(self.place.get, self.keys), self.held))
+        if self.all and len(self.place) != self.size:
+            return False
+        return self.place.keys().isdisjoint(self.absent) and all(map(is_, map(self.place.get, self.keys), self.held))
 
     def changed(self) -> Iterator[str]:
         now = self.now()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 
 from array import array
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from operator import attrgetter
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
@@ -16,7 +19,7 @@ import numpy as np
 from tinygrad_rnn.compiler.trace import SMALL
 from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.capture import kinds
-from tinygrad_rnn.nn.capture.code import HIDES, is_library, is_ours, module_of, reach
+from tinygrad_rnn.nn.capture.code import HIDE, HIDES, is_library, is_ours, module_of, reach
 from tinygrad_rnn.nn.capture.generators import is_generator
 from tinygrad_rnn.nn.capture.places import (
     MISSING,
@@ -34,7 +37,7 @@ from tinygrad_rnn.nn.capture.places import (
 )
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.primitive import Primitive
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.tensor import Parameter, Tensor
 
 MOST = 1000  # modules, classes and objects to look names up in
 CONTAINERS = (list, tuple, dict, set, frozenset, deque, MappingProxyType)
@@ -42,7 +45,9 @@ MADE = {"__init__", "__new__", "__post_init__"}  # what runs when an object of a
 NOT_CALLED = {*MADE, "__init_subclass__", "__class_getitem__", "__set_name__", "__del__", "__reduce__", "__reduce_ex__"}
 NOT_CALLED |= {"__getstate__", "__setstate__", "__copy__", "__deepcopy__", "__dir__", "__sizeof__", "__subclasshook__"}
 RANDOM = {"random", "numpy.random"}
-BODY = tuple(map(attrgetter, ("__code__", "__defaults__", "__kwdefaults__")))
+BODY: list[Callable[[FunctionType], Any]] = [attrgetter("__code__"), attrgetter("__defaults__")]
+BODY += [attrgetter("__kwdefaults__"), lambda function: bool(vars(function))]
+TENSORS = {Tensor, Parameter}
 
 
 class Walk:
@@ -56,6 +61,8 @@ class Walk:
     kinds       the shape and dtype of each tensor, and whether a gradient flows to it
     large       arrays that are read anew at each call, each with the name that leads to it
     functions   whose code is followed; bodies: their code and defaults
+    holders     names that lead to tensors; bare: to what code reads `.array` of
+    objects     whose attributes are read; classes: theirs
     generators  of random numbers; draws: does code name one, or the modules that have some?
     spaces      modules, classes and objects in which only what is named counts
     names       of attributes that are named anywhere; read: of variables; anything: are names computed?
@@ -73,6 +80,10 @@ class Walk:
         self.kinds: list[tuple] = []
         self.large: list[tuple[str, np.ndarray]] = []
         self.functions: list[FunctionType] = []
+        self.holders: set[str] = set()
+        self.bare: set[str] = set()
+        self.objects: list[Any] = []
+        self.classes: list[type] = []
         self.generators: list[Any] = []
         self.draws = False
         self.spaces: dict[int, Space] = {}
@@ -103,6 +114,8 @@ class Walk:
                 self.arrays.append(x.array)
                 self.nodes.append(x.node)
                 self.kinds.append(kind_of(x.array, x.node, self.recording))
+                self.holders.add(name)
+                self._add_tensors_class(x)
             key.append((at, self.kinds[at]))
         elif type(x) in PLAIN:
             key.append(plain(x))
@@ -125,6 +138,8 @@ class Walk:
             self._add_function(x)
         elif isinstance(x, type):
             self._known(x)
+            if kinds.is_clock(x):
+                self._refuse(x, name)
             self._add_class(x, made=not issubclass(x, Module))
         elif isinstance(x, ModuleType):
             self._add_module(x)
@@ -134,6 +149,8 @@ class Walk:
     def _add_other(self, x: Any, name: str) -> None:
         self._known(x)
         inner = kinds.wrapped(x)
+        self.names.update(kinds.asks_for(x) or ())
+        self.anything |= any(x is function for function in kinds.ASKS)
         if inner is not None:
             for part in inner:
                 self._add(part, name)
@@ -195,10 +212,19 @@ class Walk:
                 self._known(key)
             self._add(value, name or str(key))
 
+    def _add_tensors_class(self, x: Tensor) -> None:
+        """Add the methods and attributes that a tensor of a class of the user's has beside every tensor's."""
+        if type(x) not in TENSORS:
+            self.parts.append(type(x))
+            self._add_class(type(x))
+            self._add_table(getattr(x, "__dict__", {}))
+
     def _add_object(self, x: Any) -> None:
         """Add what an object has as attributes: all of it, or what is named if only the user's code works on it."""
         anatomy = kinds.anatomy(x.__class__)
         self.parts.append(type(x))
+        self.objects.append(x)
+        self.classes.append(type(x))
         if isinstance(x, (int, float, complex, str, bytes)):
             self.parts.append(x)
         self._add_class(type(x))
@@ -248,11 +274,14 @@ class Walk:
         self.names |= named.attributes
         self.read |= named.globals
         self.anything |= named.anything
-        for name in sorted(HIDES & named.globals):
+        self.bare |= named.arrays
+        for name in sorted(HIDES & named.globals | HIDE & (named.globals | named.attributes)):
             self.unseen.append((name, f"calls {name}, and what that reads cannot be told from its code"))
         if "data" in named.sets:
             self.unseen.append(("data", "sets 'data', the values of a tensor, which are no part of its state"))
         self._space(variables, variables).names |= named.globals
+        theirs = vars(builtins)
+        self._space(theirs, theirs, fixed=True).names |= named.globals - variables.keys()
         for name in sorted(named.imports):
             with suppress(ImportError):  # it is about to import it itself
                 self._add(importlib.import_module(name), name)
@@ -261,19 +290,26 @@ class Walk:
         """Add the classes that an object's methods come from. made: are objects of it made?"""
         anatomy = kinds.anatomy(kind)
         self.bases |= anatomy.library
+        if not is_library(type(kind).__module__):
+            self._add_class(type(kind))
         for c in anatomy.users:
             space = self._space(c, vars(c), everywhere=True)
             special = {n for n, x in vars(c).items() if n.startswith("__") and isinstance(x, FunctionType)}
             space.names |= special - NOT_CALLED
             if made:
                 space.names |= special & MADE
+            if issubclass(c, Enum):
+                space.names |= set(c.__members__)
 
     def _add_module(self, module: ModuleType) -> None:
         self._known(module)
         self.draws |= module.__name__ in RANDOM
         if not is_ours(module.__name__):
             table = vars(module)
-            self._space(table, table, everywhere=True, fixed=is_library(module.__name__))
+            space = self._space(table, table, everywhere=True, fixed=is_library(module.__name__))
+            if not space.fixed:
+                space.names.add("__getattr__")
+                self._add_class(type(module))
 
     def _space(self, owner: Any, table: Any, *, everywhere: bool = False, fixed: bool = False) -> Space:
         if id(owner) not in self.spaces:
@@ -311,6 +347,8 @@ class Walk:
                 self._add(value, name)
             elif kinds.is_clock(value):
                 self._refuse(value, name)
+            elif isinstance(value, FunctionType) and value in kinds.READS:
+                self._add(kinds.READS[value], "")
             elif isinstance(value, ModuleType) or not (callable(value) or kinds.is_hidden(value.__class__)):
                 self._add(value, "")
 
