@@ -1,6 +1,7 @@
 """What a recorded step is recorded for: all that its code can reach. Each cell here is changed between two calls."""
 
 import collections
+import copy
 import dataclasses
 import datetime
 import enum
@@ -672,6 +673,51 @@ def what_hides_a_function_of_python():
     return module_cell(lambda self, h: h * abs(-0.9), other_name=1), change
 
 
+def a_copy_of_a_tensor(copied):
+    def case():
+        return cell(lambda self, h: h * copied(self.v), v=nn.Parameter(np.ones(H))), set_attribute(
+            ["v", "data"], np.arange(H) / H
+        )
+
+    case.__name__ = "a copy"
+    return case
+
+
+COPIES = [
+    a_copy_of_a_tensor(copied)
+    for copied in (
+        lambda t: tg.tensor(t.detach()),
+        lambda t: copy.deepcopy(t.detach()),
+        lambda t: copy.copy(t).detach(),
+    )
+]
+
+
+def a_set_of_equal_numbers():
+    def change(cell):
+        cell.s.clear()
+        cell.s.add(True)
+
+    return cell(lambda self, h: h * (0.3 if True in [k is True for k in self.s] else 0.9), s={1}), change
+
+
+def a_dict_of_equal_keys():
+    def change(cell):
+        cell.s.clear()
+        cell.s[True] = 0
+
+    return cell(lambda self, h: h * (0.3 if True in [k is True for k in self.s] else 0.9), s={1: 0}), change
+
+
+def all_attributes_of_an_object():
+    rate = Annealed()
+    return cell(lambda self, h: h * self.rate(), rate=rate), lambda _: setattr(rate, "__dict__", {"t": 3})
+
+
+def all_attributes_of_a_cell():
+    return WithRate(), lambda cell: setattr(cell, "__dict__", {**vars(cell), "rate": 0.3})
+
+
 class Tempered(nn.Parameter):
     """A parameter with a method of its own."""
 
@@ -713,7 +759,8 @@ CHANGES = [
     what_a_property_of_a_metaclass_reads, what_a_module_finds_by_code, what_a_module_of_a_class_of_its_own_reads,
     a_variable_of_the_environment_by_getenv, the_class_of_a_cell, the_class_of_an_object,
     an_attribute_that_a_function_gets, a_number_that_takes_the_place_of_another_name, what_hides_a_function_of_python,
-    a_method_of_a_parameter, an_attribute_of_a_parameter,
+    a_method_of_a_parameter, an_attribute_of_a_parameter, *COPIES, a_set_of_equal_numbers, a_dict_of_equal_keys,
+    all_attributes_of_an_object, all_attributes_of_a_cell,
 ]  # fmt: skip
 changes = pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.__name__)
 
@@ -829,6 +876,11 @@ def iterator():
 
 def generator():
     return cell(lambda self, h: h * next(self.rates), rates=(1 / k for k in itertools.count(1)))
+
+
+def iterator_by_its_method():
+    step = itertools.count(1).__next__
+    return cell(lambda self, h: h / step())
 
 
 def iterator_of_the_module():
@@ -1003,6 +1055,7 @@ COUNTERS = [
 REFUSED = {
     iterator: "'rates', which gives another value each time",
     generator: "'rates', which gives another value each time",
+    iterator_by_its_method: "'step', which gives another value each time",
     iterator_of_the_module: "'space', which gives another value each time",
     iterator_of_an_outer_function: "'rates', which gives another value each time",
     cached: "reads 'table', a function whose results functools keeps",

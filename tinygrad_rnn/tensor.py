@@ -42,14 +42,16 @@ class Tensor:
         self.node = node
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
-        return None, {"array": self.array, "node": self.node if self.is_leaf else None}
+        return None, {"array": self._read(), "node": self.node if self.is_leaf else None}
 
     def __copy__(self) -> Tensor:
-        return self._like(self.array, self.node)
+        return self if state.trace is not None else self._like(self.array, self.node)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf and state.recording and state.scope:
             refuse_deep_copy()
+        if state.trace is not None:  # a recorded step reads it anew at each call
+            return self.detach()
         _, parts = self.__getstate__()
         memo[id(self)] = made = self._like(**copy.deepcopy(parts, memo))
         return made
@@ -475,6 +477,9 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
                 "tensor: a copy of a tensor that requires a gradient would leave the graph; use it as it is, or "
                 ".detach() it"
             )
+        if state.trace is not None:  # a recorded step reads it anew at each call
+            made = values.detach()
+            return made if dtype is None else made.astype(dtype)
         values = values.array
     if backend.is_array(values):
         lib = xp(values)

@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_rnn import backend
 from tinygrad_rnn.graph import ModuleName, state
 from tinygrad_rnn.nn.variables import Reader
-from tinygrad_rnn.tensor import Parameter, Tensor, tensor
+from tinygrad_rnn.tensor import Parameter, Tensor, host_values, tensor
 
 
 class Module:
@@ -198,7 +198,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A copy of the values of every parameter, and then of every buffer, in host memory, by path."""
-        return {path: np.array(backend.to_numpy(_array(part))) for path, part in self._by_path().items()}
+        return {path: np.array(host_values(part)) for path, part in self._by_path().items()}
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Take the values of `state_dict`; names and shapes must be the same, and are checked before any is taken.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from tinygrad_rnn.nn.capture.generators import States
 from tinygrad_rnn.nn.capture.walk import BODY, Walk, kind_of
 from tinygrad_rnn.nn.module import Module
 
+TABLE = attrgetter("__dict__")
 DRAWS = {"init", "default_generator", "manual_seed"}  # attributes that lead to this library's generator
 
 
@@ -43,11 +44,8 @@ class Inventory(Walk):
         for place in self.places:
             if not place.same():
                 return False
-        if not all(map(is_, map(type, self.objects), self.classes)):
+        if not self._are_the_same():
             return False
-        for part, were in zip(BODY, self.bodies, strict=True):
-            if not all(map(is_, map(part, self.functions), were)):
-                return False
         for i, t in enumerate(self.tensors):
             array, node = t.array, t.node
             if array is not self.arrays[i] or node is not self.nodes[i]:
@@ -55,6 +53,14 @@ class Inventory(Walk):
                     return False
                 self.arrays[i], self.nodes[i] = array, node
         return True
+
+    def _are_the_same(self) -> bool:
+        """Have objects the classes and attribute dicts that they had, and functions their code?"""
+        if not all(map(is_, map(type, self.objects), self.classes)):
+            return False
+        if not all(map(is_, map(TABLE, self.owners), self.tables)):
+            return False
+        return all(all(map(is_, map(part, self.functions), were)) for part, were in zip(BODY, self.bodies, strict=True))
 
     @contextmanager
     def kept(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ FIXED = {"logging", "re", "pathlib", "datetime", "decimal", "fractions", "zonein
 FIXED |= {"tinygrad_rnn.graph", "tinygrad_rnn.nn.compiled", "tinygrad_rnn.nn.entrance", "tinygrad_rnn.nn.statehooks"}
 CONSTANT: tuple[type, ...] = (
     np.ufunc, types.CodeType, types.GenericAlias, types.UnionType, types.WrapperDescriptorType,
-    types.MethodDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
+    types.MethodDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,
     types.MemberDescriptorType, operator.attrgetter, operator.itemgetter, operator.methodcaller,
     type(threading.Lock()), type(threading.RLock()), type(vars(namedtuple("Any", "field"))["field"]),
 )  # fmt: skip
@@ -113,6 +113,8 @@ def wrapped(x: Any) -> tuple | None:
         return x.func, x.args, x.keywords
     if isinstance(x, types.MethodType):
         return x.__func__, x.__self__
+    if isinstance(x, types.MethodWrapperType):
+        return (x.__self__,)
     if isinstance(x, staticmethod | classmethod):
         return (x.__func__,)
     if isinstance(x, property):

@@ -18,6 +18,11 @@ def plain(x: Any) -> tuple:
     return type(x), repr(x) if isinstance(x, (float, complex, slice, range)) else x
 
 
+def plain_or_self(x: Any) -> Any:
+    """What tells an object from those that are equal to it."""
+    return plain(x) if type(x) in PLAIN else x
+
+
 def _alike(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and type(a) in PLAIN and plain(a) == plain(b))
 
@@ -82,10 +87,10 @@ class Bag(Place):
         self.place.update(held)
 
     def same(self) -> bool:
-        return self.place == self.was
+        return set(map(id, self.place)) == set(map(id, self.was))  # 1 is equal to True, and another one
 
     def changed(self) -> Iterator[str]:
-        if not self.same():
+        if set(map(plain_or_self, self.place)) != set(map(plain_or_self, self.was)):
             yield self.what
 
 
@@ -112,7 +117,7 @@ class Table(Place):
         place, was = self.place, self.was
         if len(place) != len(was) or not all(map(is_, place.values(), was.values())):
             return False
-        return list(place) == list(was)
+        return all(map(is_, place, was))
 
     def changed(self) -> Iterator[str]:
         for name in {**self.was, **self.place}:

@@ -62,7 +62,7 @@ class Walk:
     large       arrays that are read anew at each call, each with the name that leads to it
     functions   whose code is followed; bodies: their code and defaults
     holders     names that lead to tensors; bare: to what code reads `.array` of
-    objects     whose attributes are read; classes: theirs
+    objects     whose attributes are read; classes: theirs; owners: those with a `__dict__`; tables: that
     generators  of random numbers; draws: does code name one, or the modules that have some?
     spaces      modules, classes and objects in which only what is named counts
     names       of attributes that are named anywhere; read: of variables; anything: are names computed?
@@ -83,6 +83,8 @@ class Walk:
         self.holders: set[str] = set()
         self.bare: set[str] = set()
         self.objects: list[Any] = []
+        self.owners: list[Any] = []
+        self.tables: list[dict] = []
         self.classes: list[type] = []
         self.generators: list[Any] = []
         self.draws = False
@@ -207,7 +209,7 @@ class Walk:
         self.places.append(Table(table))
         for key, value in table.items():
             if type(key) in PLAIN:
-                self.parts.append(key)
+                self.parts.append(key if type(key) is str else plain(key))
             else:
                 self._known(key)
             self._add(value, name or str(key))
@@ -229,6 +231,9 @@ class Walk:
             self.parts.append(x)
         self._add_class(type(x))
         table = getattr(x, "__dict__", None)
+        if table is not None:
+            self.owners.append(x)
+            self.tables.append(table)
         if anatomy.is_open and table is not None:
             self._space(x, table, everywhere=True)
         elif table is not None:
@@ -341,7 +346,9 @@ class Walk:
         return len(self.spaces), len(self.bases), len(self.names), self.anything, own
 
     def _look_up(self, space: Space) -> None:
-        for name, value in space.found(self.names, self.anything):
+        for name, value in space.found(
+            self.names - MADE, self.anything
+        ):  # `super().__init__` is in a class that is made
             if not space.fixed:
                 self.parts.append((space.number, name))
                 self._add(value, name)
