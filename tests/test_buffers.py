@@ -171,6 +171,20 @@ def test_a_buffer_stays_one_through_updates_in_a_step_and_in_every_engine():
         np.testing.assert_allclose(a, found[0], rtol=1e-12)
 
 
+def test_a_counter_without_axes_stays_a_buffer_though_numpy_makes_it_a_scalar():
+    module = Kept()
+    module.count = np.zeros((), int)
+    names = list(module.state_dict())
+    module.count = module.count + 1
+    module.count += 1
+    assert list(module.state_dict()) == names
+    other = Kept()
+    other.count = np.zeros((), int)
+    other.load_state_dict(module.state_dict())
+    assert other.count == 2
+    assert other.count.dtype == int
+
+
 def test_pytorchs_weights_may_lack_a_buffer():
     module = nn.Linear(2, 3)
     module.scale = np.full(3, 2.0, np.float32)

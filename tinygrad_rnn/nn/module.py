@@ -56,6 +56,8 @@ class Module:
                 f"{type(self).__name__}.{name}: a parameter must be an nn.Parameter or None, got a tensor that was "
                 "computed; compute it in forward, where it is needed, or wrap its values in nn.Parameter"
             )
+        if isinstance(value, np.generic) and _is_array(self.__dict__.get(name)):
+            value = np.asarray(value)  # NumPy makes a scalar of a counter without axes + 1: it stays a buffer
         if name not in self._declared and _holds_buffer(value) and not self._is_for_good(name):
             self.__dict__["_declared"] = {**self._declared, name: False}
         for path, part in _parts(name, value):
