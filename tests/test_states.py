@@ -549,3 +549,34 @@ def test_a_state_hook_sees_the_gradient_of_a_part_that_no_step_changes(given, le
     assert np.abs(found[0][1][0]).max() > 0.1
     for each in found[1:]:
         assert_same(each, found[0])
+
+
+class HeldForAll(Held):
+    """A part that is not of one sequence."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
+
+    def initial_state(self, batch_size):
+        return {"h": self.zeros(batch_size, H), "k": self.zeros(*self.shape) + 0.5}
+
+    def forward(self, x, state):
+        h, _ = self.step(x, state["h"], state["h"] * state["k"].sum(0))
+        return h, {"h": h, "k": state["k"]}
+
+
+@pytest.mark.parametrize("shape", [(1, H), (H, H), (H,)], ids=str)
+@pytest.mark.parametrize("all_states", [False, True], ids=["", "all states"])
+def test_with_lengths_and_a_hook_a_part_that_is_of_no_sequence_stays_as_it_is(shape, all_states):
+    found = []
+    for engine in ENGINES:
+        layer, seen = nn.Recurrent(HeldForAll(shape), engine=engine), []
+        layer.register_state_hook(seen.append)
+        ys, state = layer(tg.tensor(XS), lengths=[6, 3], all_states=all_states)
+        assert state["k"].shape == ((T, *shape) if all_states else shape)
+        (ys * ys).sum().backward()
+        assert seen[0]["k"].shape == (T, *shape)
+        found.append([ys.numpy(), seen[0]["h"].numpy(), seen[0]["k"].numpy()])
+    for each in found[1:]:
+        assert_same(each, found[0])

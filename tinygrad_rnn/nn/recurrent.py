@@ -333,4 +333,6 @@ def _where(mask: Any, new: Any, old: Any) -> Any:
         return new
     if new is old:
         return new.detach() if isinstance(new, Tensor) and not (mode.recording or mode.trace is not None) else new
+    if new.shape[:1] != mask.shape:  # none of its rows is a sequence's: it is what it was, shown to a hook
+        return new
     return where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
