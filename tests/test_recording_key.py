@@ -408,6 +408,26 @@ def a_default_argument():
     return cell(turned), lambda _: setattr(turned, "__defaults__", (0.3,))
 
 
+def a_variable_of_an_outer_function_that_is_set_later():
+    def made():
+        def turned(self, h):
+            try:
+                return h * late
+            except NameError:
+                return h * 0.9
+
+        def change(_):
+            nonlocal late
+            late = 0.3
+
+        if turned is None:
+            late = 0.0
+        return turned, change
+
+    turned, change = made()
+    return cell(turned), change
+
+
 def a_list_as_default_argument():
     rates = [0.9]
 
@@ -760,7 +780,7 @@ CHANGES = [
     a_variable_of_the_environment_by_getenv, the_class_of_a_cell, the_class_of_an_object,
     an_attribute_that_a_function_gets, a_number_that_takes_the_place_of_another_name, what_hides_a_function_of_python,
     a_method_of_a_parameter, an_attribute_of_a_parameter, *COPIES, a_set_of_equal_numbers, a_dict_of_equal_keys,
-    all_attributes_of_an_object, all_attributes_of_a_cell,
+    a_variable_of_an_outer_function_that_is_set_later, all_attributes_of_an_object, all_attributes_of_a_cell,
 ]  # fmt: skip
 changes = pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.__name__)
 
@@ -934,6 +954,19 @@ def bare_array_of_one_of_several():
     return cell(lambda self, h: h * float(self.ps[1].array[0]), ps=[nn.Parameter(np.ones(H)) for _ in range(2)])
 
 
+class Renames:
+    """Nothing that Python asks every object for is found."""
+
+    def __getattribute__(self, name):
+        return object.__getattribute__(self, "_" + name)
+
+
+def object_that_cannot_be_looked_into():
+    renames = Renames()
+    object.__setattr__(renames, "_rate", 0.9)
+    return cell(lambda self, h: h * renames.rate)
+
+
 def secret():
     return cell(lambda self, h: h if secrets.randbelow(2) < 5 else -h)
 
@@ -1069,6 +1102,7 @@ REFUSED = {
     imported: "calls import_module, and what that reads cannot be told from its code",
     bare_array: "reads the array of a tensor, which has other values at each call",
     bare_array_of_one_of_several: "reads the array of a tensor, which has other values at each call",
+    object_that_cannot_be_looked_into: "reads 'renames', which cannot be looked into: AttributeError",
     evaluated: "calls eval, and what that reads cannot be told from its code",
     python_branch: "draws random numbers by itself",
     numpy_legacy: "draws random numbers by itself",

@@ -108,6 +108,14 @@ class Walk:
 
     def _add(self, x: Any, name: str) -> None:
         """Add an object. name: of the attribute or the variable that leads to it"""
+        try:
+            self._look_at(x, name)
+        except RecursionError:
+            raise
+        except Exception as error:  # of code of the object's own, such as its __getattribute__
+            self.unseen.append((name, f"reads {name!r}, which cannot be looked into: {type(error).__name__}"))
+
+    def _look_at(self, x: Any, name: str) -> None:
         key = self.parts
         if isinstance(x, Tensor):
             at = self.seen.setdefault(id(x), len(self.tensors))
@@ -270,8 +278,11 @@ class Walk:
         content = content_of(cell)
         if name == "__class__":  # what `super()` reads
             self._add_class(content)
-        elif content is not MISSING:
-            self.places.append(Variable(cell, name))
+            return
+        self.places.append(Variable(cell, name))
+        if content is MISSING:
+            self.parts.append(MISSING)
+        else:
             self._add(content, name)
 
     def _add_code(self, function: FunctionType) -> None:
