@@ -68,8 +68,8 @@ class Recurrent(Module):
     in outer functions and in default arguments; and so on through the functions, methods and properties that they
     call, other than those of this library, of Python and of installed packages. Tensors are not what it is recorded
     for: each call reads those that are there by then. A step that sets anything but its state, draws random numbers
-    by itself (not by ops.uniform or nn.Dropout), or reads an iterator, a clock or what functools caches, is not
-    recorded; nothing that recording it has moved stays moved.
+    by itself (not by ops.uniform or nn.Dropout), makes a generator, or reads an iterator, a clock, a file, what
+    functools caches or a tensor's bare array, is not recorded; nothing that recording it has moved stays moved.
 
     TypeError if a compiled step reads a value (`if tensor`, `.item()`), which would be recorded once and for all.
     """
