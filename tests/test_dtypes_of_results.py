@@ -1,6 +1,8 @@
 """Which dtype comes of which operands: what has axes decides, numbers follow, floats of integers are float32."""
 
+import copy
 import itertools
+import pickle
 
 from fractions import Fraction
 
@@ -9,7 +11,7 @@ import pytest
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import ops
+from tinygrad_rnn import nn, ops
 
 FLOATS = ["float16", "float32", "float64"]
 WHOLE = ["bool", "int8", "uint8", "int16", "int32", "int64"]
@@ -76,6 +78,33 @@ def test_float16_is_added_up_in_float32(device):
     assert tg.grad(x.mean(), x).dtype == np.float16
     rows = tg.tensor(np.full((3000, 2), 1.25, np.float16)).sum(0)
     assert (rows.tolist(), rows.dtype) == ([3750, 3750], np.float16)
+
+
+WAYS = {
+    "as it is": lambda x: x,
+    "bytes in another order": lambda x: x.astype(">f2"),
+    "copied": copy.deepcopy,
+    "pickled": lambda x: pickle.loads(pickle.dumps(x)),
+    "a tensor pickled": lambda x: pickle.loads(pickle.dumps(tg.tensor(x))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_so_is_float16_from_wherever_it_comes(way):
+    x = way(np.full(70_000, 1, np.float16))
+    t = x if isinstance(x, tg.Tensor) else tg.tensor(x)
+    nothing = tg.zeros(70_000, dtype="float16")
+    for y in (ops.mean(x), t.mean(), nn.mse_loss(t, nothing), nn.cross_entropy(t[:, None], np.zeros(70_000, int)) + 1):
+        assert (float(y), y.dtype.type) == (1, np.float16)
+    assert float(ops.var(x)) == float(t.var()) == 0
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "uint32", "int8", "int32", "int64"])
+def test_whole_numbers_are_added_up_as_int64(dtype, device):
+    x = tg.tensor(np.array([[1, 1], [0, 1]], dtype))
+    for y in (x.sum(), x.sum(0)[0], ops.cumsum(x, 0)[1, 0], ops.cumsum(x)[1]):
+        assert y.dtype == np.int64
+        assert (y - 10).item() == y.item() - 10
 
 
 # ---- operands that differ ------------------------------------------------------------------------------------------

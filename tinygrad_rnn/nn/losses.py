@@ -99,5 +99,7 @@ def _reduced(loss: Tensor, reduction: str, count: Callable[[], int], who: str) -
         return loss
     if reduction not in ("sum", "mean"):
         raise ValueError(f'{who}: reduction must be "sum", "mean" or "none", got {reduction!r}')
+    if loss.dtype == np.float16 and reduction == "mean":  # the sum alone may be too large
+        return _reduced(loss.astype(np.float32), reduction, count, who).astype(np.float16)
     total = loss.sum() if loss.ndim else loss
     return total if reduction == "sum" else total / max(count(), 1)

@@ -37,14 +37,18 @@ def _spread(g: Any, shape: tuple[int, ...], axis: tuple[int, ...]) -> Any:
     return broadcast_to(g.reshape(_kept(shape, axis)), shape)
 
 
-HALF = np.dtype(np.float16)  # added up in float32, as in PyTorch
+HALF = np.float16
+# As what others than NumPy would choose are added up, as in PyTorch: from a sum of unsigned ones more can be taken away
+WIDE: dict[Any, Any] = {HALF: np.float32, **dict.fromkeys((np.uint8, np.uint16, np.uint32), np.int64)}
 
 
 @primitive
 def _sum(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
     """Σ over the axes."""
-    if x.dtype == HALF:
-        return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(HALF)
+    kind = x.dtype.type
+    if kind in WIDE:
+        y = x.sum(axis=axis, keepdims=keepdims, dtype=WIDE[kind])
+        return y.astype(HALF) if kind is HALF else y
     return x.sum(axis=axis, keepdims=keepdims)
 
 
@@ -63,7 +67,7 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False, **named: Any) -> Any
     if named:
         no_such("mean", named)
     axes = _sorted(x, axis, "mean")
-    if x.dtype is HALF:  # the sum alone may be too large
+    if x.dtype.type is HALF:  # the sum alone may be too large
         return cast(mean(cast(x, np.float32), axes, keepdims), HALF)
     return div(_sum(x, axis=axes, keepdims=keepdims), math.prod(x.shape[a] for a in axes))
 
@@ -76,7 +80,7 @@ def var(x: Any, axis: Axis = None, keepdims: bool = False, *, correction: float 
     if not isinstance(correction, numbers.Real):
         raise TypeError(f"var: correction must be a number, got {correction!r}")
     axes = _sorted(x, axis, "var")
-    if x.dtype is HALF:
+    if x.dtype.type is HALF:
         return cast(var(cast(x, np.float32), axes, keepdims, correction=correction), HALF)
     d = x - mean(x, axes, keepdims=True)
     n = math.prod(x.shape[a] for a in axes)
@@ -200,7 +204,7 @@ def log_softmax(x: Any, axis: Axis = -1, **named: Any) -> Any:
 @primitive
 def _cumsum(x: Array, *, axis: int) -> Array:
     """Partial sums along an axis."""
-    return x.cumsum(axis=axis, dtype=x.dtype if x.dtype.kind == "f" else None)
+    return x.cumsum(axis=axis, dtype=x.dtype if x.dtype.kind == "f" else WIDE.get(x.dtype.type))
 
 
 _cumsum.vjp(x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
