@@ -8,6 +8,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn, ops, optim
 
 V, K, I = ValueError, TypeError, IndexError
+xs = tg.tensor(np.zeros((5, 2, 3), np.float32))
 x, v, ids = tg.tensor(np.ones((2, 3), np.float32)), tg.tensor(np.ones(3, np.float32)), tg.tensor([0, 1])
 
 # ---- axes -----------------------------------------------------------------------------------------------------------
@@ -155,6 +156,23 @@ def test_signs_of_masks_between_numbers(sign, call):
     assert (True & (x > 0)).dtype == (False | (x > 0)).dtype == bool
 
 
+def parameter():
+    return nn.Parameter(np.ones(3, np.float32))
+
+
+def both_ways(*args):
+    return nn.Bidirectional(nn.GRUCell(3, 4), nn.GRUCell(3, 4))(*args)
+
+
+def loaded(kind, other):
+    """An optimiser that is given the state of another kind."""
+    p, options = parameter(), {optim.SGD: {"lr": 0.1, "momentum": 0.9}}
+    made = other([p], **options.get(other, {}))
+    p.grad = v
+    made.step()
+    kind([p], **options.get(kind, {})).load_state_dict(made.state_dict())
+
+
 REFUSED = [
     (lambda: x @ 3, K, "matmul: operands must be tensors or arrays, got int; use . for numbers"),
     (lambda: 3.0 @ x, K, "matmul: operands must be tensors or arrays, got float"),
@@ -205,6 +223,51 @@ REFUSED = [
     (lambda: optim.clip_grad_norm_(3, 1.0), K, "clip_grad_norm_: must get parameters, .* got a int"),
     (lambda: optim.clip_grad_norm_(["W"], 1.0), K, "clip_grad_norm_: parameters must be tensors, got str"),
     (lambda: optim.clip_grad_value_(v, -1.0), V, "clip_grad_value_: clip_value must be at least 0, got -1"),
+    (lambda: optim.clip_grad_value_(v, "a"), K, "clip_grad_value_: clip_value must be a number, got 'a'"),
+    (lambda: optim.clip_grad_norm_(v, None), K, "clip_grad_norm_: max_norm must be a number, got None"),
+    (lambda: optim.clip_grad_norm_(v, 1.0, 0), V, "clip_grad_norm_: norm_type must be greater than 0, got 0"),
+    (lambda: optim.clip_grad_norm_(v, 1.0, "inf"), K, "clip_grad_norm_: norm_type must be a number, got 'inf'"),
+    (lambda: optim.step_decay(0.1, 0), V, "step_decay: step_size must be greater than 0, got 0"),
+    (lambda: optim.cosine(0.1, "a"), K, "cosine: total_steps must be a number, got 'a'"),
+    (lambda: optim.warmup("a", 3), K, "warmup: schedule must be a number, got 'a'"),
+    (lambda: optim.Adam([("W", v)]), K, "Adam: parameters must be leaf tensors, .* got tuple"),
+    (lambda: optim.Adam([x * parameter()]), K, "Adam: parameters must be leaf tensors, .* got a tensor that was"),
+    (lambda: optim.Adam([v], betas=0.9), K, "Adam: betas must be a pair of numbers, got 0.9"),
+    (lambda: optim.Adam([v], betas=(0.9, 0.9, 0.9)), K, "Adam: betas must be a pair of numbers"),
+    (lambda: optim.Adam([v]).load_state_dict({}), V, "Adam.load_state_dict: values must be .* got dict"),
+    (lambda: optim.Adam([v]).load_state_dict(None), V, "Adam.load_state_dict: values must be .* got NoneType"),
+    (lambda: loaded(optim.Adam, optim.SGD), V, r"Adam.load_state_dict: the state must be \['m', 's'\], got \['v'\]"),
+    (lambda: loaded(optim.SGD, optim.Adam), V, r"SGD.load_state_dict: the state must be \['v'\], got \['m', 's'\]"),
+    (lambda: nn.Linear(3, 2).load_state_dict([1]), K, "Linear.load_state_dict: values must be .* got list"),
+    (lambda: tg.tensor(np.ones(2, complex), "float32"), K, "tensor: values must be .* got dtype complex128"),
+    (lambda: setattr(parameter(), "data", np.ones(3, complex)), K, "Tensor.data: values must be .* got dtype complex"),
+    (lambda: setattr(parameter(), "grad", [1.0]), V, r"grad: must have shape \(3,\), got \(1,\)"),
+    (lambda: nn.GRU(3, 4.0), K, "nn.GRU: hidden_size must be an integer, got 4.0"),
+    (lambda: nn.LSTM("3", 4), K, "nn.LSTM: input_size must be an integer, got '3'"),
+    (lambda: nn.RNN(3, 4, num_layers=1.5), K, "nn.RNN: num_layers must be an integer, got 1.5"),
+    (lambda: nn.LSTM(3, 4, proj_size=2.0), K, "ProjectedLSTMCell: proj_size must be an integer, got 2.0"),
+    (lambda: nn.LSTMCell(3, None), K, "LSTMCell: hidden_size must be an integer, got None"),
+    (lambda: nn.GRU(3, 4, batch_first=True), K, "nn.GRU: there is no argument 'batch_first'; time comes first"),
+    (lambda: nn.LSTM(3, 4, dtype="float64"), K, r"nn.LSTM: there is no argument 'dtype'; use .to\(dtype\)"),
+    (lambda: nn.RNN(3, 4, colour=1), K, "nn.RNN: there is no argument 'colour'$"),
+    (lambda: nn.GRU(3, 4, 2, dropout="a"), K, "Dropout: p must be a number, got 'a'"),
+    (lambda: nn.Dropout()(None), K, "Dropout: x must be a tensor, got NoneType"),
+    (lambda: nn.Layers(nn.GRUCell(3, 4), 3, 4), K, "nn.Layers: make must be a class of cells, got GRUCell"),
+    (lambda: nn.Layers("gru", 3, 4), K, "nn.Layers: make must be a class of cells, got str"),
+    (lambda: nn.Stack(nn.GRUCell(3, 4)), K, "Stack: must get a list of cells, got GRUCell"),
+    (lambda: nn.AdditiveAttention(8, -8), V, "AdditiveAttention: value_size must be at least 0, got -8"),
+    (lambda: nn.GeneralAttention(8.0, 8), K, "GeneralAttention: query_size must be an integer, got 8.0"),
+    (lambda: nn.MultiheadAttention(8, 2.0), K, "MultiheadAttention: num_heads must be an integer, got 2.0"),
+    (lambda: nn.GRU(3, 4)(xs, tg.zeros(1, 2, 5)), V, r"nn.GRU: state must have 4 units in .* got \(2, 5\)"),
+    (lambda: nn.GRU(3, 4, 2)(xs, tg.zeros(2, 2, 5)), V, r"nn.GRU: state must have 4 units in .* got \(2, 5\)"),
+    (lambda: nn.LSTM(3, 4, proj_size=2)(xs, (tg.zeros(1, 2, 4),) * 2), V, "nn.LSTM: state must have 2 units"),
+    (lambda: nn.Recurrent(nn.LSTMCell(3, 4))(xs, (x[:, :1], x)), V, "Recurrent: state must have 4 units"),
+    (lambda: both_ways(xs, tg.zeros(2, 4)), V, r"Bidirectional: state must be a pair, .* got \(2, 4\)"),
+    (lambda: nn.cross_entropy(tg.tensor(1.0), 0), V, r"cross_entropy: logits must have at least one axis, got \(\)"),
+    (lambda: nn.linear_cross_entropy(x, None, None, ids), K, "linear_cross_entropy: W must be a tensor, got NoneType"),
+    (lambda: nn.linear_cross_entropy([1.0], x, None, ids), K, "linear_cross_entropy: ys must be a tensor, got list"),
+    (lambda: nn.linear_cross_entropy(x, x, None, ids), V, r"linear_cross_entropy: W must be \(H, V\) .* got \(2, 3\)"),
+    (lambda: nn.linear_cross_entropy(x, x.T, v, ids), V, r"linear_cross_entropy: .* got \(3, 2\) and \(3,\)"),
 ]
 
 

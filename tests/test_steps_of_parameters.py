@@ -161,6 +161,19 @@ def test_a_norm_that_is_not_finite_shows_in_all_gradients(bad, dtype):
     np.testing.assert_array_equal(q.grad.numpy(), [rest])
 
 
+@pytest.mark.parametrize("p", [0.5, 1, 2, 3.0, math.inf])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e30])
+def test_norms_of_other_powers(p, scale):
+    ps = [nn.Parameter(np.zeros(n, "f4")) for n in ((2,), (), (0, 3), (1,))]
+    for each, g in zip(ps, ([3, -4], -2, np.zeros((0, 3))), strict=False):
+        each.grad = np.asarray(g, "f4") * np.float32(scale)
+    norm = scale * (4 if p == math.inf else (3**p + 4**p + 2**p) ** (1 / p))
+    assert optim.clip_grad_norm_(ps, 1.0, p) == pytest.approx(norm, rel=1e-5)
+    factor = min(1, 1 / norm) if norm else 1
+    np.testing.assert_allclose(ps[0].grad.numpy(), np.array([3, -4]) * scale * factor, rtol=1e-5)
+    assert ps[3].grad is None
+
+
 # ---- PyTorch's ------------------------------------------------------------------------------------------------------
 
 
@@ -183,10 +196,12 @@ def test_late_gradients_are_taken_as_by_pytorch(name, dtype, way):
 
 
 @pytest.mark.oracle
+@pytest.mark.parametrize("norm", [1, 2, 2.5, math.inf])
 @pytest.mark.parametrize("values", [[3.0, 4.0], [0.1, 0.1], [math.nan, 1.0], [math.inf, 1.0], [-math.inf, math.inf]])
-def test_clipping_is_pytorchs(values):
+def test_clipping_is_pytorchs(values, norm):
     torch = pytest.importorskip("torch")
     p, t = nn.Parameter(np.zeros(2)), torch.zeros(2, dtype=torch.float64, requires_grad=True)
     p.grad, t.grad = tg.tensor(np.array(values)), torch.tensor(values, dtype=torch.float64)
-    np.testing.assert_allclose(optim.clip_grad_norm_(p, 1.0), torch.nn.utils.clip_grad_norm_(t, 1.0).item())
+    expected = torch.nn.utils.clip_grad_norm_(t, 1.0, norm).item()
+    np.testing.assert_allclose(optim.clip_grad_norm_(p, 1.0, norm), expected)
     np.testing.assert_allclose(p.grad.numpy(), t.grad.numpy())

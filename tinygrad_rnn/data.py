@@ -37,6 +37,8 @@ def read_lines(path: str | Path) -> list[str]:
 
 def _decoded(path: str | Path) -> str:
     """The text in a UTF-8 file, each line's end as "\\n"."""
+    if str(path) == "-" and sys.stdin is None:
+        raise ValueError("text: standard input is closed")
     try:
         raw = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
     except FileNotFoundError:

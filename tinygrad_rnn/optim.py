@@ -56,7 +56,8 @@ class Optimizer:
             raise ValueError(f"{who}: there must be at least one parameter, got none")
         for parameter in self.parameters:
             if not (isinstance(parameter, Tensor) and parameter.is_leaf):
-                raise TypeError(f"{who}: parameters must be leaf tensors, got {parameter!r}")
+                got = "a tensor that was computed" if isinstance(parameter, Tensor) else type(parameter).__name__
+                raise TypeError(f"{who}: parameters must be leaf tensors, such as model.parameters(), got {got}")
         self.lr = lr
         self.steps = 0
         self.counts = [0] * len(self.parameters)
@@ -77,9 +78,7 @@ class Optimizer:
     def _check(self, below: float = math.inf, **numbers: float) -> None:
         """Numbers by name must be from 0 to less than `below`."""
         for name, value in numbers.items():
-            if not isinstance(value, Real):
-                raise TypeError(f"{type(self).__name__}: {name} must be a number, got {value!r}")
-            if not 0 <= value < below:
+            if not 0 <= _number(value, f"{type(self).__name__}: {name}") < below:
                 end = "at least 0" if below == math.inf else f"from 0 to less than {below:g}"
                 raise ValueError(f"{type(self).__name__}: {name} must be {end}, got {value}")
 
@@ -162,27 +161,27 @@ class Optimizer:
 
         One of an older version has no counts: then each parameter that has a state is taken to have made all steps.
         """
+        who = f"{type(self).__name__}.load_state_dict"
+        if not (isinstance(values, Mapping) and "steps" in values):
+            raise ValueError(f"{who}: values must be what state_dict returns, got {type(values).__name__}")
         states: list[dict[str, Array]] = [{} for _ in self.parameters]
         for key, value in values.items():
             if key in ("steps", "counts"):
                 continue
             number, _, name = key.partition(".")
             if not number.isdecimal() or int(number) >= len(states):
-                raise ValueError(
-                    f"{type(self).__name__}.load_state_dict: no parameter for {key!r}, there are {len(states)}"
-                )
+                raise ValueError(f"{who}: no parameter for {key!r}, there are {len(states)}")
             parameter = self.parameters[int(number)]
             if value.shape != parameter.shape:
-                raise ValueError(
-                    f"{type(self).__name__}.load_state_dict: {key} must have shape {parameter.shape}, got {value.shape}"
-                )
+                raise ValueError(f"{who}: {key} must have shape {parameter.shape}, got {value.shape}")
             states[int(number)][name] = backend.move(np.array(value, parameter.dtype, order="C"), parameter.device)
         steps = int(values["steps"])
         counts = values.get("counts", [steps if state else 0 for state in states])
         if len(counts) != len(states):
-            raise ValueError(
-                f"{type(self).__name__}.load_state_dict: counts must be of {len(states)} parameters, got {len(counts)}"
-            )
+            raise ValueError(f"{who}: counts must be of {len(states)} parameters, got {len(counts)}")
+        for state, n in zip(states, counts, strict=True):
+            if n and self.formula and state.keys() != set(self.memory):  # of another kind of optimiser
+                raise ValueError(f"{who}: the state must be {list(self.memory)}, got {sorted(state)}")
         self.steps, self.counts, self.states = steps, [int(n) for n in counts], states
 
 
@@ -313,6 +312,8 @@ p = p - rate * m / (scale * sqrt(s) + eps)
     ):
         super().__init__(parameters, lr)
         self._check(eps=eps)
+        if not (isinstance(betas, (tuple, list)) and len(betas) == 2):
+            raise TypeError(f"{type(self).__name__}: betas must be a pair of numbers, got {betas!r}")
         beta1, beta2 = betas
         self._check(1, beta1=beta1, beta2=beta2)
         self.betas, self.eps = betas, eps
@@ -352,18 +353,21 @@ class AdamW(Adam):
 
 
 def clip_grad_norm_(
-    parameters: Parameter | Iterable[Parameter], max_norm: float, *, error_if_nonfinite: bool = False
-) -> float:
-    """Scale all gradients by one factor so that their common norm √Σ g² is at most max_norm; returns the norm before.
+    parameters: Parameter | Iterable[Parameter], max_norm: float, norm_type: float = 2.0, *,
+    error_if_nonfinite: bool = False,
+) -> float:  # fmt: skip
+    """Scale all gradients by one factor so that their common norm is at most max_norm; returns the norm before.
 
+    norm_type: p, for the norm (Σ |g|ᵖ)^(1/p); 2 is √Σ g², math.inf the largest |g|
     Where the norm is NaN or infinite, so is what comes of scaling (NaN, or 0 where an infinity stands beside), as in
     PyTorch; with `error_if_nonfinite` a RuntimeError instead. Pascanu et al. (2013), arXiv:1211.5063.
     """
-    if not max_norm > 0:
-        raise ValueError(f"clip_grad_norm_: max_norm must be greater than 0, got {max_norm}")
+    for name, value in ("max_norm", max_norm), ("norm_type", norm_type):
+        if not _number(value, f"clip_grad_norm_: {name}") > 0:
+            raise ValueError(f"clip_grad_norm_: {name} must be greater than 0, got {value}")
     found = _with_gradient(parameters, "clip_grad_norm_")
     with np.errstate(over="ignore", invalid="ignore"):
-        norm = math.sqrt(sum(_squared(p.grad) for p in found))
+        norm = math.sqrt(sum(_squared(p.grad) for p in found)) if norm_type == 2 else _norm(found, norm_type)
         if error_if_nonfinite and not math.isfinite(norm):
             raise RuntimeError(f"clip_grad_norm_: the norm of the gradients must be finite, got {norm}")
         factor = float(max_norm / (norm + 1e-6))
@@ -375,7 +379,7 @@ def clip_grad_norm_(
 
 def clip_grad_value_(parameters: Parameter | Iterable[Parameter], clip_value: float) -> None:
     """Limit each element of each gradient to ± clip_value."""
-    if not clip_value >= 0:
+    if not _number(clip_value, "clip_grad_value_: clip_value") >= 0:
         raise ValueError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value}")
     for p in _with_gradient(parameters, "clip_grad_value_"):
         p.grad = Tensor(p.grad.array.clip(-clip_value, clip_value))  # type: ignore[union-attr]
@@ -390,6 +394,22 @@ def _with_gradient(parameters: Parameter | Iterable[Parameter], who: str) -> lis
         if not isinstance(p, Tensor):
             raise TypeError(f"{who}: parameters must be tensors, got {type(p).__name__}")
     return list({id(p): p for p in several if p.grad is not None}.values())
+
+
+def _norm(found: list[Parameter], p: float) -> float:
+    """(Σ |g|ᵖ)^(1/p) of all gradients, as multiples of the largest |g|, so that no power of it overflows."""
+    arrays = [abs(parameter.grad.array) for parameter in found if parameter.size]  # type: ignore[union-attr]
+    largest = float(np.max([float(a.max()) for a in arrays], initial=0.0))
+    if p == math.inf or not 0 < largest < math.inf:
+        return largest
+    return largest * sum(float(((a.astype(np.float64) / largest) ** p).sum()) for a in arrays) ** (1 / p)
+
+
+def _number(value: Any, what: str) -> Any:
+    """A number itself."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{what} must be a number, got {value!r}")
+    return value
 
 
 def _squared(g: Any) -> float:
@@ -414,17 +434,20 @@ def constant(lr: float) -> Schedule:
 
 def step_decay(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """η = lr gamma^⌊step / step_size⌋"""
+    if not _number(step_size, "step_decay: step_size") > 0:
+        raise ValueError(f"step_decay: step_size must be greater than 0, got {step_size}")
     return partial(_step_decay, lr, step_size, gamma)
 
 
 def cosine(lr: float, total_steps: int, min_lr: float = 0.0) -> Schedule:
     """Half a cosine from lr to min_lr at total_steps, then min_lr. Loshchilov and Hutter (2017), arXiv:1608.03983."""
-    return partial(_cosine, lr, max(total_steps, 1), min_lr)
+    return partial(_cosine, lr, max(_number(total_steps, "cosine: total_steps"), 1), min_lr)
 
 
 def warmup(schedule: float | Schedule, steps: int) -> Schedule:
     """The first `steps` steps at (step + 1) / steps of the schedule's rate: a straight line up, then the schedule."""
-    return partial(_warmup, schedule if callable(schedule) else constant(schedule), max(steps, 1))
+    after = schedule if callable(schedule) else constant(_number(schedule, "warmup: schedule"))
+    return partial(_warmup, after, max(_number(steps, "warmup: steps"), 1))
 
 
 def _constant(lr: float, step: int) -> float:

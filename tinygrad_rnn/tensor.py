@@ -107,6 +107,8 @@ class Tensor:
         array = np.asarray(values) if not backend.is_array(values) else values
         if array.shape != self.shape:
             raise ValueError(f"Tensor.data: the shape must stay {self.shape}, got {array.shape}")
+        if not backend.is_real(array.dtype):
+            raise TypeError(f"Tensor.data: values must be floats, integers or booleans, got dtype {array.dtype}")
         if self.node is not None and self.node.op is not None:
             raise ValueError(
                 "Tensor.data: only a leaf's values can be replaced, this one was computed; detach() it first"
@@ -149,11 +151,13 @@ class Tensor:
         return node.grad if isinstance(node, Leaf) else None
 
     @grad.setter
-    def grad(self, value: Tensor | None) -> None:
+    def grad(self, value: Any) -> None:
         if not isinstance(self.node, Leaf):
             if value is None:
                 return
             raise ValueError("grad: only a leaf that requires a gradient has one")
+        if value is not None and not isinstance(value, Tensor):
+            value = tensor(value, self.dtype, self.device)
         if value is not None and value.shape != self.shape:
             raise ValueError(f"grad: must have shape {self.shape}, got {value.shape}")
         self.node.grad = None if value is None else value.astype(self.dtype)
@@ -483,6 +487,8 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
         values = values.array
     if backend.is_array(values):
         lib = xp(values)
+        if not backend.is_real(values.dtype):  # of complex ones a cast would keep a part
+            raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {values.dtype}")
         array = lib.array(values, dtype)
         if device is not None or lib is np:
             array = backend.move(array, backend.check_device(device) if device else backend.default_device())

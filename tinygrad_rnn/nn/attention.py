@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygrad_rnn import backend
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.layers import Linear
+from tinygrad_rnn.nn.layers import Linear, _check
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.ops import softmax, tanh, where
 from tinygrad_rnn.tensor import Parameter, Tensor, tensor, zeros
@@ -77,6 +77,7 @@ class GeneralAttention(Attention):
     """score_j = q · (v_j W).   W: (V, Q). Luong et al. (2015), arXiv:1508.04025."""
 
     def __init__(self, query_size: int, value_size: int):
+        _check("GeneralAttention", query_size=query_size, value_size=value_size)
         self.W = Parameter(init.xavier_uniform((value_size, query_size)))
 
     def keys(self, values: Tensor) -> Tensor:
@@ -90,7 +91,8 @@ class AdditiveAttention(Attention):
     """
 
     def __init__(self, query_size: int, value_size: int, size: int | None = None):
-        size = size or query_size
+        size = query_size if size is None else size
+        _check("AdditiveAttention", query_size=query_size, value_size=value_size, size=size)
         self.W = Parameter(init.xavier_uniform((query_size, size)))
         self.U = Parameter(init.xavier_uniform((value_size, size)))
         self.b = Parameter(init.zeros((size,)))
@@ -114,6 +116,7 @@ class MultiheadAttention(Attention):
     """
 
     def __init__(self, embed_dim: int, num_heads: int, *, kdim: int | None = None, vdim: int | None = None):
+        _check("MultiheadAttention", embed_dim=embed_dim, num_heads=num_heads)
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(
                 f"MultiheadAttention: embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from tinygrad_rnn import nest
 from tinygrad_rnn.backend import xp
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.layers import Dropout
+from tinygrad_rnn.nn.layers import Dropout, check_whole
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.ops import chunk, relu, sigmoid, tanh
 from tinygrad_rnn.tensor import Parameter, Tensor
@@ -179,6 +179,8 @@ class Stack(Cell):
     """
 
     def __init__(self, cells: Sequence[Cell], *, dropout: float = 0.0):
+        if not isinstance(cells, (list, tuple)):
+            raise TypeError(f"Stack: must get a list of cells, got {type(cells).__name__}")
         if not cells:
             raise ValueError("Stack: there must be at least one cell, got none")
         self.cells = list(cells)
@@ -199,6 +201,7 @@ class Stack(Cell):
 
 def check_sizes(who: str, input_size: int, hidden_size: int) -> None:
     """ValueError for a layer without units."""
+    check_whole(who, input_size=input_size, hidden_size=hidden_size)
     if input_size < 0 or hidden_size < 1:
         raise ValueError(
             f"{who}: input_size must be at least 0 and hidden_size at least 1, got {input_size} and {hidden_size}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -89,13 +90,10 @@ class Entrance:
 
     def state(self, cell: Cell, state: Any, B: int) -> Any:
         """A given state as the cell takes it."""
-        leaves, form = nest.leaves(state), FORMS.get(type(cell))
-        if form is not None:
-            if len(leaves) != form.count(",") + 1 or nest.is_leaf(state) != (form == "h"):
-                raise ValueError(f"{self.who}: state must be {form}, got {nest.describe(state)}")
-            for s in leaves:
-                if len(nest.shape(s)) > 2 or (len(nest.shape(s)) == 2 and len(s) not in (1, B)):
-                    raise ValueError(f"{self.who}: state must be (B, H) for B = {B} sequences, got {nest.shape(s)}")
+        leaves = nest.leaves(state)
+        for part, own in _parts(cell, state):
+            if type(part) in FORMS:
+                self._check_form(part, own, B)
         dtype = self._dtype(cell)
         if all(isinstance(s, Tensor) and (s.dtype == dtype or s.dtype.kind != "f") for s in leaves):
             return state
@@ -107,6 +105,19 @@ class Entrance:
             return self._converted(cell, s, "state") if foreign else s
 
         return nest.map_leaves(taken, state)
+
+    def _check_form(self, cell: Any, state: Any, B: int) -> None:
+        """ValueError unless the state of a cell looks as in FORMS."""
+        leaves, form = nest.leaves(state), FORMS[type(cell)]
+        if len(leaves) != form.count(",") + 1 or nest.is_leaf(state) != (form == "h"):
+            raise ValueError(f"{self.who}: state must be {form}, got {nest.describe(state)}")
+        sizes = [getattr(cell, "proj_size", cell.hidden_size), cell.hidden_size]
+        for s, H in zip(leaves, sizes, strict=False):
+            shape = nest.shape(s)
+            if len(shape) > 2 or shape[:-1] not in ((), (1,), (B,)):
+                raise ValueError(f"{self.who}: state must be (B, H) for B = {B} sequences, got {shape}")
+            if shape and shape[-1] != H:
+                raise ValueError(f"{self.who}: state must have {H} units in its last axis, got {shape}")
 
     def _dtype(self, cell: Cell) -> np.dtype | None:
         """The dtype of one of the cell's parameters."""
@@ -132,6 +143,14 @@ class Entrance:
                 stacklevel=levels_inside(),
             )
         return t.astype(dtype)
+
+
+def _parts(cell: Cell, state: Any) -> Iterable[tuple[Any, Any]]:
+    """The cell with its state; for a stack each of its cells with its own."""
+    if not isinstance(cell, Stack):
+        return ((cell, state),)
+    fits = isinstance(state, (tuple, list)) and len(state) == len(cell.cells)
+    return zip(cell.cells, state, strict=True) if fits else ()
 
 
 def is_plain(state: Any) -> bool:

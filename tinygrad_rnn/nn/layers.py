@@ -14,11 +14,17 @@ from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.tensor import Parameter, Tensor
 
 
-def _check(who: str, **sizes: int) -> None:
-    """Sizes must be integers that are not negative."""
+def check_whole(who: str, **sizes: Any) -> None:
+    """Sizes must be integers."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not hasattr(size, "__index__"):
             raise TypeError(f"{who}: {name} must be an integer, got {size!r}")
+
+
+def _check(who: str, **sizes: int) -> None:
+    """Sizes must be integers that are not negative."""
+    check_whole(who, **sizes)
+    for name, size in sizes.items():
         if size < 0:
             raise ValueError(f"{who}: {name} must be at least 0, got {size}")
 
@@ -89,6 +95,8 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None):
+        if not isinstance(p, (int, float, np.number)):
+            raise TypeError(f"Dropout: p must be a number, got {p!r}")
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p must be from 0 to less than 1, got {p}")
         self.p, self.rng = p, rng
@@ -96,5 +104,7 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
+        if not hasattr(x, "shape"):
+            raise TypeError(f"Dropout: x must be a tensor, got {type(x).__name__}; make it one by tensor(…)")
         keep = ops.cast(ops.uniform(x.shape, self.rng, like=x) >= self.p, x.dtype)
         return x * (keep * (1 / (1 - self.p)))

@@ -51,6 +51,9 @@ def linear_cross_entropy(
     ys: (..., H)  W: (H, V)  b: (V,) or None  targets: (...) integers; the rest as in cross_entropy
     returns: in nats
     """
+    _check_tensor(ys, "linear_cross_entropy: ys")
+    _check_tensor(W, "linear_cross_entropy: W")
+    _check_weights(ys, W, b)
     ids = _targets(targets, ys, "linear_cross_entropy", "ys")
     options: Any = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
     small = ys.size * W.shape[-1] < SMALL
@@ -69,9 +72,18 @@ def _linear(ys: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     return ys @ W if b is None else ys @ W + b
 
 
+def _check_weights(ys: Tensor, W: Tensor, b: Tensor | None) -> None:
+    fits = W.ndim == 2 and W.shape[:1] == ys.shape[-1:]
+    if not fits or (b is not None and b.shape != W.shape[1:]):
+        got = " and ".join(str(x.shape) for x in (W, b) if x is not None)
+        raise ValueError(f"linear_cross_entropy: W must be (H, V) and b (V,) for ys (…, H) {ys.shape}, got {got}")
+
+
 def _targets(targets: Any, like: Tensor, who: str, what: str) -> Any:
     """The targets as an array where `like` is; ValueError unless there is one for each of its vectors."""
     ids = targets.data if isinstance(targets, Tensor) else targets if backend.is_array(targets) else np.asarray(targets)
+    if not like.ndim:
+        raise ValueError(f"{who}: {what} must have at least one axis, got {like.shape}")
     if ids.shape != like.shape[:-1]:
         raise ValueError(f"{who}: targets must be {like.shape[:-1]} for {what} {like.shape}, got {ids.shape}")
     return backend.move(ids, like.device)

@@ -207,6 +207,9 @@ class Module:
 
         A tensor stays the same object with other values, and an array that can be written stays the same array.
         """
+        if not isinstance(values, Mapping):
+            who, got = type(self).__name__, type(values).__name__
+            raise TypeError(f"{who}.load_state_dict: values must be arrays by name, as of state_dict(), got {got}")
         mine = self._by_path()
         missing, unknown = mine.keys() - values.keys(), values.keys() - mine.keys()
         if missing or unknown:

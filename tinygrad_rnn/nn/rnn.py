@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygrad_rnn import nest
 from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, LSTMState, RNNCell, Stack, check_sizes
-from tinygrad_rnn.nn.layers import Dropout
+from tinygrad_rnn.nn.layers import Dropout, check_whole
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.nn.variants import ProjectedLSTMCell
@@ -47,11 +47,23 @@ class Bidirectional(Module):
     def forward(
         self, xs: Any, state: Any = None, lengths: Any = None, *, all_states: bool = False
     ) -> tuple[Tensor, tuple[Any, Any]]:
+        if state is not None and not (isinstance(state, (tuple, list)) and len(state) == 2):
+            got = nest.describe(state)
+            raise ValueError(f"Bidirectional: state must be a pair, that of each cell, got {got}")
         past, future = (None, None) if state is None else state
         xs = self.taken(xs)  # once for both
         fs, past = self.forwards(xs, past, lengths, all_states=all_states)
         bs, future = self.backwards(xs, future, lengths, all_states=all_states)
         return concat([fs, bs], axis=-1), (past, future)
+
+
+# What to do without those arguments of PyTorch's that there are not
+PYTORCHS = {
+    "batch_first": "; time comes first, xs.swapaxes(0, 1)",
+    "bias": "; there always is one, which may stay zero",
+    "device": "; use .to(device)",
+    "dtype": "; use .to(dtype)",
+}
 
 
 class Layers(Module):
@@ -64,8 +76,13 @@ class Layers(Module):
     def __init__(
         self, make: Callable[[int, int], Cell], input_size: int, hidden_size: int, num_layers: int = 1, *,
         output_size: int | None = None, bidirectional: bool = False, dropout: float = 0.0, engine: str = "auto",
-        checkpoint_every: int | None = None,
+        checkpoint_every: int | None = None, **unknown: Any,
     ):  # fmt: skip
+        for name in unknown:
+            raise TypeError(f"{self._who}: there is no argument {name!r}{PYTORCHS.get(name, '')}")
+        if isinstance(make, Module) or not callable(make):
+            raise TypeError(f"{self._who}: make must be a class of cells, got {type(make).__name__}")
+        check_whole(self._who, num_layers=num_layers)
         if num_layers < 1:
             raise ValueError(f"{self._who}: num_layers must be at least 1, got {num_layers}")
         check_sizes(self._who, input_size, hidden_size)

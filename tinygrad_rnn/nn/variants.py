@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.cells import Cell, LSTMState, RNNCell, _bias, _second, _weights, check_sizes
-from tinygrad_rnn.nn.layers import LayerNorm
+from tinygrad_rnn.nn.layers import LayerNorm, check_whole
 from tinygrad_rnn.ops import chunk, relu, sigmoid, tanh
 from tinygrad_rnn.tensor import Parameter, Tensor
 
@@ -124,6 +124,7 @@ class ProjectedLSTMCell(Cell):
     """
 
     def __init__(self, input_size: int, hidden_size: int, proj_size: int, *, forget_bias: float = 1.0, biases: int = 1):
+        check_whole("ProjectedLSTMCell", proj_size=proj_size, hidden_size=hidden_size)
         if not 1 <= proj_size <= hidden_size:
             raise ValueError(
                 f"ProjectedLSTMCell: proj_size must be from 1 to hidden_size = {hidden_size}, got {proj_size}"
