@@ -83,6 +83,12 @@ def test_standard_input_is_a_file_of_lines(run, capsys, monkeypatch):
     assert translated(run, capsys, "--file", "-").out.count("\n") == 3
 
 
+def test_a_closed_standard_input_is_named(run, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["translate", str(run), "--file", "-"]) == 2
+    assert capsys.readouterr().err == "tinygrad-rnn: text: standard input is closed\n"
+
+
 # (what is given, is the file of that name read?, what the note says)
 GIVEN = [
     (["word"], False, "translates the text 'word'; --file means the file"),

@@ -71,6 +71,17 @@ def test_a_run_starts_where_standard_output_is_ascii(folder, tmp_path):
     assert done.stderr == b""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_name_that_is_no_text_is_a_name_too(folder, tmp_path, monkeypatch, capsys):
+    name = os.fsdecode(b"Stra\xdfe \xe7\xac text")  # from a disk of another encoding, or under LC_ALL=C
+    (tmp_path / name).write_bytes((folder / "text").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for more in [], ["--resume", "--epochs", "2"]:
+        given = ["--out", name + " run", *(more or ["--text", name, *SMALL, "--steps", "8"])]
+        assert main(["train", "lm", *given]) == 0, capsys.readouterr().err
+    assert main(["sample", name + " run", "--length", "3"]) == 0
+
+
 def test_a_full_disk_behind_standard_output_is_named(folder, monkeypatch, capsys):
     class Full(io.StringIO):
         def flush(self):

@@ -151,7 +151,7 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch makes of a damaged file, or of one that holds more than weights
-        reason = str(error).partition("\n")[0]
+        reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("\n")[0]  # without its colours
         raise ValueError(f"torch_weights.load: {str(path)!r} holds more than weights, or none ({reason})") from None
     if not isinstance(found, Mapping):
         raise ValueError(f"torch_weights.load: {str(path)!r} must hold a state_dict, got {type(found).__name__}")
