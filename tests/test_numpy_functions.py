@@ -96,6 +96,7 @@ def test_any_other_function_of_what_requires_a_gradient_is_refused_by_name(name)
 
 def test_truth_positions_and_text_need_no_gradient():
     t = tg.tensor(A, requires_grad=True)
+    assert np.isfinite(t).all() and not np.isinf(t).any() and np.array_equal(np.signbit(t), np.signbit(A))
     assert np.allclose(t, A) and np.array_equal(t, A) and np.all(t == A) and not np.any(t != A)
     np.testing.assert_array_equal(np.argsort(t, axis=1), np.argsort(A, axis=1))
     np.testing.assert_array_equal(np.where(t > 0)[0], np.where(A > 0)[0])

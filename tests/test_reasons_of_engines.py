@@ -121,6 +121,52 @@ def test_a_cell_that_cannot_be_compiled_is_refused_with_its_line(engine):
         called(Asking, engine)
 
 
+CAUGHT = {
+    "a value": (lambda h: float(h[0, 0]), "cannot read a value"),
+    "a truth": (lambda h: bool((h > 0).sum()), "cannot read a value"),
+    "an array": (lambda h: h.numpy().mean(), "cannot read a value"),
+    "a hook": (lambda h: h.register_hook(lambda g: g) and 2.0, "a hook is set"),
+    "a change": (lambda h: setattr(tg.zeros(2), "data", np.ones(2)) or 2.0, "sets the values of a tensor"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Recurrent. Guarded runs slower")
+@pytest.mark.parametrize("engine", ["auto", "compiled", "numpy"])
+@pytest.mark.parametrize("asked, reason", CAUGHT.values(), ids=CAUGHT)
+def test_a_step_that_catches_the_refusal_is_not_recorded_as_what_it_does_then(asked, reason, engine):
+    class Guarded(Odd):
+        def forward(self, x, h):
+            h = ops.tanh(self.affine(x, h))
+            try:
+                h = h * asked(h)
+            except Exception:
+                h = h * 0
+            return h, h
+
+    try:
+        rnn, xs, (ys, _) = called(Guarded, engine)
+    except (TypeError, ValueError) as refusal:
+        assert reason in str(refusal) or reason == "sets the values of a tensor"
+    else:
+        assert engine == "auto"
+        np.testing.assert_array_equal(ys.numpy(), nn.Recurrent(rnn.cell, engine="eager")(xs)[0].numpy())
+
+
+@pytest.mark.parametrize(
+    "kept", [lambda x, h: h, lambda x, h: x, lambda x, h: [h, x], lambda x, h: {"h": h * 2, "n": np.ones(2)}]
+)
+def test_a_cell_may_keep_what_it_was_given_to_be_looked_at(kept):
+    class Keeping(Odd):
+        def forward(self, x, h):
+            self.last = kept(x, h)
+            h = ops.tanh(self.affine(x, h))
+            return h, h
+
+    with pytest.warns(UserWarning, match=r"Keeping runs slower.* its step sets 'last', which is no part of its state"):
+        rnn, xs, (ys, _) = called(Keeping, "auto")
+    np.testing.assert_array_equal(ys.numpy(), nn.Recurrent(rnn.cell, engine="eager")(xs)[0].numpy())
+
+
 @without_llvmlite
 def test_a_plan_counts_the_products_that_are_computed_on_top_of_a_sum():
     plans = [str(nn.Recurrent(MGU(2, 3), engine=e).plan(tg.zeros((5, 2, 2)))) for e in ("fast", "numpy")]

@@ -130,6 +130,15 @@ def test_every_text_comes_back_from_its_numbers(text):
     assert len(vocabulary.split(text)) == len(ids)
 
 
+@pytest.mark.parametrize("learned", ["yes . no , ( a ) - b", "yes.no,(a)-b", "yes. no, (a) - b"])
+@pytest.mark.parametrize("text", ["no, (yes).", "no , ( yes ) .", "no,(yes)-b", "b-a .no"])
+def test_signs_are_known_with_whatever_spaces_they_were_learned(learned, text):
+    vocabulary = vocabulary_of(learned)
+    assert UNKNOWN not in vocabulary.shown(vocabulary.encode(text))
+    assert vocabulary.shown(vocabulary.encode(text)) == vocabulary.split(text)
+    assert UNKNOWN in vocabulary.shown(vocabulary.encode(text + "!"))
+
+
 def test_a_sample_goes_on_after_its_prompt_as_a_text_does():
     text = " ".join(["one-two (three) four!"] * 3)
     vocabulary = vocabulary_of(text)

@@ -133,8 +133,18 @@ class Vocabulary:
         for nothing."""
         if not self.words:
             return list(text)
-        tokens = [token if token in self.ids else _parts(token)[1] for token in _words(text)]
+        tokens = [token if token in self.ids else self._like(_parts(token)[1]) for token in _words(text)]
         return [token for token in tokens if token in self.ids or token == "\n" or not _is_blank(token)]
+
+    def _like(self, core: str) -> str:
+        """The token that was learned of a word or a sign, or itself."""
+        return self._by_core.get(core, core)
+
+    @functools.cached_property
+    def _by_core(self) -> dict[str, str]:
+        """For each word or sign its token; for a sign that always stood with unusual spaces the most frequent one."""
+        found = {_parts(token)[1]: token for token in reversed(self.tokens)}
+        return {**found, **{token: token for token in self.tokens}}
 
     def encode(self, text: str, who: str = "text") -> np.ndarray:
         """The numbers of a text's tokens; ValueError that names those that are missing, if there is no "<unk>"."""

@@ -254,6 +254,8 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """np.tanh(tensor) is ops.tanh(tensor): NumPy's functions do not leave the graph unnoticed."""
+        if ufunc in FLAT and method == "__call__":
+            return ufunc(*map(host_values, inputs), **kwargs)
         op = OPS.get(UFUNCS.get(ufunc.__name__, ufunc.__name__))
         if method != "__call__" or kwargs or op is None:
             raise not_recorded(ufunc)

@@ -49,7 +49,7 @@ class Symbol(Tensor):
 
     @property
     def node(self) -> Any:  # type: ignore[override]
-        raise Unsupported("a hook is set, or a gradient asked for, within its step")
+        self.trace.end(Unsupported("a hook is set, or a gradient asked for, within its step"))
 
     def detach(self) -> Tensor:
         return detach(self)
@@ -80,6 +80,7 @@ class Trace:
     distinct  whether equal values stay apart: a gradient that is to be looked at is that of one of them
     watched   the values whose gradients at each step are wanted
     origin    what a derivative rule is asked for; None: the code that runs
+    ended     why the step cannot be recorded, if it asked for what it cannot have
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Trace:
         self.picked: dict[Value, tuple[Value, int]] = {}
         self.watched: list[Value] = []
         self.origin: tuple[Any, int] | None = None
+        self.ended: Exception | None = None
 
     def __call__(self, op: Primitive, args: Sequence[Any], static: dict[str, Any]) -> Any:
         values = tuple([self.value(a) for a in args])
@@ -108,7 +110,7 @@ class Trace:
             shapes = " and ".join(str(v.shape) for v in values if isinstance(v, Value))
             reason = str(error).partition("\n")[0].removeprefix(f"{op.name}: ")
             if not ours:
-                raise Unsupported(f"{op.name} cannot be tried on zeros of shape {shapes}: {reason}") from None
+                self.end(Unsupported(f"{op.name} cannot be tried on zeros of shape {shapes}: {reason}"))
             if not isinstance(error, (ValueError, TypeError, IndexError)):
                 raise
             raise type(error)(f"{op.name}: operands of shape {shapes} do not fit: {reason}") from None
@@ -138,7 +140,7 @@ class Trace:
         """What an argument is in the circuit."""
         if isinstance(a, Symbol):
             if a.trace is not self:
-                raise Unsupported("it keeps a tensor of one step for another one outside of its state")
+                self.end(Unsupported("it keeps a tensor of one step for another one outside of its state"))
             return a.value
         if isinstance(a, Tensor):
             name = self.names.get(id(a)) or a.name or f"tensor{len(self.captured)}"
@@ -173,14 +175,18 @@ class Trace:
 
     def refuse(self) -> Never:
         """TypeError: a value would be read."""
-        raise TypeError(
-            f"{self.who}: a recorded step cannot read a value (`if tensor`, .item(), .numpy() …); choose by ops.where, "
-            'or run it with Recurrent(cell, engine="eager")'
-        )
+        how = 'choose by ops.where, or run it with Recurrent(cell, engine="eager")'
+        what = "a recorded step cannot read a value (`if tensor`, .item(), .numpy() …)"
+        self.end(TypeError(f"{self.who}: {what}; {how}"))
 
     def refuse_change(self) -> Never:
         """Unsupported: the values of a tensor would be changed, once and for all."""
-        raise Unsupported("its step sets the values of a tensor, which are no part of its state")
+        self.end(Unsupported("its step sets the values of a tensor, which are no part of its state"))
+
+    def end(self, error: Exception) -> Never:
+        """Raise an error, which a step that catches it does not survive: what it does then is not what it would do."""
+        self.ended = error
+        raise error from None
 
 
 @contextmanager
@@ -225,6 +231,8 @@ def record(
             inputs.append(trace.symbol(c.alive))
         with _placed():
             ys, new = step(*inputs)
+            if trace.ended is not None:
+                raise trace.ended
         outs = [_result(trace, t) for t in (*ys, *new)]
         c.roots = {"y": outs[: len(ys)], "state": outs[len(ys) :]}
         if backward:

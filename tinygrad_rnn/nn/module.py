@@ -65,7 +65,9 @@ class Module:
                 part.__dict__["_name"] = ModuleName(path, type(part).__name__)
             elif isinstance(part, Parameter) and not part.name:
                 part.name = path
-            elif isinstance(part, Tensor) and name not in self.__dict__ and _is_plain_leaf(part):
+            elif (
+                isinstance(part, Tensor) and state.trace is None and name not in self.__dict__ and _is_plain_leaf(part)
+            ):
                 raise TypeError(
                     f"{type(self).__name__}.{path}: what is trained must be an nn.Parameter, got a plain tensor that "
                     "requires a gradient; wrap it"

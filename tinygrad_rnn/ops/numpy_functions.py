@@ -93,7 +93,7 @@ FUNCTIONS[np.amax], FUNCTIONS[np.amin] = FUNCTIONS[np.max], FUNCTIONS[np.min]
 # What comes of these has no gradient: truth, positions, text
 FLAT |= {
     np.all, np.allclose, np.any, np.argmin, np.argsort, np.array2string, np.array_equal, np.array_equiv, np.array_repr,
-    np.array_str, np.can_cast, np.count_nonzero, np.digitize, np.flatnonzero, np.isclose, np.iscomplexobj, np.isin,
-    np.isrealobj, np.may_share_memory, np.nonzero, np.result_type, np.save, np.savetxt, np.searchsorted,
-    np.shares_memory,
+    np.array_str, np.can_cast, np.count_nonzero, np.digitize, np.flatnonzero, np.isclose, np.iscomplexobj, np.isfinite,
+    np.isin, np.isinf, np.isrealobj, np.may_share_memory, np.nonzero, np.result_type, np.save, np.savetxt,
+    np.searchsorted, np.shares_memory, np.signbit,
 }  # fmt: skip

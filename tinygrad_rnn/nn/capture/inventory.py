@@ -80,7 +80,8 @@ class Inventory(Walk):
         if drew:
             raise Unsupported("its step draws random numbers by itself; ops.uniform draws anew at each step")
         if changed:
-            raise Unsupported(f"its step sets {changed[0]}, which is no part of its state")
+            named = next((name for name in changed if name != "'_declared'"), changed[0])  # else ours, beside a buffer
+            raise Unsupported(f"its step sets {named}, which is no part of its state")
         if reason is not None:
             raise reason
 
