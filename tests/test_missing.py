@@ -35,6 +35,7 @@ def without_pygraphviz(monkeypatch, folder, source):
 
 LIBRARY = "libgobject-2.0.so.0: cannot open shared object file: No such file or directory"
 BROKEN = {
+    "a library by ctypes": (f"raise OSError({LIBRARY!r})", f"pygraphviz cannot be loaded ({LIBRARY})"),
     "a library of the system": (f"raise ImportError({LIBRARY!r})", f"pygraphviz cannot be loaded ({LIBRARY})"),
     "a part of its own": ("import pygraphviz._graphviz", "pygraphviz cannot be loaded (No module named 'pygraphviz."),
     "what it needs itself": ("import no_such_module", "pygraphviz cannot be loaded (No module named 'no_such_module')"),
@@ -53,6 +54,42 @@ def test_what_is_missing_is_named_with_the_way_out(tmp_path, monkeypatch, capsys
     assert ("apt install libglib2.0-0 libxrender1 libxext6" in error) == (source is not None)
     with pytest.raises(RuntimeError, match=r"^viz\.draw: "):
         render.render("digraph {}", "svg")
+
+
+# ---- packages that are there and cannot be loaded --------------------------------------------------------------
+
+LOAD = """
+import warnings
+import numpy as np, tinygrad_rnn as tg
+from tinygrad_rnn import metrics, nn, optim
+for call in (lambda: nn.GRU(2, 3, engine="fast"), lambda: metrics.corpus_bleu([["a"]], [["a"]])):
+    try:
+        call()
+    except RuntimeError as error:
+        print(error)
+layer = nn.GRU(2, 3)
+with warnings.catch_warnings(record=True) as told:
+    for _ in range(2):
+        layer(tg.zeros(5, 1, 2))[0].sum().backward()
+        optim.Adam(layer.parameters()).step()
+print(*[w.message for w in told], sep="\\n")
+print(layer.layers[0].plan(tg.zeros(5, 1, 2)))
+"""
+
+
+@pytest.mark.parametrize("error", ["OSError", "ImportError"])
+def test_a_package_that_cannot_be_loaded_is_named_with_the_reason(tmp_path, error):
+    for name in "llvmlite", "sacrebleu":
+        (tmp_path / f"{name}.py").write_text(f"raise {error}('Could not load\\n lib{name}.so')\n")
+    path = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(HOME)!r}]\n"
+    done = subprocess.run([sys.executable, "-c", path + LOAD], capture_output=True, text=True, check=True)
+    fast, bleu, told, title, reason, *_ = done.stdout.splitlines()
+    why = "llvmlite, which cannot be loaded (Could not load libllvmlite.so); pip install --force-reinstall llvmlite"
+    assert fast == f"Recurrent: the engine 'fast' needs {why}"
+    assert bleu == "corpus_bleu: sacrebleu cannot be loaded (Could not load libsacrebleu.so); install it anew"
+    assert told == f'Recurrent: "fast" needs {why}; "numpy" runs meanwhile'
+    assert title.endswith("engine 'numpy'")
+    assert reason == f'  "fast" needs {why}'
 
 
 # ---- another viz -----------------------------------------------------------------------------------------------

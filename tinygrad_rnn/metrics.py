@@ -63,8 +63,11 @@ def corpus_bleu(hypotheses: Sequence[Sequence[Any]], references: Sequence[Sequen
     """
     try:
         from sacrebleu.metrics import BLEU  # noqa: PLC0415
-    except ImportError:
-        raise RuntimeError('corpus_bleu: sacrebleu is not installed; pip install "tinygrad-rnn[bleu]"') from None
+    except (ImportError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in ("sacrebleu", "sacrebleu.metrics"):
+            raise RuntimeError('corpus_bleu: sacrebleu is not installed; pip install "tinygrad-rnn[bleu]"') from None
+        reason = " ".join(str(error).split())
+        raise RuntimeError(f"corpus_bleu: sacrebleu cannot be loaded ({reason}); install it anew") from None
     pairs = _pairs("corpus_bleu", hypotheses, references)
     if not pairs:
         raise ValueError("corpus_bleu: there must be at least one hypothesis, got none")

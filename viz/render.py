@@ -51,9 +51,10 @@ def missing(meanwhile: str = "") -> RuntimeError:
     """The error where no pictures can be made: why, what was done meanwhile, and what to do."""
     try:
         import pygraphviz  # noqa: F401, PLC0415
-    except ImportError as error:
-        if error.name != "pygraphviz" or not isinstance(error, ModuleNotFoundError):
-            return RuntimeError(f"viz.draw: pygraphviz cannot be loaded ({error}){meanwhile}; {LIBRARIES}")
+    except (ImportError, OSError) as error:
+        if not isinstance(error, ModuleNotFoundError) or error.name != "pygraphviz":
+            reason = " ".join(str(error).split())
+            return RuntimeError(f"viz.draw: pygraphviz cannot be loaded ({reason}){meanwhile}; {LIBRARIES}")
     return RuntimeError(f"viz.draw: nothing here draws graphs{meanwhile}; {WAYS_OUT}")
 
 
@@ -72,7 +73,7 @@ def _with_programs(source: str, form: str, engine: str) -> bytes:
 def _pygraphviz() -> ModuleType | None:
     try:
         import pygraphviz  # noqa: PLC0415
-    except ImportError:
+    except (ImportError, OSError):
         return None
     return pygraphviz
 

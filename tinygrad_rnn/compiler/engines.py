@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import warnings
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -18,7 +20,7 @@ def check(name: str) -> None:
     if name not in NAMES:
         raise ValueError(f"Recurrent: engine must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
     if name == "fast" and not has_fast():
-        raise RuntimeError(f"Recurrent: the engine 'fast' needs llvmlite, which is not installed; {INSTALL}")
+        raise RuntimeError(f"Recurrent: the engine 'fast' needs llvmlite, {missing()}")
 
 
 def why(asked: str, found: str, slower: str) -> list[str]:
@@ -26,14 +28,25 @@ def why(asked: str, found: str, slower: str) -> list[str]:
     if asked == found or found == "fast":
         return []
     if not has_fast():
-        return [f'  "fast" needs llvmlite, which is not installed; {INSTALL}']
+        return [f'  "fast" needs llvmlite, {missing()}']
     return [f'  "fast" cannot run it: {slower}']
 
 
-@functools.cache
 def has_fast() -> bool:
-    """Is the compiler that the engine "fast" needs installed?"""
-    return find_spec("llvmlite") is not None
+    """Is the compiler that the engine "fast" needs there?"""
+    return not missing()
+
+
+@functools.cache
+def missing() -> str:
+    """Why it is not, and what to do; or nothing."""
+    if find_spec("llvmlite") is None:
+        return f"which is not installed; {INSTALL}"
+    try:
+        importlib.import_module("llvmlite.binding")
+    except (ImportError, OSError) as error:  # installed for another machine, or without a library of the system's
+        return f"which cannot be loaded ({' '.join(str(error).split())}); pip install --force-reinstall llvmlite"
+    return ""
 
 
 @functools.cache
@@ -43,6 +56,8 @@ def find(name: str) -> tuple[ModuleType, ...]:
     from tinygrad_rnn.compiler import run_numpy  # noqa: PLC0415
 
     if name == "numpy" or not has_fast():
+        if name != "numpy" and find_spec("llvmlite"):
+            warnings.warn(f'Recurrent: "fast" needs llvmlite, {missing()}; "numpy" runs meanwhile', stacklevel=2)
         return (run_numpy,)
     from tinygrad_rnn.compiler import run_llvm  # noqa: PLC0415
 
