@@ -263,6 +263,13 @@ REFUSED = [
     (lambda: nn.LSTM(3, 4, proj_size=2)(xs, (tg.zeros(1, 2, 4),) * 2), V, "nn.LSTM: state must have 2 units"),
     (lambda: nn.Recurrent(nn.LSTMCell(3, 4))(xs, (x[:, :1], x)), V, "Recurrent: state must have 4 units"),
     (lambda: both_ways(xs, tg.zeros(2, 4)), V, r"Bidirectional: state must be a pair, .* got \(2, 4\)"),
+    (lambda: nn.DotAttention().remember([1.0]), K, r"DotAttention: values must be a tensor \(S, B, V\), got list"),
+    (
+        lambda: nn.IndRNNCell(3, -4),
+        V,
+        "IndRNNCell: input_size must be at least 0 and hidden_size at least 1, got 3 and",
+    ),
+    (lambda: setattr(nn.Linear(2, 2), "W", np.ones((2, 2))), K, "Linear.W: .* got an array; .* by W.data = …"),
     (lambda: nn.cross_entropy(tg.tensor(1.0), 0), V, r"cross_entropy: logits must have at least one axis, got \(\)"),
     (lambda: nn.linear_cross_entropy(x, None, None, ids), K, "linear_cross_entropy: W must be a tensor, got NoneType"),
     (lambda: nn.linear_cross_entropy([1.0], x, None, ids), K, "linear_cross_entropy: ys must be a tensor, got list"),

@@ -107,6 +107,20 @@ def test_whole_numbers_are_added_up_as_int64(dtype, device):
         assert (y - 10).item() == y.item() - 10
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "uint8", "bool"])
+def test_tensors_of_pytorch_are_operands_as_arrays_are(dtype):
+    torch = pytest.importorskip("torch")
+    x, a = tg.tensor([1.0, 2.0], requires_grad=True), np.array([1, 1], dtype)
+    for t in torch.tensor(a), torch.tensor(a)[0]:
+        for f in (lambda x, t: x + t, lambda x, t: t * x, lambda x, t: ops.where(x > t, x, t), lambda x, t: t - x):
+            y, expected = f(x, t), f(x, t.numpy())
+            assert isinstance(y, tg.Tensor)
+            assert (y.dtype, y.tolist()) == (expected.dtype, expected.tolist())
+    with pytest.raises(RuntimeError, match="requires grad"):
+        x * torch.ones(2, requires_grad=True)
+
+
 # ---- operands that differ ------------------------------------------------------------------------------------------
 
 RANK = {"b": 0, "i": 1, "u": 1, "f": 2}

@@ -401,7 +401,9 @@ def _do_agree(op: Primitive, a: Any, b: Any) -> bool:
         return True
     if type(a) in NUMBERS or type(b) in NUMBERS:
         return (b if type(a) in NUMBERS else a).dtype.kind == "f"
-    if not (hasattr(a, "ndim") and hasattr(b, "ndim") and a.ndim and b.ndim):
+    if not (isinstance(getattr(a, "dtype", None), np.dtype) and isinstance(getattr(b, "dtype", None), np.dtype)):
+        return False  # lists, and arrays of another library
+    if not (a.ndim and b.ndim):
         return False
     if a.dtype is BOOL or b.dtype is BOOL:  # a mask times floats
         return "f" in (a.dtype.kind, b.dtype.kind)

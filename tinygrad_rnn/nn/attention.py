@@ -178,6 +178,8 @@ def _zeros(memory: Memory, *shape: int) -> Tensor:
 
 def _mask(values: Tensor, lengths: Any, mask: Any, who: str) -> Tensor | None:
     """(B, S) of bool; None where everything may be looked at."""
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{who}: values must be a tensor (S, B, V), got {type(values).__name__}")
     if values.ndim != 3:
         raise ValueError(f"{who}: values must be (S, B, V), got {values.shape}")
     S, B, _ = values.shape

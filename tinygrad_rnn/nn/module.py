@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import is_
+from types import NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -51,11 +52,8 @@ class Module:
             state.scope = outer
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Tensor) and not value.is_leaf and isinstance(self.__dict__.get(name), Parameter):
-            raise TypeError(
-                f"{type(self).__name__}.{name}: a parameter must be an nn.Parameter or None, got a tensor that was "
-                "computed; compute it in forward, where it is needed, or wrap its values in nn.Parameter"
-            )
+        if isinstance(self.__dict__.get(name), Parameter) and not isinstance(value, (Parameter, NoneType)):
+            self._refuse_parameter(name, value)
         if isinstance(value, np.generic) and _is_array(self.__dict__.get(name)):
             value = np.asarray(value)  # NumPy makes a scalar of a counter without axes + 1: it stays a buffer
         if name not in self._declared and _holds_buffer(value) and not self._is_for_good(name):
@@ -73,6 +71,15 @@ class Module:
                     "requires a gradient; wrap it"
                 )
         super().__setattr__(name, value)
+
+    def _refuse_parameter(self, name: str, value: Any) -> None:
+        """TypeError for what would take the place of a parameter, and not be trained."""
+        where = f"{type(self).__name__}.{name}: a parameter must be an nn.Parameter or None, got "
+        if isinstance(value, Tensor) and not value.is_leaf:
+            how = "compute it in forward, where it is needed, or wrap its values in nn.Parameter"
+            raise TypeError(f"{where}a tensor that was computed; {how}")
+        if _is_array(value):
+            raise TypeError(f"{where}an array; wrap it, or give this one other values by {name}.data = …")
 
     # ---- the tree -------------------------------------------------------------------------------------------------
 

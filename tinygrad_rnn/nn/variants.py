@@ -187,6 +187,7 @@ class IndRNNCell(Cell):
     """
 
     def __init__(self, input_size: int, hidden_size: int):
+        check_sizes("IndRNNCell", input_size, hidden_size)
         self.input_size, self.hidden_size = input_size, hidden_size
         self.U = _by_fan_in(input_size, hidden_size)
         self.w = Parameter(init.uniform((hidden_size,), 0.5) + 0.5)
