@@ -487,26 +487,34 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
             made = values.detach()
             return made if dtype is None else made.astype(dtype)
         values = values.array
-    if backend.is_array(values):
-        lib = xp(values)
-        if not backend.is_real(values.dtype):  # of complex ones a cast would keep a part
-            raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {values.dtype}")
-        array = lib.array(values, dtype)
-        if device is not None or lib is np:
-            array = backend.move(array, backend.check_device(device) if device else backend.default_device())
-    else:
-        host = np.array(values, dtype)
-        if dtype is None and host.dtype == np.float64 and not _holds_arrays(values):
-            host = host.astype(np.float32)
-        if host.dtype == object:
-            raise TypeError(f"tensor: values must be numbers, got {type(values).__name__} of {_kinds(values)}")
-        array = backend.from_numpy(host, backend.check_device(device) if device else None)
+    array = _of_array(values, dtype, device) if backend.is_array(values) else _of_numbers(values, dtype, device)
     if not array.dtype.isnative:  # no library computes with bytes in another order
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind not in "fiub":
         raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {array.dtype}")
     made = Tensor(array)
     return made.requires_grad_() if requires_grad else made
+
+
+def _of_array(values: Array, dtype: Any, device: str | None) -> Array:
+    """A copy of an array, where it is or on a device."""
+    if not backend.is_real(values.dtype):  # of complex ones a cast would keep a part
+        raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {values.dtype}")
+    lib = xp(values)
+    array = lib.array(values, dtype)
+    if device is None and lib is not np:
+        return array
+    return backend.move(array, backend.check_device(device) if device else backend.default_device())
+
+
+def _of_numbers(values: Any, dtype: Any, device: str | None) -> Array:
+    """An array of numbers or of lists."""
+    host = np.array(values, dtype)
+    if dtype is None and host.dtype == np.float64 and not _holds_arrays(values):
+        host = host.astype(np.float32)
+    if host.dtype == object:
+        raise TypeError(f"tensor: values must be numbers, got {type(values).__name__} of {_kinds(values)}")
+    return backend.from_numpy(host, backend.check_device(device) if device else None)
 
 
 def refuse_deep_copy() -> Never:
