@@ -153,4 +153,5 @@ def competitor(problem: cells.Problem, engine: str) -> cells.Competitor:
         ys.backward(gy)
         return [ys, *(leaf.grad for leaf in all_leaves)]
 
-    return cells.Competitor(step, cells.reader(list(leaves)))
+    read = cells.reader(list(leaves))
+    return cells.Competitor(step, lambda result: read([t.numpy() for t in result]))
