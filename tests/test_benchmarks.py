@@ -1,0 +1,44 @@
+"""Each benchmark runs: a small part of it, in a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+ALONE = [
+    ["recurrent.py", "--peers", "", "--cells", "mgu", "--sizes", "S1", "--rounds", "1", "--slice", "0.01"],
+    ["lengths.py", "1"],
+]
+BESIDE_PYTORCH = [
+    ["recurrent.py", "--peers", "nn,loop", "--cells", "lstm", "--sizes", "S1", "--rounds", "1", "--slice", "0.01"],
+    ["eager.py", "--only", "graph", "--rounds", "1", "--slice", "0.01"],
+]
+
+
+def runs(line):
+    run = subprocess.run(
+        [sys.executable, str(FOLDER / line[0]), *line[1:]],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(FOLDER.parent)},
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
+@pytest.mark.parametrize("line", ALONE, ids=" ".join)
+def test_it_runs_without_any_peer(line):
+    runs(line)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("line", BESIDE_PYTORCH, ids=" ".join)
+def test_it_runs_beside_pytorch(line):
+    runs(line)
