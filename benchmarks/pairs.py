@@ -21,7 +21,8 @@ import torch
 
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from tinygrad_rnn import optim, random, seq2seq, torch_weights
+from tinygrad_rnn import optim, seq2seq, torch_weights
+from tinygrad_rnn.autograd import random
 from tinygrad_rnn.batches import IGNORED, Batch
 from tinygrad_rnn.data import read_pairs
 

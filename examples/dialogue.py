@@ -7,7 +7,8 @@ python examples/dialogue.py      20 seconds on two cores: 92 % of the held-out a
 
 import numpy as np
 
-from tinygrad_rnn import decode, nn, optim, random, seq2seq
+from tinygrad_rnn import decode, nn, optim, seq2seq
+from tinygrad_rnn.autograd import random
 from tinygrad_rnn.batches import IGNORED, padded
 
 PEOPLE = ["anna", "ben", "clara", "david", "eva", "felix", "fay", "george", "ida", "hugo", "kim", "jack", "mary", "leo"]

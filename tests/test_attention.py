@@ -10,8 +10,9 @@ from comparing import all_close, by_parameters
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn, ops
-from tinygrad_rnn.graph import ancestors, drawn
+from tinygrad_rnn import nn, ops
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.graph import ancestors, drawn
 from tinygrad_rnn.nn.decoder import hidden
 
 S, B, Q, V, T, I = 5, 3, 4, 6, 4, 2

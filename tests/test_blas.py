@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tinygrad_rnn import blas
+from tinygrad_rnn.autograd import blas
 
 pytest.importorskip("threadpoolctl")
 

@@ -11,8 +11,9 @@ from comparing import values as numbers
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn
-from tinygrad_rnn.graph import ancestors, drawn
+from tinygrad_rnn import nn
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.graph import ancestors, drawn
 
 T, B = 4, 3
 every_cell = pytest.mark.parametrize("case", CELLS.values(), ids=CELLS)

@@ -35,7 +35,8 @@ from architectures import (
 import tinygrad_rnn as tg
 import viz
 
-from tinygrad_rnn import nest, nn, ops
+from tinygrad_rnn import nn, ops
+from tinygrad_rnn.autograd import nest
 from viz import render
 from viz.style import COLOURS
 

@@ -8,7 +8,8 @@ from test_compiler import close, every_engine, outcome
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn, ops
+from tinygrad_rnn import nn, ops
+from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.ops import tanh
 
 

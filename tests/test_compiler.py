@@ -25,7 +25,8 @@ from odd_cells import LOOSE, ODD, STRANGE, Attention, BatchMean, EinsumAttention
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn, ops, optim
+from tinygrad_rnn import nn, ops, optim
+from tinygrad_rnn.autograd import nest
 
 T, B = 5, 4
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}  # relative to the largest element of an array

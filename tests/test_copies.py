@@ -8,7 +8,8 @@ import pytest
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn, ops, optim
+from tinygrad_rnn import nn, ops, optim
+from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.compiler.layer import Call
 
 rng = np.random.default_rng(5)

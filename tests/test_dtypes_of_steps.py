@@ -9,7 +9,8 @@ from test_compiler import every_engine, outcome
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn, ops
+from tinygrad_rnn import nn, ops
+from tinygrad_rnn.autograd import nest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* it is converted, at each call:UserWarning")
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", ">f4", ">f8", ">i2"]

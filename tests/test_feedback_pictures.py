@@ -15,7 +15,7 @@ import tinygrad_rnn as tg
 import viz
 
 from tinygrad_rnn import nn
-from tinygrad_rnn.graph import Chosen, Constant, ancestors, drawn
+from tinygrad_rnn.autograd.graph import Chosen, Constant, ancestors, drawn
 from viz.style import COLOURS, LINE
 from viz.values import values
 

@@ -9,7 +9,8 @@ import pytest
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn, ops
+from tinygrad_rnn import nn, ops
+from tinygrad_rnn.autograd import nest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* runs slower than it might:UserWarning")  # told once for a class
 T, B, I, H = 6, 2, 3, 4

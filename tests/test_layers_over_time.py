@@ -13,7 +13,8 @@ from comparing import all_close
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn, ops
+from tinygrad_rnn import nn, ops
+from tinygrad_rnn.autograd import nest
 
 T, B = 5, 3
 RAGGED = [2, 5, 0]

@@ -8,10 +8,10 @@ from test_rewriting import B, N, T, written
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import ops
+from tinygrad_rnn.autograd.graph import state as mode
 from tinygrad_rnn.compiler import run_numpy
 from tinygrad_rnn.compiler.spare import Arena
 from tinygrad_rnn.compiler.trace import record
-from tinygrad_rnn.graph import state as mode
 
 
 def beside(*parts):

@@ -30,8 +30,8 @@ import pytest
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, optim
+from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.nn import compiled
-from tinygrad_rnn.primitive import primitive
 
 T, B, I, H = 5, 2, 3, 4
 pytestmark = pytest.mark.filterwarnings("ignore:Recurrent. .* runs slower than it might")

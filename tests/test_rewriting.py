@@ -6,6 +6,7 @@ import pytest
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import ops
+from tinygrad_rnn.autograd.graph import state as mode
 from tinygrad_rnn.compiler.algebra import simplify
 from tinygrad_rnn.compiler.circuit import INFIX, Value
 from tinygrad_rnn.compiler.distribute import reassociate
@@ -13,7 +14,6 @@ from tinygrad_rnn.compiler.merge import merge_gemms, merge_siblings
 from tinygrad_rnn.compiler.normal import normalise
 from tinygrad_rnn.compiler.siblings import merge_reductions
 from tinygrad_rnn.compiler.trace import record
-from tinygrad_rnn.graph import state as mode
 
 B, N, T = 3, 4, 3
 

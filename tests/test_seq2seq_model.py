@@ -12,7 +12,8 @@ from comparing import all_close, by_parameters
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import data, decode, nest, nn, optim, random, seq2seq, torch_weights
+from tinygrad_rnn import data, decode, nn, optim, seq2seq, torch_weights
+from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
 from tinygrad_rnn.decode import Hypothesis

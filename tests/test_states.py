@@ -10,7 +10,8 @@ import pytest
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn, ops
+from tinygrad_rnn import nn, ops
+from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.ops import tanh
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* runs slower than it might:UserWarning")  # told once for a class

@@ -21,7 +21,8 @@ from test_compiler import (
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import nest, nn, ops
+from tinygrad_rnn import nn, ops
+from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.nn.cells import LSTMState
 from tinygrad_rnn.nn.variants import (
     CoupledLSTMCell,

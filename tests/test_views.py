@@ -23,7 +23,8 @@ from test_viz import CELLS, GRAPHS, B, H, I, T, V, inputs, of_kind, read, state_
 import tinygrad_rnn as tg
 import viz
 
-from tinygrad_rnn import nest, nn
+from tinygrad_rnn import nn
+from tinygrad_rnn.autograd import nest
 from viz.style import COLOURS
 
 CELLS = CELLS | {"three layers": lambda: nn.Stack([nn.LSTMCell(I, H), nn.GRUCell(H, H), nn.RNNCell(H, H)])}

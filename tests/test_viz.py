@@ -12,7 +12,7 @@ import tinygrad_rnn as tg
 import viz
 
 from tinygrad_rnn import nn
-from tinygrad_rnn.graph import Leaf, ancestors, drawn
+from tinygrad_rnn.autograd.graph import Leaf, ancestors, drawn
 from viz import render
 from viz.style import COLOURS
 

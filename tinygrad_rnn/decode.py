@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn import backend, nest
-from tinygrad_rnn.tensor import Tensor, no_grad
+from tinygrad_rnn.autograd import arrays, nest
+from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 
 Step = Callable[[np.ndarray, Any], tuple[Tensor, Any]]
 Weights = Callable[[Any], Any]
@@ -379,7 +379,7 @@ class _Found:
 
 
 def _host(values: Any) -> np.ndarray:
-    return backend.to_numpy(values) if not isinstance(values, Tensor) else values.numpy()
+    return arrays.to_numpy(values) if not isinstance(values, Tensor) else values.numpy()
 
 
 def _seen(who: str, weights: Any, rows: int) -> np.ndarray | None:

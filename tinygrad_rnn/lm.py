@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend, data, decode, named_cells, nn, ops, optim, random, runs
+from tinygrad_rnn import data, decode, named_cells, nn, ops, optim, runs
+from tinygrad_rnn.autograd import arrays, random
+from tinygrad_rnn.autograd.graph import scope
+from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 from tinygrad_rnn.batches import Stream, hold_out
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.graph import scope
-from tinygrad_rnn.tensor import Tensor, no_grad
 from tinygrad_rnn.train import RunFolder, Trainer
 
 
@@ -139,7 +140,7 @@ def trainer(config: Config, folder: RunFolder, text: str, vocabulary: Vocabulary
     except ValueError as error:
         raise ValueError(f"{error}; a smaller --batch needs less") from None
     random.manual_seed(config.seed)
-    model = build(config, len(vocabulary)).to(backend.default_device())
+    model = build(config, len(vocabulary)).to(arrays.default_device())
     task = LanguageTask(
         model,
         Stream(learned, config.batch, config.steps),
@@ -181,7 +182,7 @@ def read_config(folder: RunFolder) -> Config:
 def load(folder: RunFolder) -> tuple[LanguageModel, Vocabulary]:
     """The best model of a run, for evaluation; ValueError if there is none, or if its files are damaged."""
     config, vocabulary = read_config(folder), runs.read_vocabulary(folder)
-    model = build(config, len(vocabulary)).to(backend.default_device())
+    model = build(config, len(vocabulary)).to(arrays.default_device())
     runs.load_best(model, folder)
     return model, vocabulary
 
@@ -255,6 +256,6 @@ def unrolled(model: LanguageModel, ids: np.ndarray) -> Tensor:
         with scope(t):
             logits, state = model.step(ids[t : t + 1], state)
             losses.append(
-                nn.cross_entropy(logits, backend.from_numpy(ids[t + 1 : t + 2], logits.device), reduction="sum")
+                nn.cross_entropy(logits, arrays.from_numpy(ids[t + 1 : t + 2], logits.device), reduction="sum")
             )
     return sum(losses[1:], losses[0])

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tinygrad_rnn import nest, nn
-from tinygrad_rnn.tensor import Tensor, no_grad
+from tinygrad_rnn import nn
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 
 HOME = str(Path(__file__).parent.parent)  # where viz is too; an editable install is not on sys.path
 CELLS: dict[str, Callable[[int, int], nn.Cell]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend
-from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.blas import FLOATS
+from tinygrad_rnn.autograd import arrays as backend
+from tinygrad_rnn.autograd.arrays import Array, xp
+from tinygrad_rnn.autograd.blas import FLOATS
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.spare import address, recycled
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
-from tinygrad_rnn.tensor import Parameter, Tensor
 
 Schedule = Callable[[int], float]
 

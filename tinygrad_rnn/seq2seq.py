@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend, data, decode, metrics, named_cells, nn, optim, random, runs
+from tinygrad_rnn import data, decode, metrics, named_cells, nn, optim, runs
+from tinygrad_rnn.autograd import arrays, random
+from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 from tinygrad_rnn.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
 from tinygrad_rnn.decode import Hypothesis
-from tinygrad_rnn.tensor import Tensor, no_grad
 from tinygrad_rnn.train import RunFolder, Trainer
 
 QUERIES = ("output", "previous", "context")
@@ -158,7 +159,7 @@ def trainer(
     """A run at its beginning."""
     learned, held_out = hold_out(pairs, config.valid, config.seed)
     random.manual_seed(config.seed)
-    model = build(config, *map(len, vocabularies)).to(backend.default_device())
+    model = build(config, *map(len, vocabularies)).to(arrays.default_device())
     train, valid = (numbered(part, *vocabularies, config.batch, config.seed) for part in (learned, held_out))
     task = PairTask(model, train, valid, config.sampling, config.epochs)
     schedule = optim.cosine(config.lr, config.epochs * len(task), min_lr=config.lr / 50)
@@ -249,7 +250,7 @@ class Translator:
     def load(cls, folder: RunFolder) -> Translator:
         """The best model of a run; ValueError if there is none, or if its files are damaged."""
         config, (source, target) = read_config(folder), read_vocabularies(folder)
-        model = build(config, len(source), len(target)).to(backend.default_device())
+        model = build(config, len(source), len(target)).to(arrays.default_device())
         runs.load_best(model, folder)
         return cls(model, source, target)
 
@@ -300,7 +301,7 @@ def unrolled(translator: Translator, text: str) -> tuple[Tensor, list[list[str]]
     ).batch([0])  # fmt: skip
     steps = len(best.tokens) + 1  # without padding
     logits = translator.model(batch.source[: batch.lengths[0]], batch.inputs[:steps], batch.lengths)
-    loss = nn.cross_entropy(logits, backend.from_numpy(batch.targets[:steps], logits.device), reduction="sum")
+    loss = nn.cross_entropy(logits, arrays.from_numpy(batch.targets[:steps], logits.device), reduction="sum")
     said = translator.target.shown(best.tokens)
     return loss, [translator.source.split(text), [START, *said]], [*said, END]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from tinygrad_rnn import nn
-from tinygrad_rnn.graph import scope
+from tinygrad_rnn.autograd.graph import scope
+from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.ops import concat
-from tinygrad_rnn.tensor import Tensor, tensor
 
 MakeCell = Callable[[int, int], nn.Cell]  # input size, hidden size
 

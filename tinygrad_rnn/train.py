@@ -20,11 +20,13 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from tinygrad_rnn import backend, nest, optim, random
+from tinygrad_rnn import optim
+from tinygrad_rnn.autograd import arrays as backend
+from tinygrad_rnn.autograd import nest, random
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix
 from tinygrad_rnn.files import TEMPORARY, locked, write_atomically
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.tensor import Tensor
 
 
 class Task(Protocol):

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.autograd.tensor import Tensor
 from viz.chart import Chart
 from viz.compose import Look, attend, compose
 from viz.drawing import Drawing, checked_suffix

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.backend import to_numpy
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.autograd.arrays import to_numpy
+from tinygrad_rnn.autograd.graph import Node
 from viz.contract import Flow
 from viz.dot import Point
 from viz.frame import Box, Curve

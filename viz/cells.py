@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import ClassVar
 
-from tinygrad_rnn.graph import ModuleName, Node
+from tinygrad_rnn.autograd.graph import ModuleName, Node
 from viz.contract import Flow
 from viz.fold import Folder, Group
 from viz.links import Entry

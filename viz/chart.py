@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_rnn.backend import to_numpy
+from tinygrad_rnn.autograd.arrays import to_numpy
+from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 from tinygrad_rnn.files import write_atomically
-from tinygrad_rnn.tensor import Tensor, no_grad
 from viz.style import LINE
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.autograd.graph import Node
 from viz import gradient
 from viz.attention import USUAL, Rows, Wiring, checked, weights, wiring
 from viz.beside import beside

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.graph import Chosen, Constant, Leaf, Node, ancestors, operands
+from tinygrad_rnn.autograd.graph import Chosen, Constant, Leaf, Node, ancestors, operands
 from viz.times import Choose, Place, Times, mirrored
 
 VIEWS = {"reshape", "permute", "broadcast_to", "cast", "transfer", "split", "unbind"}

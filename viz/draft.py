@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinygrad_rnn.graph import Constant, Copied, Node
+from tinygrad_rnn.autograd.graph import Constant, Copied, Node
 from viz.contract import Flow
 from viz.fold import Folder
 from viz.labels import Labels

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tinygrad_rnn.graph import Chosen, Node, ancestors, drawn, recording
-from tinygrad_rnn.primitive import PICK
+from tinygrad_rnn.autograd.graph import Chosen, Node, ancestors, drawn, recording
+from tinygrad_rnn.autograd.primitive import PICK
 from viz.times import Choose, needed, reached
 
 

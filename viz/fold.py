@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tinygrad_rnn.graph import Constant, Leaf, Node
+from tinygrad_rnn.autograd.graph import Constant, Leaf, Node
 from viz.contract import Flow
 
 LOSS = {

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.autograd.graph import Node
 from viz.cells import CellBuilder
 from viz.contract import is_parameter
 from viz.links import Entry

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_rnn.backend import is_array, to_numpy, xp
-from tinygrad_rnn.backward import sweep
-from tinygrad_rnn.graph import Node, ancestors, drawn
+from tinygrad_rnn.autograd.arrays import is_array, to_numpy, xp
+from tinygrad_rnn.autograd.backward import sweep
+from tinygrad_rnn.autograd.graph import Node, ancestors, drawn
 from viz.frame import Box
 from viz.layout import Layout
 from viz.model import Item, Picture

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tinygrad_rnn.graph import Constant, Leaf, Node
+from tinygrad_rnn.autograd.graph import Constant, Leaf, Node
 from viz.fold import Group
 from viz.style import NAMES, SIGNS, subscript
 from viz.unroll import Spot, Unrolled

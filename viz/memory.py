@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.autograd.graph import Node
 from viz.unroll import Unrolled
 
 

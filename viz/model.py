@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.autograd.graph import Node
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tinygrad_rnn.graph import Constant, Leaf, ModuleName, Named, Node, Number, Operand, likenesses
+from tinygrad_rnn.autograd.graph import Constant, Leaf, ModuleName, Named, Node, Number, Operand, likenesses
 from viz.contract import BEHIND, Flow
 from viz.style import PRIME, subscript
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.autograd.tensor import Tensor
 from viz.chart import (
     PAD,
     TEXT,

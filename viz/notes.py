@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.autograd.graph import Node
 from viz.gradient import short
 from viz.model import Item, Picture
 from viz.values import norm

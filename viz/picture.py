@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from tinygrad_rnn.graph import Node
+from tinygrad_rnn.autograd.graph import Node
 from viz.fold import Group
 from viz.labels import shape
 from viz.links import Links

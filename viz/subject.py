@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import nest
-from tinygrad_rnn.backend import from_numpy
-from tinygrad_rnn.graph import Constant, FirstState, Leaf, Node, recording, scope
-from tinygrad_rnn.primitive import primitive
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.arrays import from_numpy
+from tinygrad_rnn.autograd.graph import Constant, FirstState, Leaf, Node, recording, scope
+from tinygrad_rnn.autograd.primitive import primitive
+from tinygrad_rnn.autograd.tensor import Tensor
 
 STEPS = 4  # of a network that has not run: enough to tell what goes from step to step
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
-from tinygrad_rnn.graph import ModuleName, Node, StepBack
+from tinygrad_rnn.autograd.graph import ModuleName, Node, StepBack
 
 Place = tuple[int, int]  # a run over time (they are numbered) and its time step
 Choose = Callable[[Sequence[int]], Iterable[int]]  # the steps of a run, in order -> those that are drawn

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
-from tinygrad_rnn.graph import Carries, Leaf, ModuleName, Node
+from tinygrad_rnn.autograd.graph import Carries, Leaf, ModuleName, Node
 from viz.contract import Flow
 
 Spot = tuple[int, int]  # a kind of step, and the position of an operation in it; of a leaf, below 0, that of its use

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backend import to_numpy
-from tinygrad_rnn.graph import Leaf, Node, ancestors, drawn, operands
-from tinygrad_rnn.primitive import PICK
+from tinygrad_rnn.autograd.arrays import to_numpy
+from tinygrad_rnn.autograd.graph import Leaf, Node, ancestors, drawn, operands
+from tinygrad_rnn.autograd.primitive import PICK
 
 
 def values(root: Node) -> dict[Node, Any]:

@@ -7,10 +7,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tinygrad_rnn import lm, named_cells, random, runs, seq2seq, sketches
+from tinygrad_rnn import lm, named_cells, runs, seq2seq, sketches
+from tinygrad_rnn.autograd import random
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.commands import options
 from tinygrad_rnn.commands.output import draw_to
-from tinygrad_rnn.tensor import Tensor
 from tinygrad_rnn.train import RunFolder
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.files import replace_atomically
-from tinygrad_rnn.tensor import Tensor
 from tinygrad_rnn.train import Trainer
 
 

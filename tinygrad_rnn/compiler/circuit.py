@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.graph import Scope, state
-from tinygrad_rnn.primitive import Primitive
+from tinygrad_rnn.autograd.graph import Scope, state
+from tinygrad_rnn.autograd.primitive import Primitive
 
 PRIMITIVES: dict[str, Primitive] = {
     function.op.name: function.op
-    for module in ("shape", "elementwise", "matmul", "reduce", "lookup")
+    for module in ("shape", "elementwise", "matmul", "reduce", "index")
     for function in vars(importlib.import_module(f"tinygrad_rnn.ops.{module}")).values()
     if isinstance(getattr(function, "op", None), Primitive)
 }

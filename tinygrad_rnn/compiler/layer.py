@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import random
+from tinygrad_rnn.autograd import random
+from tinygrad_rnn.autograd.graph import Constant, Node
+from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.primitive import make
+from tinygrad_rnn.autograd.random import replayed
+from tinygrad_rnn.autograd.tensor import Tensor, grad
 from tinygrad_rnn.compiler.batch import Renaming, beside, signature
 from tinygrad_rnn.compiler.circuit import Circuit, Unsupported, Value, stand_in
 from tinygrad_rnn.compiler.programs import Programs
 from tinygrad_rnn.compiler.spare import Arenas
 from tinygrad_rnn.compiler.trace import record
-from tinygrad_rnn.graph import Constant, Node
-from tinygrad_rnn.graph import state as mode
-from tinygrad_rnn.primitive import make
-from tinygrad_rnn.random import replayed
-from tinygrad_rnn.tensor import Tensor, grad
 
 Step = Callable[..., tuple[list[Any], list[Any]]]  # step(x, states[, alive]) -> (outputs, new states), y first
 KNOWN = 16  # steps whose programs are looked at when another batch comes

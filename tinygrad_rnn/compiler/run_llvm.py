@@ -17,7 +17,7 @@ import numpy as np
 
 from llvmlite import ir
 
-from tinygrad_rnn import blas
+from tinygrad_rnn.autograd import blas
 from tinygrad_rnn.compiler import gemm, kernels, panels, run_numpy, workers
 from tinygrad_rnn.compiler.batch import Renaming
 from tinygrad_rnn.compiler.circuit import Circuit, Value

@@ -14,13 +14,13 @@ from typing import Any, Never
 
 import numpy as np
 
-from tinygrad_rnn import backend
-from tinygrad_rnn.backward import fit
+from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.backward import fit
+from tinygrad_rnn.autograd.graph import state
+from tinygrad_rnn.autograd.primitive import Primitive
+from tinygrad_rnn.autograd.tensor import Tensor, refuse_deep_copy
 from tinygrad_rnn.compiler.circuit import PRIMITIVES, Circuit, Unsupported, Value
-from tinygrad_rnn.graph import state
 from tinygrad_rnn.ops.elementwise import detach
-from tinygrad_rnn.primitive import Primitive
-from tinygrad_rnn.tensor import Tensor, refuse_deep_copy
 
 SMALL = 1 << 16  # bytes: a larger array is read anew at each call, a smaller one is a constant of the circuit
 
@@ -145,7 +145,7 @@ class Trace:
         if isinstance(a, Tensor):
             name = self.names.get(id(a)) or a.name or f"tensor{len(self.captured)}"
             return self._captured(id(a), a, name, self.backward and a.requires_grad)
-        if not backend.is_array(a):
+        if not arrays.is_array(a):
             return a
         large = isinstance(a, np.ndarray) and a.nbytes > SMALL
         key = id(a) if large else (a.shape, a.dtype, a.tobytes())

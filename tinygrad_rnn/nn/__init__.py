@@ -18,7 +18,7 @@ from tinygrad_rnn.nn.variants import (
     CoupledLSTMCell, IndRNNCell, LayerNormLSTMCell, MGUCell, PeepholeLSTMCell, ProjectedLSTMCell, irnn_cell,
 )  # fmt: skip
 from tinygrad_rnn.nn.wrappers import ResidualCell, VariationalDropoutCell, ZoneoutCell
-from tinygrad_rnn.tensor import Parameter
+from tinygrad_rnn.autograd.tensor import Parameter
 
 __all__ = [
     "ATTENTIONS", "GRU", "LSTM", "RNN", "AdditiveAttention", "Attention", "AttentionCell", "AttentionState",

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn import backend
+from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor, tensor, zeros
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.layers import Linear, _check
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.ops import softmax, tanh, where
-from tinygrad_rnn.tensor import Parameter, Tensor, tensor, zeros
 
 
 class Memory(NamedTuple):
@@ -188,7 +188,7 @@ def _mask(values: Tensor, lengths: Any, mask: Any, who: str) -> Tensor | None:
     if lengths is not None:
         if mask is not None:
             raise ValueError(f"{who}: give lengths or a mask, not both")
-        lengths = np.asarray(lengths.numpy() if isinstance(lengths, Tensor) else backend.to_numpy(lengths))
+        lengths = np.asarray(lengths.numpy() if isinstance(lengths, Tensor) else arrays.to_numpy(lengths))
         if (
             lengths.shape != (B,)
             or lengths.dtype.kind not in "iu"

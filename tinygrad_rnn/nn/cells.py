@@ -12,13 +12,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from tinygrad_rnn import nest
-from tinygrad_rnn.backend import xp
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.arrays import xp
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.layers import Dropout, check_whole
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.ops import chunk, relu, sigmoid, tanh
-from tinygrad_rnn.tensor import Parameter, Tensor
 
 
 class Cell(Module):

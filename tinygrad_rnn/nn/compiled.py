@@ -13,21 +13,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn import nest, random
+from tinygrad_rnn.autograd import nest, random
+from tinygrad_rnn.autograd.graph import recording
+from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.circuit import Circuit, Value
 from tinygrad_rnn.compiler.layer import Call, Layer, Unsupported, recurrent, settled
 from tinygrad_rnn.compiler.programs import Programs
 from tinygrad_rnn.compiler.report import report, size
 from tinygrad_rnn.compiler.spare import Arenas
-from tinygrad_rnn.graph import recording
-from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.capture import Inventory
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recompiling import MANY, tell
 from tinygrad_rnn.nn.statehooks import Hook, followed, show, zeros
 from tinygrad_rnn.ops import stack
-from tinygrad_rnn.tensor import Tensor
 
 LAYERS = 256  # recordings kept, one for each combination of shapes
 TRIES = 8  # calls at which recording is tried although it failed before

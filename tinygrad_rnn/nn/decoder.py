@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tinygrad_rnn import nest
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn.attention import Attention, Memory
 from tinygrad_rnn.nn.cells import Cell, Stack
 from tinygrad_rnn.ops import concat
-from tinygrad_rnn.tensor import Tensor
 
 
 class ContextState(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import nest, random
+from tinygrad_rnn.autograd import nest, random
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor, no_grad, tensor
 from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell, Stack
 from tinygrad_rnn.nn.variants import (
     CoupledLSTMCell,
@@ -23,7 +24,6 @@ from tinygrad_rnn.nn.variants import (
 )
 from tinygrad_rnn.nn.wrappers import Wrapper
 from tinygrad_rnn.ops import stack
-from tinygrad_rnn.tensor import Parameter, Tensor, no_grad, tensor
 
 # The cells that read x (B, input_size) as numbers, with what their state looks like
 FORMS: dict[type[Cell], str] = {

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from tinygrad_rnn import backend
-from tinygrad_rnn.random import default_generator
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.random import default_generator
+from tinygrad_rnn.autograd.tensor import Tensor
 
 Shape = tuple[int, ...]
 
@@ -80,4 +80,4 @@ def _fans(shape: Shape) -> tuple[int, int]:
 
 
 def _tensor(values: np.ndarray) -> Tensor:
-    return Tensor(backend.from_numpy(values.astype(np.float32)))
+    return Tensor(arrays.from_numpy(values.astype(np.float32)))

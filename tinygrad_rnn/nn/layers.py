@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import ops
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.tensor import Parameter, Tensor
 
 
 def check_whole(who: str, **sizes: Any) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.blas import FLOATS
+from tinygrad_rnn.autograd.arrays import Array, xp
+from tinygrad_rnn.autograd.blas import FLOATS
+from tinygrad_rnn.autograd.primitive import make
+from tinygrad_rnn.autograd.tensor import Tensor, grad
 from tinygrad_rnn.compiler import engines
-from tinygrad_rnn.primitive import make
-from tinygrad_rnn.tensor import Tensor, grad
 
 BLOCK = 1 << 24  # bytes of logits at a time
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend, ops
-from tinygrad_rnn.backend import xp
-from tinygrad_rnn.graph import state as mode
+from tinygrad_rnn import ops
+from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.arrays import xp
+from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.nn.linear_loss import Pass, linear_nll
-from tinygrad_rnn.ops.lookup import _ids, nll
-from tinygrad_rnn.tensor import Tensor, tensor
+from tinygrad_rnn.ops.index import _ids, nll
 
 SMALL = 1 << 20  # multiplications of a product below which a pass over blocks is not worth its start
 
@@ -81,12 +82,12 @@ def _check_weights(ys: Tensor, W: Tensor, b: Tensor | None) -> None:
 
 def _targets(targets: Any, like: Tensor, who: str, what: str) -> Any:
     """The targets as an array where `like` is; ValueError unless there is one for each of its vectors."""
-    ids = targets.data if isinstance(targets, Tensor) else targets if backend.is_array(targets) else np.asarray(targets)
+    ids = targets.data if isinstance(targets, Tensor) else targets if arrays.is_array(targets) else np.asarray(targets)
     if not like.ndim:
         raise ValueError(f"{who}: {what} must have at least one axis, got {like.shape}")
     if ids.shape != like.shape[:-1]:
         raise ValueError(f"{who}: targets must be {like.shape[:-1]} for {what} {like.shape}, got {ids.shape}")
-    return backend.move(ids, like.device)
+    return arrays.move(ids, like.device)
 
 
 def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:

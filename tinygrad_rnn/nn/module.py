@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from tinygrad_rnn import backend
-from tinygrad_rnn.graph import ModuleName, state
+from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.graph import ModuleName, state
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor, host_values, tensor
 from tinygrad_rnn.nn.variables import Reader
-from tinygrad_rnn.tensor import Parameter, Tensor, host_values, tensor
 
 
 class Module:
@@ -242,7 +242,7 @@ class Module:
         """A value as an array like another one: in its dtype, on its device."""
         value = value.detach() if isinstance(value, Tensor) else value
         try:
-            return backend.move(tensor(value, like.dtype, "cpu").array, backend.device_of(like))
+            return arrays.move(tensor(value, like.dtype, "cpu").array, arrays.device_of(like))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{type(self).__name__}.load_state_dict: {path} must be numbers ({error})") from None
 
@@ -269,7 +269,7 @@ def _holds_buffer(value: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    return backend.is_array(value) and not isinstance(value, np.generic)
+    return arrays.is_array(value) and not isinstance(value, np.generic)
 
 
 def _array(part: Any) -> Any:

@@ -11,21 +11,21 @@ from weakref import WeakSet
 
 import numpy as np
 
-from tinygrad_rnn import backend, nest, random
-from tinygrad_rnn.backend import xp
+from tinygrad_rnn.autograd import arrays, nest, random
+from tinygrad_rnn.autograd.arrays import xp
+from tinygrad_rnn.autograd.graph import Constant, FirstState, Shown, Step, StepBack, scope
+from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.tensor import Tensor, no_grad, tensor
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.circuit import Unsupported
 from tinygrad_rnn.compiler.programs import NoEngine
 from tinygrad_rnn.compiler.report import Plan
-from tinygrad_rnn.graph import Constant, FirstState, Shown, Step, StepBack, scope
-from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.compiled import Compiled, Job
 from tinygrad_rnn.nn.entrance import Entrance, is_plain, levels_inside
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.statehooks import Hook, Watch, followed, own
 from tinygrad_rnn.ops import stack, unbind, where
-from tinygrad_rnn.tensor import Tensor, no_grad, tensor
 
 _told: WeakSet[type] = WeakSet()  # the classes of cells that a slower way was told of
 SHORT = 3  # steps up to which the engine "auto" runs step by step: recording would cost more than it saves
@@ -191,7 +191,7 @@ class Recurrent(Module):
         the first one that runs, for a drawing that leaves others out  strict: must the state keep its shapes?"""
         on_device: Any = None
         if alive is not None:
-            on_device = backend.move(alive, xs.device)
+            on_device = arrays.move(alive, xs.device)
             xs = where(on_device[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
         ys: list[Any] = []
         states: list[Any] = []
@@ -318,7 +318,7 @@ def _alive(lengths: Any, T: int, B: int, who: str) -> np.ndarray | None:
         return None
     if isinstance(lengths, Tensor):
         lengths = lengths.numpy()
-    host = backend.to_numpy(lengths) if backend.is_array(lengths) else np.asarray(lengths)
+    host = arrays.to_numpy(lengths) if arrays.is_array(lengths) else np.asarray(lengths)
     if host.shape != (B,) or host.dtype.kind not in "iu":
         raise ValueError(f"{who}: lengths must be ({B},) integers, got {host.shape} of dtype {host.dtype}")
     least, most = (int(host.min()), int(host.max())) if B else (T, T)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tinygrad_rnn import nest
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, LSTMState, RNNCell, Stack, check_sizes
 from tinygrad_rnn.nn.layers import Dropout, check_whole
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.nn.variants import ProjectedLSTMCell
 from tinygrad_rnn.ops import concat, stack
-from tinygrad_rnn.tensor import Tensor
 
 
 class Bidirectional(Module):

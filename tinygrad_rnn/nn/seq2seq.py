@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from tinygrad_rnn import nest
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.decoder import AttentionCell, ContextCell
 from tinygrad_rnn.nn.layers import Dropout, Linear
@@ -16,7 +17,6 @@ from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.nn.rnn import Layers
 from tinygrad_rnn.ops import concat, split, tanh
-from tinygrad_rnn.tensor import Tensor
 
 
 class Bridge(Module):

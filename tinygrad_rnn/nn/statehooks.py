@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import nest
-from tinygrad_rnn.backend import xp
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.arrays import xp
+from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.trace import Symbol
-from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.ops import stack
-from tinygrad_rnn.tensor import Tensor
 
 Hook = Callable[[Any], None]
 

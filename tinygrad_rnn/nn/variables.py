@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import nest
-from tinygrad_rnn.graph import Carries, Copied, Named, Node, Operand, Step, ancestors, drawn, likenesses, state
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.graph import Carries, Copied, Named, Node, Operand, Step, ancestors, drawn, likenesses, state
+from tinygrad_rnn.autograd.tensor import Tensor
 
 STATE = "state"  # a parameter of this name says nothing of what it holds
 

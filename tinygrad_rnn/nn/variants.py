@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.cells import Cell, LSTMState, RNNCell, _bias, _second, _weights, check_sizes
 from tinygrad_rnn.nn.layers import LayerNorm, check_whole
 from tinygrad_rnn.ops import chunk, relu, sigmoid, tanh
-from tinygrad_rnn.tensor import Parameter, Tensor
 
 
 class PeepholeLSTMCell(Cell):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tinygrad_rnn import nest
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.ops import cast, uniform, where
-from tinygrad_rnn.tensor import Tensor
 
 
 class Wrapper(Cell):

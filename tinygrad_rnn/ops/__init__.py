@@ -1,13 +1,13 @@
 """Differentiable functions of tensors (and of plain arrays). PyTorch's names, NumPy's `axis` and `keepdims`."""
 # ruff: isort: skip_file
 
-from tinygrad_rnn.ops.draw import uniform
+from tinygrad_rnn.ops.random import uniform
 from tinygrad_rnn.ops.elementwise import (
     abs, add, cast, clip, detach, div, equal, erf, exp, gelu, greater, greater_equal, isnan, less, less_equal, log,
     logical_and, logical_not, logical_or, masked_fill, maximum, minimum, mul, neg, not_equal, pow, relu, sigmoid, sign,
     softplus, sqrt, sub, tanh, transfer, where,
 )  # fmt: skip
-from tinygrad_rnn.ops.lookup import embedding, getitem, one_hot, scatter_add, take, take_along_axis
+from tinygrad_rnn.ops.index import embedding, getitem, one_hot, scatter_add, take, take_along_axis
 from tinygrad_rnn.ops.matmul import einsum, matmul
 from tinygrad_rnn.ops import numpy_functions as numpy_functions
 from tinygrad_rnn.ops.reduce import (
@@ -17,7 +17,7 @@ from tinygrad_rnn.ops.shape import (
     broadcast_to, chunk, concat, expand_dims, flip, pad, permute, reshape, split, squeeze, stack, swapaxes, transpose,
     unbind, unsqueeze,
 )  # fmt: skip
-from tinygrad_rnn.tensor import OPS
+from tinygrad_rnn.autograd.tensor import OPS
 
 __all__ = [
     "abs", "add", "argmax", "broadcast_to", "cast", "chunk", "clip", "concat", "cumsum", "div", "einsum", "embedding",

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backend import Array, move, real_dtype, xp
-from tinygrad_rnn.primitive import agreed, floating, make, primitive
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.autograd.arrays import Array, move, real_dtype, xp
+from tinygrad_rnn.autograd.primitive import agreed, floating, make, primitive
+from tinygrad_rnn.autograd.tensor import Tensor
 
 # NumPy's ufuncs pass cupy arrays on to CuPy.
 FUNCTIONS: dict[str, Callable] = {

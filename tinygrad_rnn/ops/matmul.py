@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backend import FLOAT, Array, xp
-from tinygrad_rnn.backward import Gradients, sum_to
-from tinygrad_rnn.blas import product
-from tinygrad_rnn.graph import Node, state
+from tinygrad_rnn.autograd.arrays import FLOAT, Array, xp
+from tinygrad_rnn.autograd.backward import Gradients, sum_to
+from tinygrad_rnn.autograd.blas import product
+from tinygrad_rnn.autograd.graph import Node, state
+from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.ops.elementwise import where
 from tinygrad_rnn.ops.shape import broadcast_to
-from tinygrad_rnn.primitive import primitive
 
 
 @primitive

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend
-from tinygrad_rnn.tensor import FLAT, FUNCTIONS, OPS, Tensor, host_values, not_recorded
+from tinygrad_rnn.autograd import arrays as backend
+from tinygrad_rnn.autograd.tensor import FLAT, FUNCTIONS, OPS, Tensor, host_values, not_recorded
 
 
 def _operand(x: Any) -> Any:

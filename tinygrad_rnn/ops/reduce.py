@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.graph import Chosen, state
+from tinygrad_rnn.autograd.arrays import Array, xp
+from tinygrad_rnn.autograd.graph import Chosen, state
+from tinygrad_rnn.autograd.primitive import floating, primitive
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.ops.elementwise import cast, div, exp
 from tinygrad_rnn.ops.shape import _array, _axes, _axis, broadcast_to, flip, no_such, reshape
-from tinygrad_rnn.primitive import floating, primitive
-from tinygrad_rnn.tensor import Tensor
 
 Axis = int | tuple[int, ...] | None
 

@@ -11,9 +11,9 @@ from typing import Any, Never
 
 import numpy as np
 
-from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.backward import sum_to
-from tinygrad_rnn.primitive import primitive
+from tinygrad_rnn.autograd.arrays import Array, xp
+from tinygrad_rnn.autograd.backward import sum_to
+from tinygrad_rnn.autograd.primitive import primitive
 
 
 @primitive

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import random
+from tinygrad_rnn.autograd import random
 
 ACCESS = tuple[Callable[[], Any], Callable[[Any], None]]  # how to read a generator's state, and how to set it
 

@@ -27,7 +27,12 @@ SEEN_INTO = {object, int, float, complex, str, bytes, list, tuple, dict, set, fr
 SEEN_INTO |= {type, BaseException, Exception, bytearray, array.array}
 NEUTRAL = {"builtins", "abc", "typing"}  # classes to inherit from that keep nothing of their own
 FIXED = {"logging", "re", "pathlib", "datetime", "decimal", "fractions", "zoneinfo", "typing", "ast", "inspect", "abc"}
-FIXED |= {"tinygrad_rnn.graph", "tinygrad_rnn.nn.compiled", "tinygrad_rnn.nn.entrance", "tinygrad_rnn.nn.statehooks"}
+FIXED |= {
+    "tinygrad_rnn.autograd.graph",
+    "tinygrad_rnn.nn.compiled",
+    "tinygrad_rnn.nn.entrance",
+    "tinygrad_rnn.nn.statehooks",
+}
 CONSTANT: tuple[type, ...] = (
     np.ufunc, types.CodeType, types.GenericAlias, types.UnionType, types.WrapperDescriptorType,
     types.MethodDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType,

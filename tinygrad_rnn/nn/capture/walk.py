@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.primitive import Primitive
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler.trace import SMALL
-from tinygrad_rnn.graph import state as mode
 from tinygrad_rnn.nn.capture import kinds
 from tinygrad_rnn.nn.capture.code import HIDE, HIDES, is_library, is_ours, module_of, reach
 from tinygrad_rnn.nn.capture.generators import is_generator
@@ -36,8 +38,6 @@ from tinygrad_rnn.nn.capture.places import (
     plain,
 )
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.primitive import Primitive
-from tinygrad_rnn.tensor import Parameter, Tensor
 
 MOST = 1000  # modules, classes and objects to look names up in
 CONTAINERS = (list, tuple, dict, set, frozenset, deque, MappingProxyType)

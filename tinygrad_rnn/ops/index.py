@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend
-from tinygrad_rnn.backend import Array, add_at, xp
-from tinygrad_rnn.backward import Gradients
-from tinygrad_rnn.graph import Chosen, Node, state
+from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.arrays import Array, add_at, xp
+from tinygrad_rnn.autograd.backward import Gradients
+from tinygrad_rnn.autograd.graph import Chosen, Node, state
+from tinygrad_rnn.autograd.primitive import primitive
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.ops.shape import _array, _axis, _integer, broadcast_to, no_such
-from tinygrad_rnn.primitive import primitive
-from tinygrad_rnn.tensor import Tensor
 
 
 @primitive
@@ -42,7 +42,7 @@ def _add(out: Array, key: Any, g: Array) -> None:
 
 def _is_basic(key: Any) -> bool:
     """No position can be named twice: numbers and slices only."""
-    return not any(backend.is_array(k) and k.ndim for k in (key if isinstance(key, tuple) else (key,)))
+    return not any(arrays.is_array(k) and k.ndim for k in (key if isinstance(key, tuple) else (key,)))
 
 
 def _deliver_getitem(grads: Gradients, parent: Node, _rule: Any, g: Array, kept: tuple) -> bool:
@@ -81,13 +81,13 @@ def _plain(key: Any, x: Any) -> Any:
         return key.array
     if isinstance(key, list):
         key = np.asarray(key) if key else np.zeros(0, np.int64)
-    if backend.is_array(key):  # a copy: its owner may write into it before backward
-        return backend.move(key.copy(), _device(x))
+    if arrays.is_array(key):  # a copy: its owner may write into it before backward
+        return arrays.move(key.copy(), _device(x))
     return key
 
 
 def _device(x: Any) -> str:
-    return x.device if isinstance(x, Tensor) else backend.device_of(x)
+    return x.device if isinstance(x, Tensor) else arrays.device_of(x)
 
 
 # ---- by positions that are themselves computed: while a step is recorded ----
@@ -270,7 +270,7 @@ def embedding(ids: Any, weight: Any) -> Any:
 
 def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
     """1 at the position that each id names, else 0. ids: (...) integers  returns: (..., num_classes)"""
-    num_classes, dtype = _integer(num_classes, "one_hot: num_classes"), backend.real_dtype(dtype, "one_hot")
+    num_classes, dtype = _integer(num_classes, "one_hot: num_classes"), arrays.real_dtype(dtype, "one_hot")
     if _recorded(ids):
         return _gathered(np.eye(num_classes, dtype=dtype), (ids,), "one_hot")
     index = _ids(ids, "one_hot", num_classes)
@@ -285,8 +285,8 @@ def _ids(index: Any, who: str, n: int, like: Any = None) -> Array:
     if isinstance(index, Tensor):
         array = index.array
     else:  # a copy: the owner may write into it before backward
-        device = backend.default_device() if like is None else _device(like)
-        array = backend.move(index.copy() if backend.is_array(index) else np.asarray(index), device)
+        device = arrays.default_device() if like is None else _device(like)
+        array = arrays.move(index.copy() if arrays.is_array(index) else np.asarray(index), device)
     if array.dtype.kind not in "iu":
         if array.size:
             raise TypeError(f"{who}: the index must be integers, got dtype {array.dtype}")

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.blas import product
-from tinygrad_rnn.graph import Node, state
+from tinygrad_rnn.autograd.arrays import Array, xp
+from tinygrad_rnn.autograd.blas import product
+from tinygrad_rnn.autograd.graph import Node, state
 
 Lift = Callable[[Array, Node | None], Any]
 

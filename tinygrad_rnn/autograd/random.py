@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.graph import state as mode
+from tinygrad_rnn.autograd.graph import state as mode
 
 _generator: np.random.Generator | None = None  # made at the first use: importing numpy.random takes time
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend
-from tinygrad_rnn.tensor import Tensor, grad, no_grad
+from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.tensor import Tensor, grad, no_grad
 
 
 def gradcheck(
@@ -86,7 +86,7 @@ def _outputs(y: Any) -> list[Tensor]:
 
 
 def _random(like: Tensor, rng: np.random.Generator) -> Tensor:
-    return Tensor(backend.move(rng.standard_normal(like.shape).astype(like.dtype), like.device))
+    return Tensor(arrays.move(rng.standard_normal(like.shape).astype(like.dtype), like.device))
 
 
 def _dot(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> float:

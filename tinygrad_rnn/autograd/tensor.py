@@ -11,10 +11,10 @@ from typing import Any, Never
 
 import numpy as np
 
-from tinygrad_rnn import backend, nest
-from tinygrad_rnn.backend import Array, xp
-from tinygrad_rnn.backward import sweep
-from tinygrad_rnn.graph import Constant, Leaf, Node, recording, state
+from tinygrad_rnn.autograd import arrays, nest
+from tinygrad_rnn.autograd.arrays import Array, xp
+from tinygrad_rnn.autograd.backward import sweep
+from tinygrad_rnn.autograd.graph import Constant, Leaf, Node, recording, state
 
 OPS: dict[str, Callable] = {}  # the public functions of ops/ by name: they fill it, the operators below call them
 FUNCTIONS: dict[Any, Callable] = {}  # NumPy's functions, as ops/ has them; those in FLAT have results without gradient
@@ -86,7 +86,7 @@ class Tensor:
     @property
     def device(self) -> str:
         """ "cpu" or "gpu:N"."""
-        return backend.device_of(self.array)
+        return arrays.device_of(self.array)
 
     @property
     def data(self) -> Array:
@@ -104,16 +104,16 @@ class Tensor:
         if state.trace is not None:
             state.trace.refuse_change()
         values = values.array if isinstance(values, Tensor) else values
-        array = np.asarray(values) if not backend.is_array(values) else values
+        array = np.asarray(values) if not arrays.is_array(values) else values
         if array.shape != self.shape:
             raise ValueError(f"Tensor.data: the shape must stay {self.shape}, got {array.shape}")
-        if not backend.is_real(array.dtype):
+        if not arrays.is_real(array.dtype):
             raise TypeError(f"Tensor.data: values must be floats, integers or booleans, got dtype {array.dtype}")
         if self.node is not None and self.node.op is not None:
             raise ValueError(
                 "Tensor.data: only a leaf's values can be replaced, this one was computed; detach() it first"
             )
-        self.array = backend.move(xp(array).array(array, self.dtype), self.device)
+        self.array = arrays.move(xp(array).array(array, self.dtype), self.device)
 
     @property
     def requires_grad(self) -> bool:
@@ -232,7 +232,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """A copy of the values in host memory."""
-        return np.array(backend.to_numpy(self._read()))
+        return np.array(arrays.to_numpy(self._read()))
 
     def item(self) -> Any:
         """The value of a tensor of one element, as a Python number."""
@@ -292,13 +292,13 @@ class Tensor:
     def to(self, target: Any) -> Tensor:
         """On another device ("cpu", "gpu", "gpu:1") or in another dtype ("float64", np.float16); differentiable."""
         if isinstance(target, str) and target.partition(":")[0] in ("cpu", "gpu", "cuda"):
-            device = backend.check_device(target)
+            device = arrays.check_device(target)
             return self if device == self.device else OPS["transfer"](self, device=device, source=self.device)
         return self.astype(target)
 
     def astype(self, dtype: Any) -> Tensor:
         """In another dtype; differentiable between floating-point ones."""
-        dtype = backend.real_dtype(dtype, "astype")
+        dtype = arrays.real_dtype(dtype, "astype")
         return self if dtype == self.dtype else OPS["cast"](self, dtype)
 
     # ---- operators: one line each; the table is the documentation ---------------------------------------------------
@@ -423,7 +423,7 @@ class Tensor:
         return int(self.item())
 
     def __repr__(self) -> str:
-        values = np.array2string(backend.to_numpy(self.array), separator=", ", prefix="tensor(")
+        values = np.array2string(arrays.to_numpy(self.array), separator=", ", prefix="tensor(")
         parts = [values]
         if self.dtype not in (np.float32, np.int64, np.bool_):
             parts.append(f"dtype={self.dtype}")
@@ -455,7 +455,7 @@ def not_recorded(function: Any) -> TypeError:
 
 def host_values(t: Any) -> Any:
     """The values of a tensor in host memory, not copied; anything else as it is."""
-    return backend.to_numpy(t._read()) if isinstance(t, Tensor) else t
+    return arrays.to_numpy(t._read()) if isinstance(t, Tensor) else t
 
 
 class Parameter(Tensor):
@@ -487,7 +487,7 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
             made = values.detach()
             return made if dtype is None else made.astype(dtype)
         values = values.array
-    array = _of_array(values, dtype, device) if backend.is_array(values) else _of_numbers(values, dtype, device)
+    array = _of_array(values, dtype, device) if arrays.is_array(values) else _of_numbers(values, dtype, device)
     if not array.dtype.isnative:  # no library computes with bytes in another order
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind not in "fiub":
@@ -498,13 +498,13 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
 
 def _of_array(values: Array, dtype: Any, device: str | None) -> Array:
     """A copy of an array, where it is or on a device."""
-    if not backend.is_real(values.dtype):  # of complex ones a cast would keep a part
+    if not arrays.is_real(values.dtype):  # of complex ones a cast would keep a part
         raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {values.dtype}")
     lib = xp(values)
     array = lib.array(values, dtype)
     if device is None and lib is not np:
         return array
-    return backend.move(array, backend.check_device(device) if device else backend.default_device())
+    return arrays.move(array, arrays.check_device(device) if device else arrays.default_device())
 
 
 def _of_numbers(values: Any, dtype: Any, device: str | None) -> Array:
@@ -514,7 +514,7 @@ def _of_numbers(values: Any, dtype: Any, device: str | None) -> Array:
         host = host.astype(np.float32)
     if host.dtype == object:
         raise TypeError(f"tensor: values must be numbers, got {type(values).__name__} of {_kinds(values)}")
-    return backend.from_numpy(host, backend.check_device(device) if device else None)
+    return arrays.from_numpy(host, arrays.check_device(device) if device else None)
 
 
 def refuse_deep_copy() -> Never:
@@ -548,8 +548,8 @@ def ones(*shape: Any, dtype: Any = np.float32, device: str | None = None) -> Ten
 
 def _filled(value: float, shape: tuple, dtype: Any, device: str | None) -> Tensor:
     shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-    dtype = backend.real_dtype(dtype, "ones" if value else "zeros")
-    return Tensor(backend.from_numpy(np.full(shape, value, dtype), device))
+    dtype = arrays.real_dtype(dtype, "ones" if value else "zeros")
+    return Tensor(arrays.from_numpy(np.full(shape, value, dtype), device))
 
 
 def grad(

@@ -25,11 +25,11 @@ import numpy as np
 
 from numpy import ndarray
 
-from tinygrad_rnn import backend
-from tinygrad_rnn.backend import Array
-from tinygrad_rnn.backward import Lift, pick
-from tinygrad_rnn.graph import Chosen, Constant, Copied, Node, Shown, state
-from tinygrad_rnn.tensor import OPS, Tensor
+from tinygrad_rnn.autograd import arrays as backend
+from tinygrad_rnn.autograd.arrays import Array
+from tinygrad_rnn.autograd.backward import Lift, pick
+from tinygrad_rnn.autograd.graph import Chosen, Constant, Copied, Node, Shown, state
+from tinygrad_rnn.autograd.tensor import OPS, Tensor
 
 Rule = Callable[..., Any]
 KEEPS = {"cast", "reshape", "permute", "broadcast_to", "transfer", "getitem", "where"}  # positions what they are

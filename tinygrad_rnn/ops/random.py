@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import backend, random
-from tinygrad_rnn.graph import state
+from tinygrad_rnn.autograd import arrays, random
+from tinygrad_rnn.autograd.graph import state
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.ops.shape import _sizes
-from tinygrad_rnn.tensor import Tensor
 
 
 def uniform(
@@ -26,4 +26,4 @@ def uniform(
         dtype, device = np.promote_types(like.dtype, dtype), like.device
     if state.trace is not None:
         return state.trace.draw(shape, dtype, rng)
-    return Tensor(backend.from_numpy(random.uniform(shape, rng).astype(dtype, copy=False), device))
+    return Tensor(arrays.from_numpy(random.uniform(shape, rng).astype(dtype, copy=False), device))
