@@ -1,8 +1,8 @@
 """tinygrad_rnn: write a recurrent cell in a few lines of maths; train it by exact BPTT, and see its graph."""
 
 from tinygrad_rnn import nn, ops, optim
-from tinygrad_rnn.autograd.arrays import default_device, set_default_device
-from tinygrad_rnn.autograd.arrays import use_device as device
+from tinygrad_rnn.autograd.devices import default_device, set_default_device
+from tinygrad_rnn.autograd.devices import use_device as device
 from tinygrad_rnn.autograd.gradcheck import gradcheck
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.primitive import primitive

@@ -6,7 +6,7 @@ import sys
 
 from collections.abc import Sequence
 
-from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.devices import default_device, set_default_device
 from tinygrad_rnn.commands import draw, lm, seq2seq
 from tinygrad_rnn.commands.options import Parser
 from tinygrad_rnn.commands.output import escape_unwritable, nobody_reads, note
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parsed()
     args = parser.parse_args(argv)
     try:
-        arrays.set_default_device(args.device or arrays.default_device())
+        set_default_device(args.device or default_device())
         args.run(args)
     except BrokenPipeError:  # `sample … | head`: whoever read us has enough
         nobody_reads()

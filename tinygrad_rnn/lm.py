@@ -15,6 +15,7 @@ import numpy as np
 
 from tinygrad_rnn import data, decode, named_cells, nn, ops, optim, runs
 from tinygrad_rnn.autograd import arrays, random
+from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 from tinygrad_rnn.batches import Stream, hold_out
@@ -140,7 +141,7 @@ def trainer(config: Config, folder: RunFolder, text: str, vocabulary: Vocabulary
     except ValueError as error:
         raise ValueError(f"{error}; a smaller --batch needs less") from None
     random.manual_seed(config.seed)
-    model = build(config, len(vocabulary)).to(arrays.default_device())
+    model = build(config, len(vocabulary)).to(default_device())
     task = LanguageTask(
         model,
         Stream(learned, config.batch, config.steps),
@@ -182,7 +183,7 @@ def read_config(folder: RunFolder) -> Config:
 def load(folder: RunFolder) -> tuple[LanguageModel, Vocabulary]:
     """The best model of a run, for evaluation; ValueError if there is none, or if its files are damaged."""
     config, vocabulary = read_config(folder), runs.read_vocabulary(folder)
-    model = build(config, len(vocabulary)).to(arrays.default_device())
+    model = build(config, len(vocabulary)).to(default_device())
     runs.load_best(model, folder)
     return model, vocabulary
 

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd import arrays as backend
-from tinygrad_rnn.autograd.arrays import Array, xp
+from tinygrad_rnn.autograd.arrays import Array, move, to_numpy, xp
 from tinygrad_rnn.autograd.blas import FLOATS
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler import engines
@@ -152,7 +151,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, np.ndarray]:
         """The number of steps ("steps"), of those of each parameter ("counts"), and the state arrays ("0.m": of
         parameter 0), in host memory."""
-        arrays = {f"{i}.{k}": backend.to_numpy(a) for i, s in enumerate(self.states) for k, a in s.items()}
+        arrays = {f"{i}.{k}": to_numpy(a) for i, s in enumerate(self.states) for k, a in s.items()}
         counts = np.array(self.counts, np.int64)
         return {"steps": np.array(self.steps), "counts": counts, **{k: a.copy() for k, a in arrays.items()}}
 
@@ -174,7 +173,7 @@ class Optimizer:
             parameter = self.parameters[int(number)]
             if value.shape != parameter.shape:
                 raise ValueError(f"{who}: {key} must have shape {parameter.shape}, got {value.shape}")
-            states[int(number)][name] = backend.move(np.array(value, parameter.dtype, order="C"), parameter.device)
+            states[int(number)][name] = move(np.array(value, parameter.dtype, order="C"), parameter.device)
         steps = int(values["steps"])
         counts = values.get("counts", [steps if state else 0 for state in states])
         if len(counts) != len(states):

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygrad_rnn import data, decode, metrics, named_cells, nn, optim, runs
 from tinygrad_rnn.autograd import arrays, random
+from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 from tinygrad_rnn.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
@@ -159,7 +160,7 @@ def trainer(
     """A run at its beginning."""
     learned, held_out = hold_out(pairs, config.valid, config.seed)
     random.manual_seed(config.seed)
-    model = build(config, *map(len, vocabularies)).to(arrays.default_device())
+    model = build(config, *map(len, vocabularies)).to(default_device())
     train, valid = (numbered(part, *vocabularies, config.batch, config.seed) for part in (learned, held_out))
     task = PairTask(model, train, valid, config.sampling, config.epochs)
     schedule = optim.cosine(config.lr, config.epochs * len(task), min_lr=config.lr / 50)
@@ -250,7 +251,7 @@ class Translator:
     def load(cls, folder: RunFolder) -> Translator:
         """The best model of a run; ValueError if there is none, or if its files are damaged."""
         config, (source, target) = read_config(folder), read_vocabularies(folder)
-        model = build(config, len(source), len(target)).to(arrays.default_device())
+        model = build(config, len(source), len(target)).to(default_device())
         runs.load_best(model, folder)
         return cls(model, source, target)
 

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from tinygrad_rnn import optim
-from tinygrad_rnn.autograd import arrays as backend
 from tinygrad_rnn.autograd import nest, random
+from tinygrad_rnn.autograd.arrays import move, to_numpy
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix
 from tinygrad_rnn.files import TEMPORARY, locked, write_atomically
@@ -163,7 +163,7 @@ class Trainer:
         arrays = {
             **prefixed("model", self.model.state_dict()),
             **prefixed("optimizer", self.optimizer.state_dict()),
-            **{f"carry.{i}": backend.to_numpy(t.array) for i, t in enumerate(nest.leaves(self.carry))},
+            **{f"carry.{i}": to_numpy(t.array) for i, t in enumerate(nest.leaves(self.carry))},
         }
         save_checkpoint(path, arrays, {**vars(self.progress), "generator": random.get_rng_state()})
 
@@ -179,7 +179,7 @@ class Trainer:
             saved = without_prefix("carry", arrays)
             if saved:
                 values = iter(saved[str(i)] for i in range(len(saved)))
-                self.carry = nest.map_leaves(lambda t: Tensor(backend.move(next(values), t.device)), self.carry)
+                self.carry = nest.map_leaves(lambda t: Tensor(move(next(values), t.device)), self.carry)
         except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"checkpoint: {str(path)!r} does not fit this run ({error})") from None
 

@@ -25,15 +25,16 @@ import numpy as np
 
 from numpy import ndarray
 
-from tinygrad_rnn.autograd import arrays as backend
-from tinygrad_rnn.autograd.arrays import Array
+from tinygrad_rnn.autograd import dtypes
+from tinygrad_rnn.autograd.arrays import Array, is_array, same_device, xp
 from tinygrad_rnn.autograd.backward import Lift, pick
+from tinygrad_rnn.autograd.dtypes import Operand, casts, common_dtype, is_real
 from tinygrad_rnn.autograd.graph import Chosen, Constant, Copied, Node, Shown, state
 from tinygrad_rnn.autograd.tensor import OPS, Tensor
 
 Rule = Callable[..., Any]
 KEEPS = {"cast", "reshape", "permute", "broadcast_to", "transfer", "getitem", "where"}  # positions what they are
-FLOAT, BOOL = backend.FLOAT, np.dtype(bool)
+FLOAT, BOOL = dtypes.FLOAT, np.dtype(bool)
 
 
 class Primitive:
@@ -351,14 +352,14 @@ def _input(a: Any, value: Any) -> tuple[Any, Any]:
             # Made once: the same input is drawn as one node.
             a.node = Constant(value.shape, value.dtype, "", weakref.ref(value) if type(value) is ndarray else None)
         return a.node, value
-    if backend.is_array(value):
+    if is_array(value):
         data = weakref.ref(value) if type(value) is ndarray else None
         return Copied(value.shape, value.dtype, "", data), value.copy()  # its owner may write into it before backward
     return a, value
 
 
 def agreed(op: Primitive, args: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments, those that an operation mixes of one dtype (see backend.common_dtype).
+    """The arguments, those that an operation mixes of one dtype (see common_dtype).
 
     Numbers, among them NumPy's scalars and arrays without axes, and lists of numbers take the dtype of the others.
     """
@@ -367,10 +368,10 @@ def agreed(op: Primitive, args: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(args)
     found = [_operand(op, a) for a in args[first:]]
     kinds = tuple([kind for _, kind in found])
-    common = backend.common_dtype(kinds, op.floats)
+    common = common_dtype(kinds, op.floats)
     if not any(isinstance(kind, tuple) for kind in kinds):  # nothing that numbers could follow
         return (*args[:first], *[v.astype(common) if type(v) is ndarray else common.type(v) for v, _ in found])
-    dtypes: Sequence[Any] = backend.casts(kinds, op.floats, op.constant) or (None,) * len(kinds)
+    dtypes: Sequence[Any] = casts(kinds, op.floats, op.constant) or (None,) * len(kinds)
     cast = [
         value.astype(common) if type(value) is ndarray and isinstance(kind, type)  # a list of numbers
         else value if dtype is None else _cast(value, dtype)
@@ -407,20 +408,20 @@ def _do_agree(op: Primitive, a: Any, b: Any) -> bool:
         return False
     if a.dtype is BOOL or b.dtype is BOOL:  # a mask times floats
         return "f" in (a.dtype.kind, b.dtype.kind)
-    if not (backend.is_real(a.dtype) and backend.is_real(b.dtype)):
+    if not (is_real(a.dtype) and is_real(b.dtype)):
         return False
-    return backend.casts(((a.dtype, True), (b.dtype, True)), op.floats, op.constant) is None
+    return casts(((a.dtype, True), (b.dtype, True)), op.floats, op.constant) is None
 
 
-def _operand(op: Primitive, a: Any) -> tuple[Any, backend.Operand]:
+def _operand(op: Primitive, a: Any) -> tuple[Any, Operand]:
     """An argument as a tensor, an array or a number, and what it is when dtypes are chosen."""
     if isinstance(a, numbers.Real) and not isinstance(a, np.generic):
         a = a if type(a) in NUMBERS else int(a) if isinstance(a, numbers.Integral) else float(a)
         return a, type(a)
     made, weak = _from_elsewhere(op, a), isinstance(a, (list, tuple))
-    if not backend.is_real(made.dtype):
+    if not is_real(made.dtype):
         raise TypeError(f"{op.name}: operands must be real numbers, got {made.dtype} in a {type(a).__name__}")
-    if isinstance(made, Tensor) or backend.xp(made) is not np or (made.ndim and not weak):
+    if isinstance(made, Tensor) or xp(made) is not np or (made.ndim and not weak):
         return made, (made.dtype, made.ndim > 0)
     kind = _NUMBER[made.dtype.kind]
     return (made if made.ndim else kind(made)), kind
@@ -428,7 +429,7 @@ def _operand(op: Primitive, a: Any) -> tuple[Any, backend.Operand]:
 
 def _from_elsewhere(op: Primitive, a: Any) -> Any:
     """A tensor or an array, also from a list of numbers or from another library's array."""
-    if isinstance(a, Tensor) or backend.is_array(a):
+    if isinstance(a, Tensor) or is_array(a):
         return a
     if isinstance(a, (list, tuple)) and any(isinstance(v, Tensor) for v in a):
         raise TypeError(f"{op.name}: operands must be tensors, got a {type(a).__name__} of tensors; stack them first")
@@ -458,7 +459,7 @@ def _plain(op: Primitive, args: Sequence[Any]) -> Sequence[Any]:
     if op.formula is None and op.mixes is None and not op.floats:  # it may take anything
         return args
     found = [np.asarray(a) if isinstance(a, (list, tuple)) else a for a in args]
-    if not all(backend.is_array(a) or isinstance(a, numbers.Number) for a in found):
+    if not all(is_array(a) or isinstance(a, numbers.Number) for a in found):
         kinds = " and ".join(type(a).__name__ for a in found)
         raise TypeError(f"{op.name}: operands must be tensors, arrays or numbers, got {kinds}")
     return [floating(a) for a in found] if op.floats and len(found) == 1 else found
@@ -471,7 +472,7 @@ def _as_array(y: Any) -> Any:
 
 def _explained(op: Primitive, arrays: list[Any], error: Exception) -> Exception:
     """The error with the operation's name, and with the devices where these are the reason."""
-    devices = backend.same_device(arrays)
+    devices = same_device(arrays)
     if len(devices) > 1:
         return ValueError(
             f"{op.name}: operands must be on one device, got {' and '.join(devices)}; move one with .to(…)"

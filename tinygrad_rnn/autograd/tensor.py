@@ -14,6 +14,8 @@ import numpy as np
 from tinygrad_rnn.autograd import arrays, nest
 from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.backward import sweep
+from tinygrad_rnn.autograd.devices import check_device, default_device
+from tinygrad_rnn.autograd.dtypes import is_real, real_dtype
 from tinygrad_rnn.autograd.graph import Constant, Leaf, Node, recording, state
 
 OPS: dict[str, Callable] = {}  # the public functions of ops/ by name: they fill it, the operators below call them
@@ -107,7 +109,7 @@ class Tensor:
         array = np.asarray(values) if not arrays.is_array(values) else values
         if array.shape != self.shape:
             raise ValueError(f"Tensor.data: the shape must stay {self.shape}, got {array.shape}")
-        if not arrays.is_real(array.dtype):
+        if not is_real(array.dtype):
             raise TypeError(f"Tensor.data: values must be floats, integers or booleans, got dtype {array.dtype}")
         if self.node is not None and self.node.op is not None:
             raise ValueError(
@@ -292,13 +294,13 @@ class Tensor:
     def to(self, target: Any) -> Tensor:
         """On another device ("cpu", "gpu", "gpu:1") or in another dtype ("float64", np.float16); differentiable."""
         if isinstance(target, str) and target.partition(":")[0] in ("cpu", "gpu", "cuda"):
-            device = arrays.check_device(target)
+            device = check_device(target)
             return self if device == self.device else OPS["transfer"](self, device=device, source=self.device)
         return self.astype(target)
 
     def astype(self, dtype: Any) -> Tensor:
         """In another dtype; differentiable between floating-point ones."""
-        dtype = arrays.real_dtype(dtype, "astype")
+        dtype = real_dtype(dtype, "astype")
         return self if dtype == self.dtype else OPS["cast"](self, dtype)
 
     # ---- operators: one line each; the table is the documentation ---------------------------------------------------
@@ -498,13 +500,13 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
 
 def _of_array(values: Array, dtype: Any, device: str | None) -> Array:
     """A copy of an array, where it is or on a device."""
-    if not arrays.is_real(values.dtype):  # of complex ones a cast would keep a part
+    if not is_real(values.dtype):  # of complex ones a cast would keep a part
         raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {values.dtype}")
     lib = xp(values)
     array = lib.array(values, dtype)
     if device is None and lib is not np:
         return array
-    return arrays.move(array, arrays.check_device(device) if device else arrays.default_device())
+    return arrays.move(array, check_device(device) if device else default_device())
 
 
 def _of_numbers(values: Any, dtype: Any, device: str | None) -> Array:
@@ -514,7 +516,7 @@ def _of_numbers(values: Any, dtype: Any, device: str | None) -> Array:
         host = host.astype(np.float32)
     if host.dtype == object:
         raise TypeError(f"tensor: values must be numbers, got {type(values).__name__} of {_kinds(values)}")
-    return arrays.from_numpy(host, arrays.check_device(device) if device else None)
+    return arrays.from_numpy(host, check_device(device) if device else None)
 
 
 def refuse_deep_copy() -> Never:
@@ -548,7 +550,7 @@ def ones(*shape: Any, dtype: Any = np.float32, device: str | None = None) -> Ten
 
 def _filled(value: float, shape: tuple, dtype: Any, device: str | None) -> Tensor:
     shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-    dtype = arrays.real_dtype(dtype, "ones" if value else "zeros")
+    dtype = real_dtype(dtype, "ones" if value else "zeros")
     return Tensor(arrays.from_numpy(np.full(shape, value, dtype), device))
 
 

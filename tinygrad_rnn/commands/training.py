@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.commands.options import KEEP, check_same
 from tinygrad_rnn.commands.output import loss_curve, report
 from tinygrad_rnn.train import RunFolder, Trainer
@@ -56,10 +56,7 @@ def fit(args: argparse.Namespace, trainer: Trainer, config: Any, title: Callable
 def _announce(args: argparse.Namespace, trainer: Trainer, config: Any, title: str) -> None:
     """What is trained, and where it goes on."""
     task, progress, lr = trainer.task, trainer.progress, trainer.optimizer.lr
-    report(
-        f"{title}, {task.tokens():,} to learn from; {arrays.default_device()}, {config.dtype}; "
-        f"in {trainer.folder.path}/"
-    )
+    report(f"{title}, {task.tokens():,} to learn from; {default_device()}, {config.dtype}; in {trainer.folder.path}/")
     if progress.epoch >= config.epochs:
         report(f"all {config.epochs} epochs are done; a larger --epochs goes on")
     elif args.resume:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.arrays import Array, move, real_dtype, xp
+from tinygrad_rnn.autograd.arrays import Array, move, xp
+from tinygrad_rnn.autograd.dtypes import real_dtype
 from tinygrad_rnn.autograd.primitive import agreed, floating, make, primitive
 from tinygrad_rnn.autograd.tensor import Tensor
 

@@ -9,6 +9,8 @@ import numpy as np
 from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.arrays import Array, add_at, xp
 from tinygrad_rnn.autograd.backward import Gradients
+from tinygrad_rnn.autograd.devices import default_device
+from tinygrad_rnn.autograd.dtypes import real_dtype
 from tinygrad_rnn.autograd.graph import Chosen, Node, state
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.tensor import Tensor
@@ -270,7 +272,7 @@ def embedding(ids: Any, weight: Any) -> Any:
 
 def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
     """1 at the position that each id names, else 0. ids: (...) integers  returns: (..., num_classes)"""
-    num_classes, dtype = _integer(num_classes, "one_hot: num_classes"), arrays.real_dtype(dtype, "one_hot")
+    num_classes, dtype = _integer(num_classes, "one_hot: num_classes"), real_dtype(dtype, "one_hot")
     if _recorded(ids):
         return _gathered(np.eye(num_classes, dtype=dtype), (ids,), "one_hot")
     index = _ids(ids, "one_hot", num_classes)
@@ -285,7 +287,7 @@ def _ids(index: Any, who: str, n: int, like: Any = None) -> Array:
     if isinstance(index, Tensor):
         array = index.array
     else:  # a copy: the owner may write into it before backward
-        device = arrays.default_device() if like is None else _device(like)
+        device = default_device() if like is None else _device(like)
         array = arrays.move(index.copy() if arrays.is_array(index) else np.asarray(index), device)
     if array.dtype.kind not in "iu":
         if array.size:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.arrays import FLOAT, Array, xp
+from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.backward import Gradients, sum_to
 from tinygrad_rnn.autograd.blas import product
+from tinygrad_rnn.autograd.dtypes import FLOAT
 from tinygrad_rnn.autograd.graph import Node, state
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.ops.elementwise import where

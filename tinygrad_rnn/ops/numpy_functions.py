@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd import arrays as backend
+from tinygrad_rnn.autograd.arrays import from_numpy, is_array
 from tinygrad_rnn.autograd.tensor import FLAT, FUNCTIONS, OPS, Tensor, host_values, not_recorded
 
 
 def _operand(x: Any) -> Any:
     """Something that has a shape."""
-    return x if isinstance(x, Tensor) or backend.is_array(x) else np.asarray(x)
+    return x if isinstance(x, Tensor) or is_array(x) else np.asarray(x)
 
 
 def _joined(xs: Any, axis: int | None = 0) -> Tensor:
@@ -39,7 +39,7 @@ def _dot(a: Any, b: Any) -> Tensor:
 
 
 def _filled_like(a: Any, value: Any, dtype: Any = None) -> Tensor:
-    return Tensor(backend.from_numpy(np.full(a.shape, value, dtype or a.dtype), a.device))
+    return Tensor(from_numpy(np.full(a.shape, value, dtype or a.dtype), a.device))
 
 
 def _take(a: Any, indices: Any, axis: int | None = None) -> Tensor:
