@@ -679,7 +679,7 @@ def test_gradients_of_products_with_several_rows_and_lengths_equal_eager(cell):
 @pytest.mark.parametrize("cell", [TimesMatrix, TimesVector])
 @pytest.mark.parametrize("batch", [3, 17])
 def test_gradients_of_products_with_several_rows_equal_eager_when_two_share_a_batch(cell, batch, monkeypatch):
-    from tinygrad_rnn.compiler import workers
+    from tinygrad_rnn.compiler.llvm import workers
 
     teams, count, run = [], workers.count, workers.run
     monkeypatch.setattr(workers, "count", lambda B: 2 if batch == B else max(2, count(B)))  # also of all threads

@@ -27,12 +27,12 @@ SHAPES = [
 def shared(monkeypatch):
     """Products by the kernels of compiled layers, however small."""
     pytest.importorskip("llvmlite")
-    from tinygrad_rnn.compiler import gemm, workers
+    from tinygrad_rnn.compiler.llvm import shared_products, workers
 
     workers._team()
-    monkeypatch.setattr(gemm, "FEW", 0)
+    monkeypatch.setattr(shared_products, "FEW", 0)
     monkeypatch.setattr(blas, "LARGE", 0)
-    monkeypatch.setattr(blas.Share, "multiply", gemm.product)
+    monkeypatch.setattr(blas.Share, "multiply", shared_products.product)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

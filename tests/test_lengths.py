@@ -28,8 +28,9 @@ from test_compiler import (
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops
-from tinygrad_rnn.compiler import run_numpy, spare
-from tinygrad_rnn.compiler.batch import PRIMES
+from tinygrad_rnn.compiler.numpy import program as run_numpy
+from tinygrad_rnn.compiler.runtime import memory
+from tinygrad_rnn.compiler.schedule.batch_sizes import PRIMES
 
 LENGTHS = [5, 1, 3, 9, 2, 20, 1, 7, 20]  # up and down, beyond what the first program was made for, and back
 SHAPES = {
@@ -51,7 +52,7 @@ def poison(rnn):
 @pytest.fixture(autouse=True)
 def results_that_start_as_nan(monkeypatch):
     def recycled(shape, dtype):
-        array, at = spare.recycled(shape, dtype)
+        array, at = memory.recycled(shape, dtype)
         array[...] = np.nan if array.dtype.kind == "f" else True
         return array, at
 

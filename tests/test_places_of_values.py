@@ -9,9 +9,9 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.graph import state as mode
-from tinygrad_rnn.compiler import run_numpy
-from tinygrad_rnn.compiler.spare import Arena
-from tinygrad_rnn.compiler.trace import record
+from tinygrad_rnn.compiler.numpy import program as run_numpy
+from tinygrad_rnn.compiler.record.trace import record
+from tinygrad_rnn.compiler.runtime.memory import Arena
 
 
 def beside(*parts):

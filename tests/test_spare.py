@@ -3,28 +3,28 @@
 import numpy as np
 import pytest
 
-from tinygrad_rnn.compiler import spare
+from tinygrad_rnn.compiler.runtime import memory
 
-cpython = pytest.mark.skipif(not spare._COUNTS, reason="references are counted otherwise here")
+cpython = pytest.mark.skipif(not memory._COUNTS, reason="references are counted otherwise here")
 
 
 def test_arrays_are_of_the_shape_and_dtype_and_start_on_a_cache_line():
     for shape in (), (1,), (0, 3), (5, 7), (1000, 33):
         for dtype in np.float32, "f8", bool:
-            array, at = spare.recycled(shape, dtype)
+            array, at = memory.recycled(shape, dtype)
             assert (array.shape, array.dtype) == (shape, np.dtype(dtype))
             assert at == array.ctypes.data
-            assert at % spare.LINE == 0
+            assert at % memory.LINE == 0
             array[...] = 1
 
 
 def test_memory_that_somebody_looks_at_is_not_handed_out():
-    held = [spare.recycled((100, 7 + i % 3), "f4")[0] for i in range(3 * spare.EACH)]
+    held = [memory.recycled((100, 7 + i % 3), "f4")[0] for i in range(3 * memory.EACH)]
     for i, array in enumerate(held):
         array[...] = i
     views = [array.T[2:] if i % 2 else array for i, array in enumerate(held)]
     del held, array
-    more = [spare.recycled((100, 8), "f4")[0] for _ in range(5)]
+    more = [memory.recycled((100, 8), "f4")[0] for _ in range(5)]
     for array in more:
         array[...] = -1
     for i, view in enumerate(views):
@@ -33,21 +33,21 @@ def test_memory_that_somebody_looks_at_is_not_handed_out():
 
 @cpython
 def test_memory_that_was_let_go_serves_another_shape_of_about_the_size():
-    array, first = spare.recycled((411, 97), "f4")
+    array, first = memory.recycled((411, 97), "f4")
     del array
-    assert spare.recycled((97, 410), "f4")[1] == first
+    assert memory.recycled((97, 410), "f4")[1] == first
 
 
 @cpython
 def test_the_memory_that_is_kept_is_bounded(monkeypatch):
-    monkeypatch.setattr(spare, "_handed_out", {})
-    monkeypatch.setattr(spare, "_size", [0])
-    monkeypatch.setattr(spare, "ARRAYS", 1 << 20)
+    monkeypatch.setattr(memory, "_handed_out", {})
+    monkeypatch.setattr(memory, "_size", [0])
+    monkeypatch.setattr(memory, "ARRAYS", 1 << 20)
     for i in range(1, 60):
-        spare.recycled((i, 10_000), "f4")
-    kept = sum(len(block) for known in spare._handed_out.values() for block, _, _ in known)
-    assert kept == spare._size[0] <= max(1 << 20, 60 * 40_000 * 9 // 8 + 64)
-    assert len(spare._handed_out) < 5
+        memory.recycled((i, 10_000), "f4")
+    kept = sum(len(block) for known in memory._handed_out.values() for block, _, _ in known)
+    assert kept == memory._size[0] <= max(1 << 20, 60 * 40_000 * 9 // 8 + 64)
+    assert len(memory._handed_out) < 5
 
 
 def test_an_address_is_where_the_first_element_is():
@@ -55,4 +55,4 @@ def test_an_address_is_where_the_first_element_is():
     fixed = a[1:].copy()
     fixed.flags.writeable = False
     for array in a, a[1:, 2:], a.T, a[::-1], fixed, np.array(3.0):
-        assert spare.address(array) == array.__array_interface__["data"][0]
+        assert memory.address(array) == array.__array_interface__["data"][0]

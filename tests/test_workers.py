@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_rnn.compiler import formula, gemm, llvm, workers
+from tinygrad_rnn.compiler.llvm import formula, machine, shared_products, workers
 
 needs_two = pytest.mark.skipif(workers.count(1 << 30) < 2, reason="one processor")
 
@@ -130,7 +130,7 @@ def test_who_interrupts_at_the_end_still_waits_for_all(asleep, monkeypatch):
 def test_a_shared_product_outlives_the_cache_of_machine_code(monkeypatch):
     a = np.random.default_rng(0).standard_normal((70, 70))
     workers._team()
-    expected = gemm.product(a, a)
-    llvm._compiled.cache_clear()
-    np.testing.assert_array_equal(gemm.product(a, a), expected)
+    expected = shared_products.product(a, a)
+    machine._compiled.cache_clear()
+    np.testing.assert_array_equal(shared_products.product(a, a), expected)
     np.testing.assert_allclose(expected, a @ a, rtol=1e-10)

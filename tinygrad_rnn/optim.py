@@ -20,7 +20,7 @@ from tinygrad_rnn.autograd.arrays import Array, move, to_numpy, xp
 from tinygrad_rnn.autograd.blas import FLOATS
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler import engines
-from tinygrad_rnn.compiler.spare import address, recycled
+from tinygrad_rnn.compiler.runtime.memory import address, recycled
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
 
 Schedule = Callable[[int], float]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import warnings
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -53,15 +52,13 @@ def missing() -> str:
 def find(name: str) -> tuple[ModuleType, ...]:
     """The modules of an engine and, unless it was asked for by its name, of those that take over where it cannot run a
     step."""
-    from tinygrad_rnn.compiler import run_numpy  # noqa: PLC0415
+    from tinygrad_rnn.compiler.numpy import program as by_numpy  # noqa: PLC0415
 
     if name == "numpy" or not has_fast():
-        if name != "numpy" and find_spec("llvmlite"):
-            warnings.warn(f'Recurrent: "fast" needs llvmlite, {missing()}; "numpy" runs meanwhile', stacklevel=2)
-        return (run_numpy,)
-    from tinygrad_rnn.compiler import run_llvm  # noqa: PLC0415
+        return (by_numpy,)
+    from tinygrad_rnn.compiler.llvm import program as by_llvm  # noqa: PLC0415
 
-    return (run_llvm,) if name == "fast" else (run_llvm, run_numpy)
+    return (by_llvm,) if name == "fast" else (by_llvm, by_numpy)
 
 
 @functools.cache
@@ -73,25 +70,25 @@ def has_formula(lines: str) -> bool:
 
 
 def formula(lines: str, reads: tuple[str, ...], writes: tuple[str, ...], dtype: Any) -> Any:
-    """Lines of maths on arrays as machine code (see compiler.formula), for which there must be "fast"."""
+    """Lines of maths on arrays as machine code (see llvm.formula), for which there must be "fast"."""
     return _formulas().formula(lines, reads, writes, dtype)
 
 
 @functools.cache
 def _formulas() -> ModuleType:
-    from tinygrad_rnn.compiler import formula  # noqa: PLC0415
+    from tinygrad_rnn.compiler.llvm import formula  # noqa: PLC0415
 
     return formula
 
 
 def cross_entropy() -> Callable[..., Any] | None:
-    """Logits, cross entropy and gradients as machine code (see compiler.cross_entropy), if there is "fast"."""
+    """Logits, cross entropy and gradients as machine code (see llvm.cross_entropy), if there is "fast"."""
     return _cross_entropy() if has_fast() else None
 
 
 @functools.cache
 def _cross_entropy() -> Callable[..., Any]:
-    from tinygrad_rnn.compiler import cross_entropy  # noqa: PLC0415
+    from tinygrad_rnn.compiler.llvm import cross_entropy  # noqa: PLC0415
 
     find("fast")  # which sees to it that BLAS has one thread beside the workers
     return cross_entropy.in_blocks

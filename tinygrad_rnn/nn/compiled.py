@@ -17,11 +17,11 @@ from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.graph import recording
 from tinygrad_rnn.autograd.graph import state as mode
 from tinygrad_rnn.autograd.tensor import Tensor
-from tinygrad_rnn.compiler.circuit import Circuit, Value
-from tinygrad_rnn.compiler.layer import Call, Layer, Unsupported, recurrent, settled
-from tinygrad_rnn.compiler.programs import Programs
-from tinygrad_rnn.compiler.report import report, size
-from tinygrad_rnn.compiler.spare import Arenas
+from tinygrad_rnn.compiler.ir.circuit import Circuit, Value
+from tinygrad_rnn.compiler.runtime.compiled_step import Call, Layer, Unsupported, recurrent, settled
+from tinygrad_rnn.compiler.runtime.memory import Arenas
+from tinygrad_rnn.compiler.runtime.plan import report, size
+from tinygrad_rnn.compiler.runtime.programs import Programs
 from tinygrad_rnn.nn.capture import Inventory
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.module import Module

@@ -12,7 +12,7 @@ from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.arrays import xp
 from tinygrad_rnn.autograd.graph import state as mode
 from tinygrad_rnn.autograd.tensor import Tensor
-from tinygrad_rnn.compiler.trace import Symbol
+from tinygrad_rnn.compiler.record.trace import Symbol
 from tinygrad_rnn.ops import stack
 
 Hook = Callable[[Any], None]

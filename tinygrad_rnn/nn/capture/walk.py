@@ -19,7 +19,7 @@ import numpy as np
 from tinygrad_rnn.autograd.graph import state as mode
 from tinygrad_rnn.autograd.primitive import Primitive
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
-from tinygrad_rnn.compiler.trace import SMALL
+from tinygrad_rnn.compiler.record.trace import SMALL
 from tinygrad_rnn.nn.capture import kinds
 from tinygrad_rnn.nn.capture.code import HIDE, HIDES, is_library, is_ours, module_of, reach
 from tinygrad_rnn.nn.capture.generators import is_generator

@@ -1,0 +1,134 @@
+"""Lines of maths on arrays of one size, such as an optimiser's, as machine code: one pass over memory for them all."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import functools
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from llvmlite import ir
+
+from tinygrad_rnn.compiler.llvm import workers
+from tinygrad_rnn.compiler.llvm.elements import Elements
+from tinygrad_rnn.compiler.llvm.kernels import FUNCTIONS
+from tinygrad_rnn.compiler.llvm.machine import Code, compiled
+from tinygrad_rnn.compiler.runtime.memory import address
+
+SMALL = 1 << 14  # elements up to which one thread does it all
+KNOWN = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UnaryOp, ast.USub, ast.UAdd, ast.Call, ast.Name, ast.Load,
+         ast.Constant)  # fmt: skip
+HEAD = 2  # numbers in front of the table: the jobs, the parts of each
+
+
+class Formula:
+    """Lines such as "m = a * m + (1 - a) * g", for each element of arrays.
+
+    reads, writes  the names of the arrays that it reads, and of those that it writes; all others are numbers
+    """
+
+    def __init__(self, lines: str, reads: Sequence[str], writes: Sequence[str], dtype: Any):
+        self.reads, self.writes, self.dtype = reads, writes, np.dtype(dtype)
+        tree = ast.parse(lines)
+        found = _Numbers({*reads, *(line.targets[0].id for line in tree.body)})  # type: ignore[attr-defined]
+        self.lines = [(line.targets[0].id, found.visit(line.value)) for line in tree.body]  # type: ignore[attr-defined]
+        self.names = list(found.names)
+        self.numbers = compile("".join(f"{n}, " for n in self.names) or "()", "formula", "eval")
+        machine = compiled(self._source())
+        self.function, self.at = machine.function("formula", 4), machine.address("formula")
+
+    def __call__(self, jobs: Sequence[Sequence[np.ndarray]], values: Mapping[str, float]) -> None:
+        """Once for each job: the arrays that it reads, and those that it writes, contiguous. values: numbers by name"""
+        self.run([(job[0].size, *map(address, job)) for job in jobs], values)
+
+    def run(self, jobs: Sequence[Sequence[int]], values: Mapping[str, float]) -> None:
+        """The same, given for each job the size and the addresses of its arrays."""
+        parts = workers.all_of_them() if sum([job[0] for job in jobs]) > SMALL else 1
+        entries = self.table(parts, jobs)
+        table = (ctypes.c_int64 * len(entries))(*entries)
+        numbers = (ctypes.c_double * len(self.names)).from_buffer(table, 8 * HEAD)
+        numbers[:] = eval(self.numbers, {}, values)
+        workers.run(workers.Job(self.phase(ctypes.addressof(table), parts)))
+
+    def table(self, parts: int, jobs: Sequence[Sequence[int]]) -> list[int]:
+        """What the machine code reads, with no numbers yet. jobs: the size of each, and the addresses of its arrays"""
+        return [len(jobs), parts, *[0] * len(self.names), *chain(*jobs)]
+
+    def phase(self, table: int, parts: int) -> tuple:
+        """The work on a table, shared out; a phase of a `workers.Job`."""
+        return self.function, self.at, table, [(i, i + 1) for i in range(parts)]
+
+    # ---- machine code -----------------------------------------------------------------------------------------------
+
+    def _source(self) -> str:
+        """formula(table, part, next part, worker): that part of each job"""
+        module = ir.Module("formula")
+        code = Code(module, "formula", 4, self.dtype)
+        table, part, after, _ = code.arguments
+        b, head, width = code.b, HEAD + len(self.names), 1 + len(self.reads) + len(self.writes)
+        numbers = {name: self._number(code, code.add(table, 8 * i)) for i, name in enumerate(self.names, HEAD)}
+        count, parts = code.load_integer(table), code.load_integer(table, 1)
+        with code.loop(0, count) as i:
+            job = code.add(table, 8 * head, code.mul(i, 8 * width))
+            n, *arrays = [code.load_integer(job, k) for k in range(width)]
+            sources = dict(zip(self.reads, arrays, strict=False))
+            targets = dict(zip(self.writes, arrays[len(self.reads) :], strict=True))
+            vectors = functools.partial(self._vectors, code, numbers, sources, targets)
+            code.over(b.sdiv(b.mul(n, part), parts), b.sdiv(b.mul(n, after), parts), vectors)
+        code.finish()
+        return str(module)
+
+    def _number(self, code: Code, where: Any) -> Any:
+        found = code.b.load(code.b.inttoptr(where, ir.DoubleType().as_pointer()))
+        return code.spread(found if code.item == 8 else code.b.fptrunc(found, code.real))
+
+    def _vectors(self, code: Code, numbers: dict, sources: dict, targets: dict, j: Any, mask: Any) -> None:
+        offset, elements = code.mul(j, code.item), Elements(code)
+        names = {**numbers, **{name: code.load(code.add(a, offset), mask) for name, a in sources.items()}}
+        for name, tree in self.lines:
+            names[name] = elements.formula(tree, names)
+        for name, a in targets.items():
+            code.store(names[name], code.add(a, offset), mask)
+
+
+def is_formula(lines: str) -> bool:
+    """Are these assignments to names, of nothing but what `Elements` knows?"""
+    for line in ast.parse(lines).body:
+        if not (isinstance(line, ast.Assign) and [type(t) for t in line.targets] == [ast.Name]):
+            return False
+        if not all(isinstance(node, KNOWN) for node in ast.walk(line.value)):
+            return False
+        calls = [node for node in ast.walk(line.value) if isinstance(node, ast.Call)]
+        if any(not isinstance(f.func, ast.Name) or f.func.id not in FUNCTIONS or f.keywords for f in calls):
+            return False
+    return True
+
+
+class _Numbers(ast.NodeTransformer):
+    """Replaces what has no array in it by its text as a name: it is computed once, and not in float32."""
+
+    def __init__(self, arrays: set[str]):
+        self.arrays = arrays
+        self.names: dict[str, None] = {}
+
+    def visit(self, node: Any) -> Any:
+        if isinstance(node, ast.Call):  # the name of a function is none of a number
+            node.args = [self.visit(a) for a in node.args]
+            return node
+        names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        if not isinstance(node, ast.expr) or names & self.arrays:
+            return self.generic_visit(node)
+        name = ast.unparse(node)
+        self.names[name] = None
+        return ast.Name(name, ast.Load())
+
+
+@functools.lru_cache(64)
+def formula(lines: str, reads: tuple[str, ...], writes: tuple[str, ...], dtype: np.dtype) -> Formula:
+    """The machine code of lines; the same ones are compiled once."""
+    return Formula(lines, reads, writes, dtype)

@@ -1,0 +1,1 @@
+"""From a running cell to a circuit, forward and backward."""

@@ -1,0 +1,74 @@
+"""What a person is told about a plan."""
+
+from __future__ import annotations
+
+import math
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinygrad_rnn.compiler.ir.circuit import OVER_TIME, Circuit, Value
+from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
+
+
+@dataclass(repr=False)
+class Plan:
+    """How a Recurrent runs a sequence; print it to read it.
+
+    engine   "eager", "numpy" or "fast"
+    nbytes   of the buffers for this number of steps
+    circuit  one step as it was recorded, forward and backward; None if it runs eagerly
+    """
+
+    engine: str
+    nbytes: int
+    circuit: Circuit | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
+
+
+def report(program: Any) -> Iterator[str]:
+    """What a program does at each step, what for all steps at once, and what it keeps."""
+    s: Schedule = program.s
+    for title, items in (("forward", s.items[: s.split]), ("backward", s.items[s.split :])):
+        if items:
+            yield title
+            yield from _phase(s, items)
+    buffers = {p.buffer for p in s.place.values() if not p.buffer.bound}
+    if buffers:
+        b = max(buffers, key=lambda b: b.nbytes(program.T))
+        yield f"buffers: {size(program.nbytes)} for {len(buffers)} arrays, the largest {b.whole(program.T)} {b.dtype}"
+
+
+def _phase(s: Schedule, items: Sequence[Item]) -> Iterator[str]:
+    loops = [item.values for item in items if item.loop]
+    for n, values in enumerate(loops, 1):
+        yield _line("at each step" + (f", loop {n}" if len(loops) > 1 else ""), _with_products(s, values))
+    single = _with_products(s, [item.values[0] for item in items if not item.loop])
+    over_time = [v for v in single if s.moves(v) or v.op in OVER_TIME]
+    for title, values in (("for all steps at once", over_time), ("once", [v for v in single if v not in over_time])):
+        if values:
+            yield _line(title, values)
+
+
+def _with_products(s: Schedule, values: Sequence[Value]) -> list[Value]:
+    """The values, and the products that are computed on top of them."""
+    return [u for v in values for u in ([s.addend[v][0], v] if v in s.addend else [v])]
+
+
+def _line(title: str, values: Sequence[Value]) -> str:
+    counts = Counter(v.op for v in values)
+    names = ", ".join(f"{n} {op}" if n > 1 else op for op, n in counts.most_common())
+    return f"  {title}: {len(values)} operation{'s' * (len(values) > 1)} ({names})"
+
+
+def size(nbytes: int) -> str:
+    """A number of bytes for people."""
+    power = min(int(math.log10(max(nbytes, 1))) // 3, 3)
+    return f"{nbytes / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB')[power]}"

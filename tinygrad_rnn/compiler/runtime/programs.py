@@ -1,0 +1,118 @@
+"""The programs of a recorded step: for any number of steps, and for batches of any size if it is the same for each."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+from tinygrad_rnn.compiler.ir.circuit import Circuit, Unsupported, place_of
+from tinygrad_rnn.compiler.passes.normalise import normalise
+from tinygrad_rnn.compiler.passes.reassociate import reassociate
+from tinygrad_rnn.compiler.passes.simplify import simplify
+from tinygrad_rnn.compiler.runtime.memory import Arenas
+from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming, is_sound, signature
+from tinygrad_rnn.compiler.schedule.schedule import NotFusable
+
+
+class NoEngine(Unsupported):
+    """Why the only engine that may cannot run a step, which others can."""
+
+
+class Programs:
+    """How to run a step.
+
+    circuit  the step as it was recorded
+    batch    the size of the batch that it was recorded for, which stands for any; 0: it is for this one only
+    engine   what runs it: the first of the engines that can
+    slower   why the first one cannot, or nothing
+    arenas   where programs have their buffers
+    """
+
+    def __init__(self, circuit: Circuit, batch: int, engines: Sequence[Any], arenas: Arenas):
+        self.circuit, self.batch, self.asked, self.arenas = circuit, batch, tuple(engines), arenas
+        self.simple = _copied(circuit)
+        normalise(self.simple)
+        simplify(self.simple)
+        reassociate(self.simple)
+        self.engines, self.slower = list(engines), ""
+        self.free: list[Any] = []  # that nobody uses, the one used last comes last
+        self.capacities: list[int] = []  # numbers of steps that programs were made for, each twice the one before
+        self._choose()
+        self.circuit.known = {}
+
+    def _choose(self) -> None:
+        """The next engine that can run the step."""
+        while True:
+            self.engine = self.engines.pop(0)
+            prepared = _copied(self.simple)
+            try:
+                self.engine.prepare(prepared)
+                break
+            except NotFusable as reason:
+                self._refused(reason)
+        prepared.known = {}
+        self.code = self.engine.Code(prepared, self.batch)
+
+    def _refused(self, reason: NotFusable) -> None:
+        """The engine cannot run the step; NoEngine if there is no other."""
+        place = place_of(reason.value)
+        self.slower = f"{place}: {reason}" if place else str(reason)
+        if not self.engines:
+            raise NoEngine(self.slower)
+
+    @property
+    def sound(self) -> bool:
+        """Can it run batches of other sizes than it was planned for?"""
+        return bool(self.batch) and is_sound(self.code.c, self.batch)
+
+    def fits(self, circuit: Circuit, engines: Sequence[Any], batch: int) -> bool:
+        """Is this recording, for a batch of some size, one of the same step?"""
+        if not self.batch or self.asked != tuple(engines) or not _alike(self.circuit, circuit):
+            return False
+        return signature(self.circuit, Renaming(self.batch, batch).size) == signature(circuit)
+
+    def acquire(self, T: int, batch: int, call: Any) -> Any:
+        """A program for T steps whose buffers nobody uses: one that was made for as many steps or for more.
+
+        call: what has it until it is released, or until that is thrown away
+        """
+        with self.arenas.lock:
+            self.arenas.collect()
+            free = [p for p in self.free if p.batch == batch and p.capacity >= T and not p.arena.busy]
+            program = min(free, key=attrgetter("capacity")) if free else self._made(self._capacity(T), batch)
+            if free:
+                self.free.remove(program)
+            program.arena.busy = True
+            self.arenas.lend(call, program, self.free)
+        if program.T != T:
+            program.aim(T)
+        return program
+
+    def _capacity(self, T: int) -> int:
+        """For how many steps to make a program: the first length as it is, later ones with room for longer ones."""
+        enough = [n for n in self.capacities if n >= T]
+        if not enough:
+            enough = [max([T, *(2 * n for n in self.capacities)])]
+            self.capacities += enough
+        return enough[0]
+
+    def _made(self, capacity: int, batch: int) -> Any:
+        while True:
+            try:
+                return self.engine.Program(self.code, capacity, batch, self.arenas.free())
+            except NotFusable as reason:
+                self._refused(reason)
+                self._choose()
+
+
+def _copied(c: Circuit) -> Circuit:
+    return dataclasses.replace(c, roots={name: list(vs) for name, vs in c.roots.items()}, known=dict(c.known))
+
+
+def _alike(a: Circuit, b: Circuit) -> bool:
+    """Do they look alike at first glance?"""
+    kinds = lambda c: [v.dtype for v in (c.x, *c.states, *c.captured, *c.draws)]
+    return kinds(a) == kinds(b) and [*map(len, a.roots.values())] == [*map(len, b.roots.values())]

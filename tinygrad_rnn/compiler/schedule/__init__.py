@@ -1,0 +1,1 @@
+"""When each value of a circuit is computed, and where it lives."""

@@ -1,0 +1,159 @@
+"""One plan for batches of every size: a step is recorded for a batch of a size that nothing else in it has.
+
+That number stands for the size of the batch wherever it or a multiple of it is found. What was planned for it is then
+renamed for each batch that comes: no decision of the plan can rest on a batch that is by chance as large as a layer.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.compiler.ir.circuit import Circuit, Value, infer
+from tinygrad_rnn.compiler.schedule.places import Buffer, Place
+from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
+
+PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157)
+COLUMNS = {"part", "pack", "splat", "spread", "sums", "dots"}  # operations on columns, which a batch must not lie along
+
+
+class Renaming:
+    """Circuits and schedules for a batch of another size.
+
+    old, new  the sizes of the batch; 0 for old: there is none, and a copy is made
+    """
+
+    def __init__(self, old: int, new: int):
+        self.old, self.new = old, new
+        self.made: dict[Value, Value] = {}
+        self.buffers: dict[Buffer, Buffer] = {}
+
+    def size(self, x: Any) -> Any:
+        """A size, a shape, or whatever holds some, as it is for the new batch."""
+        if type(x) is int:
+            return x // self.old * self.new if self.old and x % self.old == 0 else x
+        if type(x) in (tuple, list):
+            return type(x)(map(self.size, x))
+        if type(x) is slice:
+            return slice(*map(self.size, (x.start, x.stop, x.step)))
+        return x
+
+    def value(self, v: Value) -> Value:
+        """What a value is for the new batch: itself, if nothing about it depends on that."""
+        found = self.made.get(v)
+        if found is None:
+            args = tuple(map(self.any, v.args))
+            static = v.static if v.op in COLUMNS else {k: self.size(x) for k, x in v.static.items()}
+            shape = self.size(v.shape)
+            if shape == v.shape and static == v.static and all(map(_is, args, v.args)):
+                found = v
+            else:
+                found = dataclasses.replace(v, args=args, static=static, shape=shape)
+            self.made[v] = found
+        return found
+
+    def any(self, x: Any) -> Any:
+        """The same for values, and for tuples of some; all else stays."""
+        if isinstance(x, tuple):
+            return tuple(map(self.any, x))
+        return self.value(x) if isinstance(x, Value) else x
+
+    def circuit(self, c: Circuit) -> Circuit:
+        """A circuit of its own, whose roots can be changed."""
+        several = lambda vs: [v and self.value(v) for v in vs]
+        for v in c.order():  # oldest first: a long step needs no deep recursion
+            self.value(v)
+        return Circuit(
+            self.value(c.x), several(c.states), several(c.captured), several(c.draws), c.alive and self.value(c.alive),
+            several(c.seeds), {name: several(vs) for name, vs in c.roots.items()},
+        )  # fmt: skip
+
+    def schedule(self, s: Schedule) -> Schedule:
+        """A schedule whose buffers are its own; it knows what is computed when and where, not why."""
+        made, value, each = copy.copy(s), self.value, lambda vs: [v and self.value(v) for v in vs]
+        made.c = self.circuit(s.c)
+        made.level = {value(v): n for v, n in s.level.items()}
+        made.users = {value(v): each(us) for v, us in s.users.items()}
+        made.position = {value(v): n for v, n in s.position.items()}
+        made.addend = {value(v): self.any(terms) for v, terms in s.addend.items()}
+        made.forward = set(each(s.forward))
+        made.items = [Item(each(item.values), item.loop, item.backward) for item in s.items]
+        made.places = copy.copy(s.places)
+        made.places.s = made
+        made.places.place = made.place = {value(v): self.place(v, p) for v, p in s.place.items()}
+        return made
+
+    def place(self, v: Value, p: Place) -> Place:
+        """A place in a renamed buffer."""
+        steps = tuple(step if step[0] == "part" else self.size(step) for step in p.steps)
+        return Place(self.buffer(p.buffer), p.shift, steps)
+
+    def buffer(self, b: Buffer) -> Buffer:
+        if b not in self.buffers:
+            self.buffers[b] = dataclasses.replace(b, shape=self.size(b.shape))
+        return self.buffers[b]
+
+
+def _is(a: Any, b: Any) -> bool:
+    return a is b
+
+
+def beside(c: Circuit) -> int:
+    """A number that no size in a circuit is a multiple of; 0 if we know none."""
+    found = set(_numbers([(v.shape, list(v.static.values())) for v in (*c.order(), *c.captured)]))
+    return next((p for p in PRIMES if all(n == 0 or n % p for n in found)), 0)
+
+
+def _numbers(x: Any) -> Iterator[int]:
+    if type(x) is int:
+        yield x
+    elif isinstance(x, (tuple, list)):
+        for each in x:
+            yield from _numbers(each)
+    elif isinstance(x, slice):
+        yield from _numbers((x.start, x.stop, x.step))
+
+
+def is_sound(c: Circuit, old: int) -> bool:
+    """Do the shapes of a planned circuit for a batch of this size follow from those of its inputs for others too?
+
+    Not if a width is a multiple of this size by chance, or if the batch lies along columns that are taken apart.
+    """
+    renaming = Renaming(old, old + 1)
+    renamed = renaming.circuit(c)
+    for v in c.order():
+        axis = v.static.get("axis", -1) if v.op == "part" else -1
+        if v.op in COLUMNS and any(a.shape[axis] % old == 0 for a in (v, *v.values)):
+            return False
+    return all(infer(v.op, v.primitive, v.args, v.static) == (v.shape, v.dtype) for v in renamed.order() if v.args)
+
+
+def signature(c: Circuit, size: Callable[[Any], Any] = lambda x: x) -> list[Any]:
+    """What recordings of the same step share. size: see `Renaming.size`"""
+    order = c.order()
+    number: dict[Any, int | None] = {v: i for i, v in enumerate(order)}
+
+    def plain(a: Any) -> Any:
+        if isinstance(a, Value):
+            return number[a]
+        if isinstance(a, np.ndarray):
+            return (a.shape, a.tobytes())
+        if isinstance(a, (tuple, list)):
+            return tuple(map(plain, a))
+        if type(a) is slice:
+            return (slice, plain(a.start), plain(a.stop), plain(a.step))
+        return a if type(a) is int else repr(a)
+
+    lines = [
+        (v.op, v.primitive, v.dtype, plain(v.args), [(k, plain(size(x))) for k, x in v.static.items()], size(v.shape))
+        for v in order
+    ]
+    known = lambda vs: [number.get(v) for v in vs]
+    inputs = [known(vs) for vs in ((c.x, c.alive), c.states, c.captured, c.draws, c.seeds)]
+    shapes = [(size(v.shape), v.dtype) for v in (c.x, *c.states, *c.captured, *c.draws, *c.seeds)]
+    return [lines, inputs, shapes, {name: known(vs) for name, vs in c.roots.items()}]
