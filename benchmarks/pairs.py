@@ -21,10 +21,11 @@ import torch
 
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from tinygrad_rnn import optim, seq2seq, torch_weights
+from tinygrad_rnn import optim, torch_weights
 from tinygrad_rnn.autograd import random
-from tinygrad_rnn.batches import IGNORED, Batch
 from tinygrad_rnn.data import read_pairs
+from tinygrad_rnn.data.batches import IGNORED, Batch
+from tinygrad_rnn.tasks import translation
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import pronunciation
@@ -58,7 +59,7 @@ class Decoder(torch.nn.Module):
 
 
 class Model(torch.nn.Module):
-    def __init__(self, config: seq2seq.Config, sources: int, targets: int):
+    def __init__(self, config: translation.Config, sources: int, targets: int):
         super().__init__()
         H, E = config.hidden, config.embed
         self.source, self.target = torch.nn.Embedding(sources, E), torch.nn.Embedding(targets, E)
@@ -77,7 +78,7 @@ class Model(torch.nn.Module):
         return self.output(self.dropout(self.decoder["cell"](self.dropout(self.target(ys)), h, c, hs, mask)))
 
 
-def pytorch(config: seq2seq.Config, ours, sizes: tuple[int, int], batches: list[Batch]) -> Callable[[int], float]:
+def pytorch(config: translation.Config, ours, sizes: tuple[int, int], batches: list[Batch]) -> Callable[[int], float]:
     """A step of training on batch i, which returns its loss."""
     model = Model(config, *sizes)
     model.load_state_dict({k: torch.tensor(v) for k, v in torch_weights.export(ours).items()})
@@ -101,7 +102,9 @@ def pytorch(config: seq2seq.Config, ours, sizes: tuple[int, int], batches: list[
     return step
 
 
-def tinygrad_rnn(config: seq2seq.Config, model, task: seq2seq.PairTask, batches: list[Batch]) -> Callable[[int], float]:
+def tinygrad_rnn(
+    config: translation.Config, model, task: translation.PairTask, batches: list[Batch]
+) -> Callable[[int], float]:
     """The same, as `fit` does it."""
     optimizer = optim.Adam(model.parameters(), config.lr)
 
@@ -121,13 +124,13 @@ def problem(minutes: int, dropout: float):
     with tempfile.TemporaryDirectory() as folder:
         pronunciation.write_pairs(Path(folder))
         pairs = read_pairs(Path(folder) / "train.tsv")
-    vocabularies = seq2seq.vocabularies_of(config, pairs)
-    train = seq2seq.numbered(pairs, *vocabularies, config.batch)
+    vocabularies = translation.vocabularies_of(config, pairs)
+    train = translation.numbered(pairs, *vocabularies, config.batch)
     batches = [train.batch(order) for order in train.order(0)[:BATCHES]]
     random.manual_seed(0)
     sizes = tuple(map(len, vocabularies))
-    model = seq2seq.build(config, *sizes)
-    ours = tinygrad_rnn(config, model, seq2seq.PairTask(model, train, train), batches)
+    model = translation.build(config, *sizes)
+    ours = tinygrad_rnn(config, model, translation.PairTask(model, train, train), batches)
     return batches, {"tinygrad_rnn": ours, "PyTorch": pytorch(config, model, sizes, batches)}
 
 

@@ -7,9 +7,10 @@ python examples/dialogue.py      20 seconds on two cores: 92 % of the held-out a
 
 import numpy as np
 
-from tinygrad_rnn import decode, nn, optim, seq2seq
+from tinygrad_rnn import decode, nn, optim
 from tinygrad_rnn.autograd import random
-from tinygrad_rnn.batches import IGNORED, padded
+from tinygrad_rnn.data.batches import IGNORED, padded
+from tinygrad_rnn.tasks import translation
 
 PEOPLE = ["anna", "ben", "clara", "david", "eva", "felix", "fay", "george", "ida", "hugo", "kim", "jack", "mary", "leo"]
 PLACES = ["kitchen", "garden", "office", "attic", "hall", "cellar"]
@@ -57,9 +58,9 @@ class TwoRNNs(nn.EncoderDecoder):
 
 def main(epochs=50, units=128):
     learned, held_out = dialogues(np.random.default_rng(0))
-    words = seq2seq.vocabularies_of(seq2seq.Config(source_words=True, target_words=True), learned)
-    pairs, shares = seq2seq.numbered(learned, *words, 32), []
-    asked, lengths, *_ = seq2seq.numbered(held_out, *words, 32).batch(range(len(held_out)))
+    words = translation.vocabularies_of(translation.Config(source_words=True, target_words=True), learned)
+    pairs, shares = translation.numbered(learned, *words, 32), []
+    asked, lengths, *_ = translation.numbered(held_out, *words, 32).batch(range(len(held_out)))
     for Network in OneRNN, TwoRNNs:
         random.manual_seed(0)
         model = Network(*map(len, words), units)

@@ -15,7 +15,8 @@ from custom_cell import MGU
 
 import viz
 
-from tinygrad_rnn import nn, sketches
+from tinygrad_rnn import nn
+from tinygrad_rnn.tasks import sketches
 
 CELLS = {"RNN": nn.RNNCell, "LSTM": nn.LSTMCell, "GRU": nn.GRUCell, "A cell of one's own": MGU}
 OPEN = partial(nn.LSTMCell, forget_bias=4.0)  # with a forget gate that begins nearly open

@@ -14,9 +14,9 @@ import numpy as np
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, optim
-from tinygrad_rnn.batches import Stream
 from tinygrad_rnn.data import UNKNOWN, Vocabulary, python_reference, read_text
-from tinygrad_rnn.lm import LanguageModel
+from tinygrad_rnn.data.batches import Stream
+from tinygrad_rnn.tasks.language_model import LanguageModel
 
 NAMES = "train", "valid", "test"
 # units, bound of first weights, steps, dropout, epochs, those with rate 1, its divisor at others, norm, perplexities

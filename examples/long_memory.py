@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, optim
-from tinygrad_rnn.nn.variants import irnn_cell
+from tinygrad_rnn.nn.more_cells import irnn_cell
 from viz.chart import chart_of
 from viz.style import COLOURS, LINE
 

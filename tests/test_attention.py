@@ -13,7 +13,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn, ops
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.graph import ancestors, drawn
-from tinygrad_rnn.nn.decoder import hidden
+from tinygrad_rnn.nn.attention_cells import hidden
 
 S, B, Q, V, T, I = 5, 3, 4, 6, 4, 2
 KINDS = {

@@ -9,7 +9,7 @@ import pytest
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, torch_weights
-from tinygrad_rnn.checkpoint import load_checkpoint, save_checkpoint
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
 
 rng = np.random.default_rng(3)
 

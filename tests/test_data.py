@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn import data
-from tinygrad_rnn.batches import Stream, hold_out
 from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.data.batches import Stream, hold_out
 
 
 def test_files_that_cannot_be_learned_from_are_named(tmp_path):

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tinygrad_rnn import data
-from tinygrad_rnn.cli import main
-from tinygrad_rnn.commands import seq2seq
+from tinygrad_rnn.cli import translation
+from tinygrad_rnn.cli.main import main
 
 # what str.splitlines takes for ends of lines, and Unicode for blanks
 NO_ENDS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\u00a0", "\u3000", "\u200b", "\0"]
@@ -120,7 +120,7 @@ def test_an_option_says_whether_a_text_or_a_file_is_meant(run, tmp_path, monkeyp
 @pytest.mark.parametrize("sign", ["猫", "a/", "/", ".", "a."])
 def test_a_source_of_any_length_is_no_name_of_a_file(sign, n):
     given = argparse.Namespace(source=sign * n, file=False, text=False)
-    assert seq2seq._sources(given) == [sign * n]
+    assert translation._sources(given) == [sign * n]
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ from safetensors.numpy import load_file, save_file
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import decode, lm
-from tinygrad_rnn.checkpoint import load_checkpoint
-from tinygrad_rnn.cli import main
+from tinygrad_rnn import decode
+from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.files import replace_atomically, write_atomically
-from tinygrad_rnn.train import RunFolder, Trainer
+from tinygrad_rnn.tasks import language_model
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint
+from tinygrad_rnn.tasks.fit import RunFolder, Trainer
 
 SMALL = ["--hidden", "12", "--embed", "8", "--batch", "4", "--steps", "8", "--epochs", "2", "--save-every", "0"]
 LINE = "the quick brown fox jumps over the lazy dog.\n"
@@ -106,7 +107,7 @@ def test_a_run_that_dies_at_any_batch_resumes_bit_for_bit(text, tmp_path, monkey
 
 def test_a_killed_process_resumes_bit_for_bit(text, tmp_path):
     assert train(text, tmp_path / "whole") == 0
-    out, command = tmp_path / "killed", [sys.executable, "-m", "tinygrad_rnn.cli", "train", "lm"]
+    out, command = tmp_path / "killed", [sys.executable, "-m", "tinygrad_rnn.cli.main", "train", "lm"]
     process = subprocess.Popen([*command, "--text", text, "--out", out, *SMALL], stdout=-3, stderr=-3)
     while not (out / "last.safetensors").exists() and process.poll() is None:
         time.sleep(0.01)
@@ -162,8 +163,8 @@ def test_words_are_learned_with_perplexity(tmp_path, capsys):
 
 
 def test_truncated_backpropagation_carries_the_state_and_cuts_the_gradient(text, tmp_path):
-    config = lm.Config(text=str(text), hidden=6, embed=4, batch=2, steps=5, dtype="float64")
-    made, _ = lm.new_run(config, RunFolder(tmp_path / "run"))
+    config = language_model.Config(text=str(text), hidden=6, embed=4, batch=2, steps=5, dtype="float64")
+    made, _ = language_model.new_run(config, RunFolder(tmp_path / "run"))
     _, _, carried = made.task.loss(0, made.task.start(0))
     loss, n, _ = made.task.loss(1, carried)
     fresh, _, _ = made.task.loss(1, made.task.start(0))
@@ -189,9 +190,9 @@ def test_a_seed_makes_a_sample_repeatable(trained, capsys):
 
 
 def test_top_k_leaves_the_k_likeliest(trained):
-    model, vocabulary = lm.load(RunFolder(trained))
-    greedy = "".join(lm.sample(model, vocabulary, "the ", 30, temperature=0))
-    assert "".join(lm.sample(model, vocabulary, "the ", 30, temperature=9, top_k=1, seed=3)) == greedy
+    model, vocabulary = language_model.load(RunFolder(trained))
+    greedy = "".join(language_model.sample(model, vocabulary, "the ", 30, temperature=0))
+    assert "".join(language_model.sample(model, vocabulary, "the ", 30, temperature=9, top_k=1, seed=3)) == greedy
     logp = np.log(np.array([0.1, 0.2, 0.3, 0.4]))
     rng = np.random.default_rng(0)
     drawn = [int(decode.draw(logp[None], top_k=2, rng=rng)[0]) for _ in range(4000)]
@@ -205,7 +206,7 @@ def test_top_k_leaves_the_k_likeliest(trained):
 
 
 def test_the_score_is_the_chain_rule_over_single_steps(trained):
-    model, vocabulary = lm.load(RunFolder(trained))
+    model, vocabulary = language_model.load(RunFolder(trained))
     sentence = "the lazy fox"
     ids, state, total = vocabulary.encode("\n" + sentence), model.initial_state(1), 0.0
     with tg.no_grad():
@@ -213,15 +214,17 @@ def test_the_score_is_the_chain_rule_over_single_steps(trained):
             logits, state = model.step(np.array([now]), state)
             e = np.exp(logits.numpy()[0].astype(np.float64))
             total += np.log(e[following] / e.sum())
-    nats, n = lm.score(model, vocabulary, sentence)
+    nats, n = language_model.score(model, vocabulary, sentence)
     assert (nats, n) == (pytest.approx(total, rel=1e-5), len(sentence))
-    assert lm.score(model, vocabulary, LINE)[0] > lm.score(model, vocabulary, LINE[::-1])[0] + 50
+    assert (
+        language_model.score(model, vocabulary, LINE)[0] > language_model.score(model, vocabulary, LINE[::-1])[0] + 50
+    )
 
 
 def test_probabilities_over_all_continuations_sum_to_one(trained):
-    model, vocabulary = lm.load(RunFolder(trained))
-    one = [np.exp(lm.score(model, vocabulary, "th" + c)[0]) for c in vocabulary.tokens]
-    assert sum(one) == pytest.approx(np.exp(lm.score(model, vocabulary, "th")[0]), rel=1e-9)
+    model, vocabulary = language_model.load(RunFolder(trained))
+    one = [np.exp(language_model.score(model, vocabulary, "th" + c)[0]) for c in vocabulary.tokens]
+    assert sum(one) == pytest.approx(np.exp(language_model.score(model, vocabulary, "th")[0]), rel=1e-9)
 
 
 # ---- bad input: one line, exit code 2, nothing half-written ----------------------------------------------
@@ -382,7 +385,7 @@ def test_too_little_memory_is_one_line(text, tmp_path, monkeypatch, capsys):
     def fails(*_):
         raise MemoryError("Unable to allocate 728. TiB")
 
-    monkeypatch.setattr(lm, "build", fails)
+    monkeypatch.setattr(language_model, "build", fails)
     assert "not enough memory (Unable to allocate 728. TiB)" in one_line(
         capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", *SMALL
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_rnn import named_cells, nn
-from tinygrad_rnn.cli import main
-from tinygrad_rnn.commands import output
+from tinygrad_rnn import nn
+from tinygrad_rnn.cli import output
+from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.tasks import cells_by_name
 from viz import render
 
 HOME = Path(output.__file__).parents[2]
@@ -137,7 +138,7 @@ def test_the_folder_of_the_user_s_cells_comes_last(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
     try:
-        assert isinstance(named_cells.make_cell("cells_of_mine:Mine", 2, 3), nn.RNNCell)
+        assert isinstance(cells_by_name.make_cell("cells_of_mine:Mine", 2, 3), nn.RNNCell)
         assert sys.path[-1] == str(tmp_path)
     finally:
         sys.modules.pop("cells_of_mine", None)
@@ -148,4 +149,4 @@ def test_cells_in_a_file_with_a_name_that_is_taken_are_named(tmp_path, monkeypat
     (tmp_path / f"{name}.py").write_text(CELL)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=rf"^--cell: '{name}' is .*, not the {name}\.py here; rename this one$"):
-        named_cells.make_cell(f"{name}:Mine", 2, 3)
+        cells_by_name.make_cell(f"{name}:Mine", 2, 3)

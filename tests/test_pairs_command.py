@@ -13,11 +13,11 @@ import pytest
 
 from comparing import some
 
-from tinygrad_rnn import seq2seq
-from tinygrad_rnn.checkpoint import load_checkpoint
-from tinygrad_rnn.cli import main
-from tinygrad_rnn.seq2seq import Translator
-from tinygrad_rnn.train import RunFolder
+from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.tasks import translation
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint
+from tinygrad_rnn.tasks.fit import RunFolder
+from tinygrad_rnn.tasks.translation import Translator
 
 SMALL = ["--hidden", "16", "--embed", "8", "--batch", "16", "--dtype", "float64"]
 WORDS = ["".join(letters) for n in (2, 3) for letters in itertools.product("abcd", repeat=n)]
@@ -46,7 +46,7 @@ def trained(pairs, tmp_path_factory):
 
 
 def test_a_model_learns_to_spell_backwards_words_that_it_has_not_seen(trained, pairs, capsys):
-    held_out = seq2seq.held_out_sources(seq2seq.read_config(RunFolder(trained)))
+    held_out = translation.held_out_sources(translation.read_config(RunFolder(trained)))
     assert held_out and len(held_out) < 10
     assert main(["evaluate", str(trained), "--pairs", str(pairs)]) == 0
     accuracy = float(capsys.readouterr().out.split("accuracy ")[1].split("%")[0])
@@ -87,7 +87,7 @@ def test_a_trained_model_is_drawn_in_every_view(trained, tmp_path, view):
 
 @pytest.mark.parametrize(
     ("attention", "query"),
-    some([*((kind, "output") for kind in seq2seq.MEMORIES), ("general", "previous"), ("additive", "context")]),
+    some([*((kind, "output") for kind in translation.MEMORIES), ("general", "previous"), ("additive", "context")]),
 )
 def test_every_way_to_look_at_the_source_trains_and_translates(pairs, tmp_path, attention, query, capsys):
     more = ["--attention", attention, "--query", query, "--epochs", 1, "--layers", 2, "--cell", "gru"]

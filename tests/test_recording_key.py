@@ -31,7 +31,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, optim
 from tinygrad_rnn.autograd.primitive import primitive
-from tinygrad_rnn.nn import compiled
+from tinygrad_rnn.nn import recordings as compiled
 
 T, B, I, H = 5, 2, 3, 4
 pytestmark = pytest.mark.filterwarnings("ignore:Recurrent. .* runs slower than it might")

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygrad_rnn import files, lm, optim
-from tinygrad_rnn.checkpoint import load_checkpoint
-from tinygrad_rnn.cli import main
-from tinygrad_rnn.train import RunFolder, Trainer
+from tinygrad_rnn import files, optim
+from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.tasks import language_model
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint
+from tinygrad_rnn.tasks.fit import RunFolder, Trainer
 
 SMALL = ["--cell", "rnn", "--hidden", "6", "--embed", "4", "--epochs", "1", "--batch", "4"]
 KINDS = {"lm": ("--text", [*SMALL, "--steps", "8"]), "seq2seq": ("--pairs", SMALL)}
@@ -28,9 +29,9 @@ CONTENT = {"lm": "the quick brown fox.\n" * 20, "seq2seq": "".join(f"m{i}\tn{i %
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """What comes after a run takes longer than the run."""
-    monkeypatch.setattr("tinygrad_rnn.commands.lm.draw_to", lambda *_, **__: None)
-    monkeypatch.setattr("tinygrad_rnn.commands.training.loss_curve", lambda *_: None)
-    monkeypatch.setattr("tinygrad_rnn.lm.sample", lambda *_, **__: iter(()))
+    monkeypatch.setattr("tinygrad_rnn.cli.language_model.draw_to", lambda *_, **__: None)
+    monkeypatch.setattr("tinygrad_rnn.cli.training.loss_curve", lambda *_: None)
+    monkeypatch.setattr("tinygrad_rnn.tasks.language_model.sample", lambda *_, **__: iter(()))
 
 
 @pytest.fixture(params=KINDS)
@@ -135,8 +136,8 @@ def test_a_lock_of_a_process_that_has_died_holds_nobody_up(started):
 
 def test_a_trainer_refuses_a_folder_that_another_has_taken_since(tmp_path):
     (tmp_path / "text").write_text(CONTENT["lm"])
-    config = lm.Config(text=str(tmp_path / "text"), hidden=4, embed=4, batch=4)
-    trainer, _ = lm.new_run(config, RunFolder(tmp_path / "run"))
+    config = language_model.Config(text=str(tmp_path / "text"), hidden=4, embed=4, batch=4)
+    trainer, _ = language_model.new_run(config, RunFolder(tmp_path / "run"))
     with trainer.folder.locked(), pytest.raises(RuntimeError, match="is written by process"):
         trainer.fit(1, print)
     assert trainer.progress.batch == 0
@@ -243,7 +244,7 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path, m
     def fails(*_):
         raise failure
 
-    what = "tinygrad_rnn.commands.training.report" if at == "the first line" else "tinygrad_rnn.train.Trainer._batch"
+    what = "tinygrad_rnn.cli.training.report" if at == "the first line" else "tinygrad_rnn.tasks.fit.Trainer._batch"
     with monkeypatch.context() as patch:
         patch.setattr(what, fails)
         assert start(tmp_path) == (130 if isinstance(failure, KeyboardInterrupt) else 2)
@@ -316,13 +317,13 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_while_validating_ends_the_epoch(tmp_path, monkeypatch):
-    validate = lm.LanguageTask.validate
+    validate = language_model.LanguageTask.validate
 
     def pressed(self):
         signal.raise_signal(signal.SIGINT)
         return validate(self)
 
-    monkeypatch.setattr(lm.LanguageTask, "validate", pressed)
+    monkeypatch.setattr(language_model.LanguageTask, "validate", pressed)
     assert start(tmp_path, "--epochs", "3") == 130
     assert load_checkpoint(tmp_path / "run" / "last.safetensors")[1]["epoch"] == 1
 
@@ -330,8 +331,8 @@ def test_ctrl_c_while_validating_ends_the_epoch(tmp_path, monkeypatch):
 @pytest.mark.parametrize("where", ["a handler of the user's", "ignored", "another thread"])
 def test_what_others_make_of_ctrl_c_stays(tmp_path, where):
     (tmp_path / "text").write_text(CONTENT["lm"])
-    config = lm.Config(text=str(tmp_path / "text"), cell="rnn", hidden=4, embed=4, batch=4)
-    trainer, _ = lm.new_run(config, RunFolder(tmp_path / "run"))
+    config = language_model.Config(text=str(tmp_path / "text"), cell="rnn", hidden=4, embed=4, batch=4)
+    trainer, _ = language_model.new_run(config, RunFolder(tmp_path / "run"))
     theirs = {"ignored": signal.SIG_IGN, "another thread": signal.default_int_handler}.get(where, lambda *_: None)
     before, seen = signal.signal(signal.SIGINT, theirs), []
 

@@ -12,12 +12,13 @@ from comparing import all_close, by_parameters
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import data, decode, nn, optim, seq2seq, torch_weights
+from tinygrad_rnn import data, decode, nn, optim, torch_weights
 from tinygrad_rnn.autograd import nest, random
-from tinygrad_rnn.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
+from tinygrad_rnn.data.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.decode import Hypothesis
-from tinygrad_rnn.seq2seq import Config, PairTask, Translator, sampled_inputs
+from tinygrad_rnn.tasks import translation
+from tinygrad_rnn.tasks.translation import Config, PairTask, Translator, sampled_inputs
 
 E, H, S, T, B = 3, 4, 5, 4, 3
 SOURCES, TARGETS = 7, 6  # the sizes of the vocabularies
@@ -329,9 +330,9 @@ def small(**options):
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_config_makes_a_model(kind, cell, layers):
-    for query in seq2seq.QUERIES:
-        config = seq2seq.checked(small(attention=kind, cell=cell, layers=layers, query=query))
-        model = seq2seq.build(config, SOURCES, TARGETS)
+    for query in translation.QUERIES:
+        config = translation.checked(small(attention=kind, cell=cell, layers=layers, query=query))
+        model = translation.build(config, SOURCES, TARGETS)
         assert {p.dtype for p in model.parameters()} == {np.dtype("float64")}
         logits, _ = model.step(YS[0], model.encode(XS[:2], [2, 1, 2]))
         assert logits.shape == (B, TARGETS)
@@ -359,7 +360,7 @@ def test_a_config_makes_a_model(kind, cell, layers):
 )
 def test_a_config_that_makes_no_sense_is_named(options, message):
     with pytest.raises(ValueError, match=message):
-        seq2seq.checked(small(**options))
+        translation.checked(small(**options))
 
 
 # ---- batches of pairs ----------------------------------------------------------------------------------------------
@@ -679,32 +680,34 @@ def test_a_line_ends_at_a_line_feed_and_nowhere_else(tmp_path):
 def test_no_source_is_on_both_sides_of_what_is_held_out():
     pairs = [(f"source {i % 20}", f"target {i}") for i in range(50)]
     for share, held in (0.1, 2), (0.5, 10), (0.001, 1), (0.9, 18):
-        sides = seq2seq.hold_out(pairs, share, seed=3)
+        sides = translation.hold_out(pairs, share, seed=3)
         assert sorted([*sides[0], *sides[1]]) == sorted(pairs)
         sources = [{source for source, _ in side} for side in sides]
         assert not sources[0] & sources[1]
         assert len(sources[1]) == held
         assert all(side == [p for p in pairs if p in side] for side in sides)  # in the order of the file
-        assert seq2seq.hold_out(pairs, share, seed=3) == sides
-    assert seq2seq.hold_out(pairs, 0.5, seed=4) != seq2seq.hold_out(pairs, 0.5, seed=3)
+        assert translation.hold_out(pairs, share, seed=3) == sides
+    assert translation.hold_out(pairs, 0.5, seed=4) != translation.hold_out(pairs, 0.5, seed=3)
     shuffled = [pairs[i] for i in np.random.default_rng(0).permutation(50)]
-    assert {s for s, _ in seq2seq.hold_out(shuffled, 0.5, 3)[1]} == {s for s, _ in seq2seq.hold_out(pairs, 0.5, 3)[1]}
+    assert {s for s, _ in translation.hold_out(shuffled, 0.5, 3)[1]} == {
+        s for s, _ in translation.hold_out(pairs, 0.5, 3)[1]
+    }
     with pytest.raises(ValueError, match=r"^pairs: there must be sources beside those held out, got 1 different ones"):
-        seq2seq.hold_out([("a", "b"), ("a", "c")], 0.5, 0)
+        translation.hold_out([("a", "b"), ("a", "c")], 0.5, 0)
 
 
 def test_a_share_that_leaves_nothing_to_learn_from_is_not_called_too_few_sources():
     pairs = [(f"source {i}", "target") for i in range(20)]
     with pytest.raises(ValueError, match=r"^pairs: there must be sources beside those held out, got 20"):
-        seq2seq.hold_out(pairs, 0.99, seed=0)
+        translation.hold_out(pairs, 0.99, seed=0)
 
 
 def test_pairs_of_texts_become_pairs_of_numbers():
     pairs = [("ab", "x y"), ("b", "y"), ("cab", "y z y")]
-    source, target = seq2seq.vocabularies_of(small(target_words=True), pairs)
+    source, target = translation.vocabularies_of(small(target_words=True), pairs)
     assert source.tokens == [UNKNOWN, "a", "b", "c"]
     assert target.tokens == [UNKNOWN, START, END, "y", "x", "z"]
-    found = seq2seq.numbered(pairs, source, target, 2, seed=7)
+    found = translation.numbered(pairs, source, target, 2, seed=7)
     assert [s.tolist() for s in found.sources] == [[1, 2], [2], [3, 1, 2]]
     assert [t.tolist() for t in found.targets] == [[4, 3], [3], [3, 5, 3]]
     assert (found.start, found.end, found.seed, found.batch_size) == (1, 2, 7, 2)
@@ -719,7 +722,7 @@ TEXTS = ["abcdabc", "a", "dcb", "ba", "cccc", "d", "abab", "dd", "acbd"]
 
 def translator_of(attention="general", end=3.0):
     """An untrained model that says different things of different sources; the larger `end`, the shorter."""
-    model = seq2seq.build(small(attention=attention, hidden=8, embed=6), len(SOURCE), len(TARGET))
+    model = translation.build(small(attention=attention, hidden=8, embed=6), len(SOURCE), len(TARGET))
     for layer in randomised(model, seed=2, scale=1.5).encoder.layers:
         layer.forwards.engine = layer.backwards.engine = "eager"
     bias = model.output.b.numpy()
@@ -837,11 +840,11 @@ def test_a_model_is_evaluated_by_its_closest_answers():
     pairs = [("one", "a b"), ("two", "b a"), ("one", "a b b"), ("three", "a"), ("four", "a a a")]
     answers = {"one": "a b b", "two": "b b", "three": "b a a", "four": "a a a"}
     translator = Saying(answers, words=True)
-    found = seq2seq.evaluate(translator, pairs, beam=3, length_penalty=0.5)
+    found = translation.evaluate(translator, pairs, beam=3, length_penalty=0.5)
     assert found["accuracy"] == pytest.approx(2 / 4)
     assert found["token error rate"] == pytest.approx((0 + 1 + 2 + 0) / (3 + 2 + 1 + 3))
     assert translator.asked == [(["one", "two", "three", "four"], {"beam": 3, "length_penalty": 0.5})]
-    letters = seq2seq.evaluate(Saying({"x": "abc"}, words=False), [("x", "abcd"), ("x", "bbb")])
+    letters = translation.evaluate(Saying({"x": "abc"}, words=False), [("x", "abcd"), ("x", "bbb")])
     assert letters == {"accuracy": 0.0, "token error rate": pytest.approx(1 / 4)}
 
 
@@ -850,9 +853,9 @@ def test_a_translator_is_evaluated_on_what_it_says():
     said = {text: translator.text(best) for text, (best,) in zip(TEXTS, translator(TEXTS), strict=True)}
     right = [(text, answer) for text, answer in said.items() if answer]
     assert len(right) > 4
-    assert seq2seq.evaluate(translator, right) == {"accuracy": 1.0, "token error rate": 0.0}
+    assert translation.evaluate(translator, right) == {"accuracy": 1.0, "token error rate": 0.0}
     wrong = [*right, ("abcd", "q" * 500)]
-    assert seq2seq.evaluate(translator, wrong)["accuracy"] == pytest.approx(len(right) / len(wrong))
+    assert translation.evaluate(translator, wrong)["accuracy"] == pytest.approx(len(right) / len(wrong))
 
 
 # ---- training, against the same model written in PyTorch -----------------------------------------------------------
@@ -983,7 +986,7 @@ def test_twenty_training_steps_follow_pytorchs(name):
     torch.set_default_dtype(torch.float64)
     try:
         config = small(**{"hidden": 6, "embed": 5, "epochs": 7, **ORACLES[name]})
-        ours = randomised(seq2seq.build(config, SOURCES, TARGETS), scale=0.5)
+        ours = randomised(translation.build(config, SOURCES, TARGETS), scale=0.5)
         theirs = their_copy(config, ours)
         start = theirs.state_dict()["encoder.weight_hh_l0"].clone()
         pairs = some_pairs()

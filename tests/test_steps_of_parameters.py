@@ -11,7 +11,7 @@ import pytest
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, optim
-from tinygrad_rnn.checkpoint import load_checkpoint, save_checkpoint
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
 
 SHAPES = [(3, 2), (4,), (), (2, 1, 3)]
 WHEN = [[True, False, False, True], [True, False, True, False], [True, True, False, True], [False, False, True, True],
@@ -43,7 +43,7 @@ def step(optimizer, parameters, gs, when):
 def way(request, monkeypatch):
     """How a step is made."""
     if request.param == "numpy":
-        monkeypatch.setattr(optim.engines, "has_formula", lambda lines: False)
+        monkeypatch.setattr(optim.optimizers.engines, "has_formula", lambda lines: False)
     return request.param
 
 

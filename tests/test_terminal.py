@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tinygrad_rnn.cli import main
+from tinygrad_rnn.cli.main import main
 
 ENCODINGS = ["utf-8", "ascii", "cp437", "cp1252", "latin-1", "euc_jp", "utf-16", "shift_jis"]
 SMALL = ["--cell", "rnn", "--hidden", "6", "--embed", "4", "--epochs", "1", "--batch", "4"]

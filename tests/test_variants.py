@@ -23,8 +23,9 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops
 from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.nn.cell_wrappers import ResidualCell, VariationalDropoutCell, VariationalState, Wrapper, ZoneoutCell
 from tinygrad_rnn.nn.cells import LSTMState
-from tinygrad_rnn.nn.variants import (
+from tinygrad_rnn.nn.more_cells import (
     CoupledLSTMCell,
     IndRNNCell,
     LayerNormLSTMCell,
@@ -33,7 +34,6 @@ from tinygrad_rnn.nn.variants import (
     ProjectedLSTMCell,
     irnn_cell,
 )
-from tinygrad_rnn.nn.wrappers import ResidualCell, VariationalDropoutCell, VariationalState, Wrapper, ZoneoutCell
 
 T, B, P = 4, 3, 2
 

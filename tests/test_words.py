@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tinygrad_rnn import lm
 from tinygrad_rnn.data import UNKNOWN, Vocabulary
+from tinygrad_rnn.tasks import language_model
 
 NFD = unicodedata.normalize("NFD", "café Việt Ångström")
 
@@ -142,9 +142,9 @@ def test_signs_are_known_with_whatever_spaces_they_were_learned(learned, text):
 def test_a_sample_goes_on_after_its_prompt_as_a_text_does():
     text = " ".join(["one-two (three) four!"] * 3)
     vocabulary = vocabulary_of(text)
-    model = lm.build(lm.Config(cell="rnn", words=True, hidden=4, embed=4), len(vocabulary))
+    model = language_model.build(language_model.Config(cell="rnn", words=True, hidden=4, embed=4), len(vocabulary))
     for prompt, seed in itertools.product(["", "one-", "(", "one"], range(4)):
-        written = prompt + "".join(lm.sample(model, vocabulary, prompt, 6, temperature=9, seed=seed))
+        written = prompt + "".join(language_model.sample(model, vocabulary, prompt, 6, temperature=9, seed=seed))
         assert written == written.lstrip() and "( " not in written and " )" not in written
 
 

@@ -7,17 +7,23 @@ from tinygrad_rnn.nn.attention import (
     ScaledDotAttention,
 )  # fmt: skip
 from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, LSTMState, RNNCell, Stack, detached
-from tinygrad_rnn.nn.decoder import AttentionCell, AttentionState, ContextCell, ContextState, attention_weights
+from tinygrad_rnn.nn.attention_cells import AttentionCell, AttentionState, ContextCell, ContextState, attention_weights
 from tinygrad_rnn.nn.layers import Dropout, Embedding, LayerNorm, Linear
 from tinygrad_rnn.nn.losses import cross_entropy, linear_cross_entropy, mse_loss
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.nn.rnn import GRU, LSTM, RNN, Bidirectional, Layers
-from tinygrad_rnn.nn.seq2seq import Bridge, EncoderDecoder, state_size
-from tinygrad_rnn.nn.variants import (
-    CoupledLSTMCell, IndRNNCell, LayerNormLSTMCell, MGUCell, PeepholeLSTMCell, ProjectedLSTMCell, irnn_cell,
-)  # fmt: skip
-from tinygrad_rnn.nn.wrappers import ResidualCell, VariationalDropoutCell, ZoneoutCell
+from tinygrad_rnn.nn.encoder_decoder import Bridge, EncoderDecoder, state_size
+from tinygrad_rnn.nn.more_cells import (
+    CoupledLSTMCell,
+    IndRNNCell,
+    LayerNormLSTMCell,
+    MGUCell,
+    PeepholeLSTMCell,
+    ProjectedLSTMCell,
+    irnn_cell,
+)
+from tinygrad_rnn.nn.cell_wrappers import ResidualCell, VariationalDropoutCell, ZoneoutCell
 from tinygrad_rnn.autograd.tensor import Parameter
 
 __all__ = [

@@ -13,8 +13,9 @@ import numpy as np
 
 from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, no_grad, tensor
+from tinygrad_rnn.nn.cell_wrappers import Wrapper
 from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell, Stack
-from tinygrad_rnn.nn.variants import (
+from tinygrad_rnn.nn.more_cells import (
     CoupledLSTMCell,
     IndRNNCell,
     LayerNormLSTMCell,
@@ -22,7 +23,6 @@ from tinygrad_rnn.nn.variants import (
     PeepholeLSTMCell,
     ProjectedLSTMCell,
 )
-from tinygrad_rnn.nn.wrappers import Wrapper
 from tinygrad_rnn.ops import stack
 
 # The cells that read x (B, input_size) as numbers, with what their state looks like

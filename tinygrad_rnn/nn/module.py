@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.graph import ModuleName, state
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, host_values, tensor
-from tinygrad_rnn.nn.variables import Reader
+from tinygrad_rnn.nn.variable_names import Reader
 
 
 class Module:

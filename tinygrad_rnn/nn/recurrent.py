@@ -21,10 +21,10 @@ from tinygrad_rnn.compiler.ir.circuit import Unsupported
 from tinygrad_rnn.compiler.runtime.plan import Plan
 from tinygrad_rnn.compiler.runtime.programs import NoEngine
 from tinygrad_rnn.nn.cells import Cell
-from tinygrad_rnn.nn.compiled import Compiled, Job
 from tinygrad_rnn.nn.entrance import Entrance, is_plain, levels_inside
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.statehooks import Hook, Watch, followed, own
+from tinygrad_rnn.nn.recordings import Compiled, Job
+from tinygrad_rnn.nn.state_hooks import Hook, Watch, followed, own
 from tinygrad_rnn.ops import stack, unbind, where
 
 _told: WeakSet[type] = WeakSet()  # the classes of cells that a slower way was told of

@@ -10,8 +10,8 @@ from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, LSTMState, RNNCell, Stack, check_sizes
 from tinygrad_rnn.nn.layers import Dropout, check_whole
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.more_cells import ProjectedLSTMCell
 from tinygrad_rnn.nn.recurrent import Recurrent
-from tinygrad_rnn.nn.variants import ProjectedLSTMCell
 from tinygrad_rnn.ops import concat, stack
 
 

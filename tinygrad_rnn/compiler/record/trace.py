@@ -241,7 +241,7 @@ def record(
     return c, [t for t, _ in trace.captured.values()]
 
 
-MACHINERY = ("recurrent", "compiled", "statehooks", "module", "variables")  # of nn: what runs cells
+MACHINERY = ("recurrent", "recordings", "state_hooks", "module", "variable_names")  # of nn: what runs cells
 
 
 def _is_machinery(frame: FrameType) -> bool:

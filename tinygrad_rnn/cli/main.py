@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
-from tinygrad_rnn.commands import draw, lm, seq2seq
-from tinygrad_rnn.commands.options import Parser
-from tinygrad_rnn.commands.output import escape_unwritable, nobody_reads, note
+from tinygrad_rnn.cli import draw, language_model, translation
+from tinygrad_rnn.cli.options import Parser
+from tinygrad_rnn.cli.output import escape_unwritable, nobody_reads, note
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,13 +55,13 @@ def _parsed() -> Parser:
     tasks = commands.add_parser("train", help="train a model").add_subparsers(
         required=True, metavar="TASK", parser_class=Parser
     )
-    lm.add_training(tasks.add_parser("lm", help="a language model", parents=[common]))
-    seq2seq.add_training(tasks.add_parser("seq2seq", help="a model of pairs: source and target", parents=[common]))
+    language_model.add_training(tasks.add_parser("lm", help="a language model", parents=[common]))
+    translation.add_training(tasks.add_parser("seq2seq", help="a model of pairs: source and target", parents=[common]))
     for name, add, text in (
-        ("sample", lm.add_sample, "let a trained language model write"),
-        ("score", lm.add_score, "log P of a sentence under a trained language model"),
-        ("translate", seq2seq.add_translate, "let a trained model of pairs write the target of a source"),
-        ("evaluate", seq2seq.add_evaluate, "compare a trained model of pairs with the right targets"),
+        ("sample", language_model.add_sample, "let a trained language model write"),
+        ("score", language_model.add_score, "log P of a sentence under a trained language model"),
+        ("translate", translation.add_translate, "let a trained model of pairs write the target of a source"),
+        ("evaluate", translation.add_evaluate, "compare a trained model of pairs with the right targets"),
         ("draw", draw.add_draw, "draw a network, unrolled or folded"),
     ):
         add(commands.add_parser(name, help=text, parents=[common]))

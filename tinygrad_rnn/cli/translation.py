@@ -8,12 +8,13 @@ import os
 
 from pathlib import Path
 
-from tinygrad_rnn import data, seq2seq
-from tinygrad_rnn.commands import options, training
-from tinygrad_rnn.commands.output import note, pictures, report, say
+from tinygrad_rnn import data
+from tinygrad_rnn.cli import options, training
+from tinygrad_rnn.cli.output import note, pictures, report, say
 from tinygrad_rnn.decode import Hypothesis
-from tinygrad_rnn.seq2seq import Translator
-from tinygrad_rnn.train import RunFolder
+from tinygrad_rnn.tasks import translation
+from tinygrad_rnn.tasks.fit import RunFolder
+from tinygrad_rnn.tasks.translation import Translator
 
 OPTIONS = {
     "source_words": "words as tokens of the source (default: characters)",
@@ -38,14 +39,14 @@ def add_training(p: argparse.ArgumentParser) -> None:
     """The options of `train seq2seq`."""
     p.set_defaults(run=train)
     p.add_argument("--pairs", metavar="FILE", help="a UTF-8 file with a pair in each line: source TAB target")
-    default = seq2seq.Config()
+    default = translation.Config()
     p.add_argument(
-        "--attention", choices=seq2seq.MEMORIES,
+        "--attention", choices=translation.MEMORIES,
         help="how the decoder looks at the source; context: at one vector, none: not at all "
         f"(default: {default.attention})",
     )  # fmt: skip
     p.add_argument(
-        "--query", choices=seq2seq.QUERIES,
+        "--query", choices=translation.QUERIES,
         help="what attention asks with: the decoder's output, its previous output, or the previous context "
         f"(default: {default.query})",
     )  # fmt: skip
@@ -96,14 +97,14 @@ def _check_search(args: argparse.Namespace) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Start a run, or go on with one; then a few translations of what was held out."""
-    trainer, config, vocabularies = training.begin(args, seq2seq, options.given(args, seq2seq.Config))
+    trainer, config, vocabularies = training.begin(args, translation, options.given(args, translation.Config))
     source, target = map(len, vocabularies)
     title = lambda n: (
         f"{config.cell} encoder–decoder, {n:,} parameters, {source} different source tokens and {target} target tokens"
     )
     training.fit(args, trainer, config, title)
     translator = Translator.load(trainer.folder)
-    texts = seq2seq.held_out_sources(config)[:5]
+    texts = translation.held_out_sources(config)[:5]
     for text, (best, *_) in zip(texts, translator(texts), strict=True):
         report(f"{text} → {translator.text(best)}")
 
@@ -171,7 +172,7 @@ def evaluate(args: argparse.Namespace) -> None:
     translator = Translator.load(RunFolder(Path(args.folder)))
     pairs = data.read_pairs(args.pairs)
     search = {"beam": args.beam, "length_penalty": args.length_penalty}
-    scores = seq2seq.evaluate(translator, pairs, bleu=args.bleu, **search)
+    scores = translation.evaluate(translator, pairs, bleu=args.bleu, **search)
     sources = len({source for source, _ in pairs})
     said = ", ".join(
         f"{name} {value:.1f}" if name == "BLEU" else f"{name} {value:.2%}" for name, value in scores.items()

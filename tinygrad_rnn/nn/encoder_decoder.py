@@ -10,8 +10,8 @@ from typing import Any
 
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.nn.attention_cells import AttentionCell, ContextCell
 from tinygrad_rnn.nn.cells import Cell
-from tinygrad_rnn.nn.decoder import AttentionCell, ContextCell
 from tinygrad_rnn.nn.layers import Dropout, Linear
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent

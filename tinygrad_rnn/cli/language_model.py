@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import lm
-from tinygrad_rnn.commands import options, training
-from tinygrad_rnn.commands.output import draw_to, report, say
-from tinygrad_rnn.train import RunFolder
+from tinygrad_rnn.cli import options, training
+from tinygrad_rnn.cli.output import draw_to, report, say
+from tinygrad_rnn.tasks import language_model
+from tinygrad_rnn.tasks.fit import RunFolder
 
 OPTIONS = {
     "words": "words as tokens (default: characters)",
@@ -34,8 +34,8 @@ def add_training(p: argparse.ArgumentParser) -> None:
     """The options of `train lm`."""
     p.set_defaults(run=train)
     p.add_argument("--text", metavar="FILE", help="a UTF-8 file (default: Python's own language reference)")
-    options.of_config(p, lm.Config(), OPTIONS)
-    options.of_training(p, lm.Config.dtype, "runs/lm")
+    options.of_config(p, language_model.Config(), OPTIONS)
+    options.of_training(p, language_model.Config.dtype, "runs/lm")
 
 
 def add_sample(p: argparse.ArgumentParser) -> None:
@@ -60,28 +60,31 @@ def add_score(p: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Start a run, or go on with one; then its pictures and a sample."""
-    trainer, config, vocabulary = training.begin(args, lm, _given(args))
+    trainer, config, vocabulary = training.begin(args, language_model, _given(args))
     unit = trainer.task.unit
     title = lambda n: f"{config.cell} language model, {n:,} parameters, {len(vocabulary)} different {unit}s"
     training.fit(args, trainer, config, title)
-    model, _ = lm.load(trainer.folder)
-    ids = vocabulary.encode(lm.load_text(config)[:200])[:5]
+    model, _ = language_model.load(trainer.folder)
+    ids = vocabulary.encode(language_model.load_text(config)[:200])[:5]
     pictures = [trainer.folder.path / "unrolled.svg", trainer.folder.path / "unrolled.png"]
-    draw_to(lm.unrolled(model, ids), pictures, tokens=[vocabulary.decode([i]) for i in ids[:-1]])
-    report("\n" + "".join(lm.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)))
+    draw_to(language_model.unrolled(model, ids), pictures, tokens=[vocabulary.decode([i]) for i in ids[:-1]])
+    report(
+        "\n"
+        + "".join(language_model.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0))
+    )
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
-    given = options.given(args, lm.Config)
+    given = options.given(args, language_model.Config)
     if given.get("words") and "embed" not in given and not args.resume:
-        given["embed"] = given.get("hidden", lm.Config.hidden)
+        given["embed"] = given.get("hidden", language_model.Config.hidden)
     return given
 
 
 def sample(args: argparse.Namespace) -> None:
     """A text that goes on after a prompt, printed as it is drawn."""
-    model, vocabulary = lm.load(RunFolder(Path(args.folder)))
-    tokens = lm.sample(model, vocabulary, args.prompt, args.length, args.temperature, args.top_k, args.seed)
+    model, vocabulary = language_model.load(RunFolder(Path(args.folder)))
+    tokens = language_model.sample(model, vocabulary, args.prompt, args.length, args.temperature, args.top_k, args.seed)
     first = next(tokens, "")  # bad input shows before anything is printed
     say((args.prompt.rstrip(" ") if vocabulary.words else args.prompt) + first, end="")
     for token in tokens:
@@ -91,8 +94,8 @@ def sample(args: argparse.Namespace) -> None:
 
 def score(args: argparse.Namespace) -> None:
     """log P of a sentence."""
-    model, vocabulary = lm.load(RunFolder(Path(args.folder)))
-    nats, n = lm.score(model, vocabulary, args.sentence)
+    model, vocabulary = language_model.load(RunFolder(Path(args.folder)))
+    nats, n = language_model.score(model, vocabulary, args.sentence)
     if vocabulary.words:
         detail = f"{n} words, perplexity {np.exp(-nats / n):.1f}"
     else:

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import data, decode, named_cells, nn, ops, optim, runs
+from tinygrad_rnn import data, decode, nn, ops, optim
 from tinygrad_rnn.autograd import arrays, random
 from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad
-from tinygrad_rnn.batches import Stream, hold_out
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.train import RunFolder, Trainer
+from tinygrad_rnn.data.batches import Stream, hold_out
+from tinygrad_rnn.tasks import cells_by_name
+from tinygrad_rnn.tasks import config as runs
+from tinygrad_rnn.tasks.fit import RunFolder, Trainer
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class LanguageModel(nn.Module):
 def build(config: Config, vocabulary_size: int) -> LanguageModel:
     """The model that a config describes, its weights drawn from the library's generator."""
     sizes = [config.embed] + [config.hidden] * config.layers
-    cells = [named_cells.make_cell(config.cell, i, config.hidden) for i in sizes[:-1]]
+    cells = [cells_by_name.make_cell(config.cell, i, config.hidden) for i in sizes[:-1]]
     cell = cells[0] if config.layers == 1 else nn.Stack(cells, dropout=config.dropout)
     model = LanguageModel(vocabulary_size, config.embed, cell, config.hidden, config.dropout)
     model.to(config.dtype)

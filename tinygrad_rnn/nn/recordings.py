@@ -26,7 +26,7 @@ from tinygrad_rnn.nn.capture import Inventory
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recompiling import MANY, tell
-from tinygrad_rnn.nn.statehooks import Hook, followed, show, zeros
+from tinygrad_rnn.nn.state_hooks import Hook, followed, show, zeros
 from tinygrad_rnn.ops import stack
 
 LAYERS = 256  # recordings kept, one for each combination of shapes

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn import nn
-from tinygrad_rnn.checkpoint import load_checkpoint, without_prefix
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.train import RunFolder, Trainer
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint, without_prefix
+from tinygrad_rnn.tasks.fit import RunFolder, Trainer
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from tinygrad_rnn import optim
 from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.arrays import move, to_numpy
 from tinygrad_rnn.autograd.tensor import Tensor
-from tinygrad_rnn.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix
 from tinygrad_rnn.files import TEMPORARY, locked, write_atomically
 from tinygrad_rnn.nn import Module
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix
 
 
 class Task(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.files import replace_atomically
-from tinygrad_rnn.train import Trainer
+from tinygrad_rnn.tasks.fit import Trainer
 
 
 def escape_unwritable() -> None:

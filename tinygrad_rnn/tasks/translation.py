@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import data, decode, metrics, named_cells, nn, optim, runs
+from tinygrad_rnn import data, decode, metrics, nn, optim
 from tinygrad_rnn.autograd import arrays, random
 from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad
-from tinygrad_rnn.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
+from tinygrad_rnn.data.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.decode import Hypothesis
-from tinygrad_rnn.train import RunFolder, Trainer
+from tinygrad_rnn.tasks import cells_by_name
+from tinygrad_rnn.tasks import config as runs
+from tinygrad_rnn.tasks.fit import RunFolder, Trainer
 
 QUERIES = ("output", "previous", "context")
 MEMORIES = ("none", "context", *nn.ATTENTIONS)
@@ -60,7 +62,7 @@ def build(config: Config, sources: int, targets: int) -> nn.EncoderDecoder:
     """The model that a config describes, for vocabularies of these sizes: an encoder of H / 2 units in each direction,
     a decoder of H units."""
     H, E, kind = config.hidden, config.embed, config.attention
-    make = lambda inputs, units: named_cells.make_cell(config.cell, inputs, units)
+    make = lambda inputs, units: cells_by_name.make_cell(config.cell, inputs, units)
     encoder = nn.Layers(make, E, H // 2, config.layers, bidirectional=True, dropout=config.dropout)
     end = nn.state_size(encoder.cells)
     read = {"none": 0, "context": end}.get(kind, H)

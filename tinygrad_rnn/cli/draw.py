@@ -7,12 +7,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tinygrad_rnn import lm, named_cells, runs, seq2seq, sketches
 from tinygrad_rnn.autograd import random
 from tinygrad_rnn.autograd.tensor import Tensor
-from tinygrad_rnn.commands import options
-from tinygrad_rnn.commands.output import draw_to
-from tinygrad_rnn.train import RunFolder
+from tinygrad_rnn.cli import options
+from tinygrad_rnn.cli.output import draw_to
+from tinygrad_rnn.tasks import cells_by_name, config, language_model, sketches, translation
+from tinygrad_rnn.tasks.fit import RunFolder
 
 
 def add_draw(p: argparse.ArgumentParser) -> None:
@@ -63,18 +63,18 @@ def draw(args: argparse.Namespace) -> None:
 
 def _of_run(folder: RunFolder, args: argparse.Namespace) -> tuple[Tensor, dict[str, Any]]:
     """The loss of a trained model that reads --text, and the tokens to show."""
-    if runs.kind_of(folder) == "seq2seq":
-        loss, tokens, targets = seq2seq.unrolled(seq2seq.Translator.load(folder), args.text)
+    if config.kind_of(folder) == "seq2seq":
+        loss, tokens, targets = translation.unrolled(translation.Translator.load(folder), args.text)
         return loss, {"tokens": tokens, "targets": targets}
-    model, vocabulary = lm.load(folder)
+    model, vocabulary = language_model.load(folder)
     ids = vocabulary.encode(args.text, "--text")
     if len(ids) < 2:
         raise ValueError(f"--text: must have at least 2 tokens, of which the last is predicted, got {args.text!r}")
-    return lm.unrolled(model, ids), {"tokens": [vocabulary.decode([i]) for i in ids[:-1]]}
+    return language_model.unrolled(model, ids), {"tokens": [vocabulary.decode([i]) for i in ids[:-1]]}
 
 
 def _sketch(args: argparse.Namespace) -> Tensor:
-    make = lambda inputs, units: named_cells.make_cell(args.cell, inputs, units)
+    make = lambda inputs, units: cells_by_name.make_cell(args.cell, inputs, units)
     if args.view == "attention":
         return sketches.attention(make, args.hidden, args.steps, args.steps)
     network = sketches.bidirectional if args.bidirectional else sketches.predictor

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn.autograd.devices import default_device
-from tinygrad_rnn.commands.options import KEEP, check_same
-from tinygrad_rnn.commands.output import loss_curve, report
-from tinygrad_rnn.train import RunFolder, Trainer
+from tinygrad_rnn.cli.options import KEEP, check_same
+from tinygrad_rnn.cli.output import loss_curve, report
+from tinygrad_rnn.tasks.fit import RunFolder, Trainer
 
 
 def begin(args: argparse.Namespace, kind: Any, given: dict[str, Any]) -> tuple[Trainer, Any, Any]:

@@ -1,0 +1,21 @@
+"""How parameters follow from their gradients: optimisers, clipping, learning-rate schedules."""
+
+from tinygrad_rnn.optim.optimizers import (
+    SGD,
+    Adam,
+    AdamW,
+    Optimizer,
+    RMSprop,
+    Schedule,
+    clip_grad_norm_,
+    clip_grad_value_,
+    constant,
+    cosine,
+    step_decay,
+    warmup,
+)
+
+__all__ = [
+    "SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "Schedule", "clip_grad_norm_", "clip_grad_value_", "constant",
+    "cosine", "step_decay", "warmup",
+]  # fmt: skip

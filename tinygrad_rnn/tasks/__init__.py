@@ -1,0 +1,1 @@
+"""An experiment from its options to its files: train, resume, use."""
