@@ -269,7 +269,7 @@ def print_header() -> None:
 
 def graphviz() -> str:
     """Which Graphviz draws, as it signs its pictures, and how it is reached."""
-    from viz import render
+    from viz.graphviz import render
 
     found = re.search(r"graphviz version (\S+)", render.render("digraph { a }", "svg", engine="dot").decode())
     package = "graphviz" if shutil.which("dot") else "pygraphviz"

@@ -18,7 +18,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, optim
 from tinygrad_rnn.nn.more_cells import irnn_cell
-from viz.chart import chart_of
+from viz.charts.chart import chart_of
 from viz.style import COLOURS, LINE
 
 CELLS = {"RNN": (nn.RNNCell, 1e-3, "loss"), "LSTM": (nn.LSTMCell, 5e-3, "input"),  # learning rate, whose colour

@@ -12,10 +12,10 @@ import pytest
 
 import tinygrad_rnn as tg
 
-from viz import normplot
-from viz.chart import FORMATS, text_width
-from viz.heatmap import alignment
-from viz.normplot import gradient_norms
+from viz.charts import normplot
+from viz.charts.chart import FORMATS, text_width
+from viz.charts.heatmap import alignment
+from viz.charts.normplot import gradient_norms
 from viz.style import INK, LINE, RAMP, ink, ramp
 
 matplotlib = pytest.importorskip("matplotlib")

@@ -37,7 +37,7 @@ import viz
 
 from tinygrad_rnn import nn, ops
 from tinygrad_rnn.autograd import nest
-from viz import render
+from viz.graphviz import render
 from viz.style import COLOURS
 
 pytest.importorskip("graphviz")

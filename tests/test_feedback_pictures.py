@@ -16,8 +16,8 @@ import viz
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.autograd.graph import Chosen, Constant, ancestors, drawn
+from viz.read.values import values
 from viz.style import COLOURS, LINE
-from viz.values import values
 
 
 class Speller(nn.Module):

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from viz import fonts
+from viz.graphviz import fonts
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.cli import output
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.tasks import cells_by_name
-from viz import render
+from viz.graphviz import render
 
 HOME = Path(output.__file__).parents[2]
 CELL = "from tinygrad_rnn import nn\nclass Mine(nn.RNNCell): pass\n"

@@ -13,8 +13,8 @@ import tinygrad_rnn as tg
 import viz
 
 from tinygrad_rnn import nn
-from viz import render
-from viz.play import film, page
+from viz.graphviz import render
+from viz.play.play import film, page
 
 SVG = "{http://www.w3.org/2000/svg}"
 N = 5

@@ -11,8 +11,8 @@ from architectures import SLSTM, H, I, over_time, weights
 from test_circuit_pictures import BOXES, CIRCUIT, along, corners, labelled, parsed
 
 from tinygrad_rnn import nn, ops
-from viz import render
-from viz.dot import digraph, node
+from viz.graphviz import render
+from viz.graphviz.dot import digraph, node
 
 NAMES = {
     "short": ("h", "c", "m"),

@@ -13,7 +13,7 @@ import viz
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.autograd.graph import Leaf, ancestors, drawn
-from viz import render
+from viz.graphviz import render
 from viz.style import COLOURS
 
 pytest.importorskip("graphviz")

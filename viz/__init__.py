@@ -24,15 +24,16 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.tensor import Tensor
-from viz.chart import Chart
+from viz.charts.chart import Chart
+from viz.charts.heatmap import alignment
+from viz.charts.normplot import gradient_norms
 from viz.compose import Look, attend, compose
 from viz.drawing import Drawing, checked_suffix
-from viz.expand import expanded
-from viz.gradient import norms, over_time
-from viz.heatmap import alignment
-from viz.normplot import gradient_norms
-from viz.picture import Builder
-from viz.subject import root_of
+from viz.picture.gradient import over_time
+from viz.picture.ops_view import Builder
+from viz.read.expand import expanded
+from viz.read.gradient_norms import norms
+from viz.read.root import root_of
 from viz.texts import token_lists, visible
 
 __all__ = ["Chart", "Drawing", "alignment", "attention", "draw", "gradient_flow", "gradient_norms"]

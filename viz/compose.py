@@ -11,25 +11,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tinygrad_rnn.autograd.graph import Node
-from viz import gradient
-from viz.attention import USUAL, Rows, Wiring, checked, weights, wiring
-from viz.beside import beside
-from viz.cells import CellBuilder
-from viz.composer import Composer
-from viz.contract import Flow
 from viz.drawing import Drawing
-from viz.expand import expanded
-from viz.folded import Folded, FoldedCells, middle
-from viz.gradient import Scale
-from viz.layout import Layout
-from viz.loops import Loops, rooms
-from viz.model import Item, Picture
-from viz.notes import note_norms, note_shapes
-from viz.picture import Builder, check_names
-from viz.rails import Rails
-from viz.steps import chooser
+from viz.layout.attention import USUAL, Rows, Wiring, checked, weights, wiring
+from viz.layout.beside import beside
+from viz.layout.columns import Composer
+from viz.layout.delays import Loops, rooms
+from viz.layout.layout import Layout
+from viz.layout.legend import legend, tint_edges
+from viz.layout.rails import Rails
+from viz.picture import gradient
+from viz.picture.cells_view import CellBuilder
+from viz.picture.circuit_view import Folded, FoldedCells, middle
+from viz.picture.gradient import Scale
+from viz.picture.notes import note_norms, note_shapes
+from viz.picture.ops_view import Builder, check_names
+from viz.picture.picture import Item, Picture
+from viz.read.chosen_steps import chooser
+from viz.read.expand import expanded
+from viz.read.flow import Flow
+from viz.read.gradient_norms import norms
+from viz.read.values import values
 from viz.style import LINE
-from viz.values import values
 
 VIEWS = ("ops", "cells", "circuit", "attention")
 
@@ -153,7 +155,7 @@ class _Sketch:
         whole = look.gradient or look.values  # then all steps are needed, whatever is drawn
         nodes = expanded(root, None if whole else choose, copy=bool(whole))
         root = nodes[-1]
-        self.norms: Mapping[Node, float] = gradient.norms(root) if look.gradient else {}
+        self.norms: Mapping[Node, float] = norms(root) if look.gradient else {}
         single = look.view != "circuit"  # are single steps drawn?
         builder = self._builder()(nodes, choose, look.tokens if single else (), look.targets if single else ())
         if isinstance(builder, CellBuilder):
@@ -190,8 +192,8 @@ class _Sketch:
         Loops(composer).add()
         layout = layout.turned() if down else layout
         if self.look.gradient:
-            gradient.tint_edges(layout, self.known, self.scale)
-            gradient.legend(layout, self.scale)
+            tint_edges(layout, self.known, self.scale)
+            legend(layout, self.scale)
         elif not self.look.colors:
             _grey(layout)
         return layout

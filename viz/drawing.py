@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from tinygrad_rnn.files import write_atomically
-from viz import plain, play, render, write
-from viz.layout import Layout
-from viz.model import Picture
+from viz.graphviz import render
+from viz.layout.layout import Layout
+from viz.picture.picture import Picture
+from viz.play import play
+from viz.write import placed_dot, plain_dot
 
 FORMATS = (".svg", ".png", ".pdf", ".dot", ".html")
 DPI = 110
@@ -35,8 +37,8 @@ class Drawing:
     def dot(self) -> str:
         """The source, in Graphviz' language. All positions are in it, unless nothing here can find them."""
         if render.available() or not self.picture.items():  # attention is laid out without Graphviz
-            return write.dot(self.layout, self.title)
-        return plain.dot(self.picture, self.title)
+            return placed_dot.dot(self.layout, self.title)
+        return plain_dot.dot(self.picture, self.title)
 
     def svg(self) -> str:
         """The picture as SVG, on a transparent page. RuntimeError if nothing here draws graphs."""
@@ -51,7 +53,7 @@ class Drawing:
         return play.page(self._untitled(), self.moments, title=self.title or self.description)
 
     def _untitled(self) -> str:
-        return render.render(write.dot(self.layout), "svg").decode()
+        return render.render(placed_dot.dot(self.layout), "svg").decode()
 
     @property
     def moments(self) -> list[str]:
@@ -79,7 +81,7 @@ class Drawing:
         if suffix in (".svg", ".html"):
             return self.svg() if suffix == ".svg" else self.html()
         resolution = {"dpi": DPI} if suffix == ".png" else {}
-        return render.render(write.dot(self.layout, self.title, on_paper=True, **resolution), suffix[1:])
+        return render.render(placed_dot.dot(self.layout, self.title, on_paper=True, **resolution), suffix[1:])
 
     def player(self, height: int = 480) -> Player:
         """The page of `html` for a notebook, in a frame so high, in pixels."""

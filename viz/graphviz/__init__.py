@@ -1,0 +1,1 @@
+"""From DOT to SVG, PNG and PDF, by Graphviz."""

@@ -1,0 +1,395 @@
+"""Encoder and decoder with attention between them: lines from the encoder's states to contexts, as thick as α."""
+
+from __future__ import annotations
+
+import math
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn.autograd.arrays import to_numpy
+from tinygrad_rnn.autograd.graph import Node
+from viz.graphviz.dot import Point
+from viz.layout.layout import Edge, Layout
+from viz.layout.routes import line
+from viz.layout.step_template import Box, Curve
+from viz.picture.picture import Block, Item
+from viz.read.flow import Flow
+from viz.read.names import Code
+from viz.read.states import Unrolled
+from viz.style import glow, ramp, subscript
+from viz.texts import visible
+
+COLUMN = 84.0  # least distance of two positions, in points
+ROWS = {"token": 0.0, "h": 62.0, "c": 204.0, "s": 274.0, "out": 336.0}
+SIZES = {"token": (70.0, 27.0), "h": (56.0, 36.0), "c": (40.0, 27.0), "s": (56.0, 36.0), "out": (70.0, 27.0)}
+MARGIN, ASIDE = 14.0, 84.0  # round a frame, and at its left for its name
+LEAST = 0.005  # a weight that is drawn
+GHOST = {"fillcolor": "transparent", "color": "#6b728055", "fontcolor": "#6b728077"}
+
+
+class Wiring(NamedTuple):
+    """Which way things go, besides the weights.
+
+    ahead, back  does the encoder read from the beginning, from the end?
+    asks         does a decoder state ask, and get its context: s_t → c_t? else c_t → s_t
+    feeds        does the next state read the context?
+    seen         does the output read it, beside the state?
+    """
+
+    ahead: bool = True
+    back: bool = False
+    asks: bool = False
+    feeds: bool = False
+    seen: bool = False
+
+
+USUAL = Wiring()
+
+
+def weights(flow: Flow, known: Mapping[Node, Any]) -> np.ndarray:
+    """α of every decoder step, (T, S), as the graph has it: a softmax in each step, over what lies outside of the step.
+
+    Of a batch the first sequence, of several heads their mean. ValueError if there is none, or none that is known.
+    """
+    rows: dict[int, list[np.ndarray]] = defaultdict(list)
+    for t, node in _softmaxes(flow):
+        if known.get(node) is None:
+            raise ValueError("viz.draw: the attention weights of this graph are not known")
+        rows[t].append(_row(node, np.asarray(to_numpy(known[node]), np.float64)))
+    return np.stack([np.mean(rows[t], axis=0) for t in sorted(rows)])
+
+
+def wiring(flow: Flow) -> Wiring:
+    """Which way things go in the graph, as its decoder's steps say."""
+    found, states = [alpha for _, alpha in _softmaxes(flow)], _new_states(flow)
+    asks, feeds, seen = (any(way) for way in zip(*[_ways(flow, alpha, states) for alpha in found], strict=True))
+    decoder = flow.place[found[0]][0]
+    memories = {memory for alpha in found for _, memory in _mixing(flow, alpha)}
+    back = {run in flow.times.back for memory in memories for run in _runs(flow, memory, decoder)}
+    return Wiring(False in back, True in back, asks, feeds and asks, seen)
+
+
+def _ways(flow: Flow, alpha: Node, states: set[Node]) -> tuple[bool, bool, bool]:
+    """Of one step: does its new state ask, does a later step read the context, does the output?"""
+    place = flow.place[alpha]
+    inside = lambda n: flow.place.get(n) == place
+    contexts = {m for m, _ in _mixing(flow, alpha)}
+    contexts |= {r for m in contexts for r in flow.readers[m] if flow.op(r) == "sum"}
+    states = states - contexts - {alpha}
+    asked = _reached({alpha}, lambda n: filter(inside, flow.parents(n)))
+    shown = _reached(contexts, lambda n: () if n in states else filter(inside, flow.readers[n])) - states
+    read = {r for n in shown for r in flow.readers[n] if not inside(r)}
+    later = {r for r in read if r in flow.place and flow.place[r][0] == place[0]}
+    is_lost = any(n.shape == () for n in shown)  # a loss of this step
+    return bool(asked & states), bool(later), bool(read - later) or is_lost
+
+
+def _new_states(flow: Flow) -> set[Node]:
+    """What goes on to the next step: as the steps read it, as the cells return it."""
+    unrolled = Unrolled(flow)
+    return {n for n in flow.nodes if unrolled.state(n)} | {flow.same.get(n, n) for n in Code(flow.times.order).new}
+
+
+def _reached(start: Iterable[Node], step: Callable[[Node], Iterable[Node]]) -> set[Node]:
+    seen, stack = {*start}, [*start]
+    while stack:
+        for node in step(stack.pop()):
+            if node not in seen:
+                seen.add(node)
+                stack.append(node)
+    return seen
+
+
+def _runs(flow: Flow, node: Node, decoder: int) -> set[int]:
+    """The runs over time that a memory comes from, those nearest to it."""
+    run = flow.times.run
+    within = lambda n: () if n in run and flow.place.get(n, (decoder,))[0] != decoder else flow.parents(n)
+    return {run[n] for n in _reached([node], within) if n in run and flow.place.get(n, (decoder,))[0] != decoder}
+
+
+def _softmaxes(flow: Flow) -> list[tuple[int, Node]]:
+    """(step, node) for the weights of the decoder with the most of them. ValueError if there is none."""
+    found: dict[int, list[tuple[int, Node]]] = defaultdict(list)
+    for node in flow.nodes:
+        place = flow.place.get(node)
+        if place is not None and flow.op(node) == "softmax" and _mixing(flow, node):
+            found[place[0]].append((place[1], node))
+    if not found:
+        raise ValueError(
+            'viz.draw: view="attention" needs a softmax in each decoder step whose weights are multiplied with a '
+            "sequence; there is none in this graph; viz.attention draws weights that you have"
+        )
+    return max(found.values(), key=len)
+
+
+def _mixing(flow: Flow, node: Node) -> list[tuple[Node, Node]]:
+    """(product, memory) where weights are multiplied with something that was there before the step."""
+    return [
+        (reader, p)
+        for reader in flow.readers[node]
+        if flow.op(reader) in ("mul", "matmul", "einsum")
+        for p in flow.parents(reader)
+        if p is not node and (flow.place.get(p) is None or len(flow.readers[p]) > 1)
+    ]
+
+
+def _row(node: Node, value: np.ndarray) -> np.ndarray:
+    """The weights of the first sequence, the mean of several heads: (S,)"""
+    over = _over(node)
+    if value.ndim == 1:
+        return value
+    batch = _batch_axis(node)
+    first, left = value.take(0, axis=batch), over - (batch < over)
+    return first.mean(axis=tuple(k for k in range(first.ndim) if k != left))
+
+
+def _over(node: Node) -> int:
+    """The axis along which weights add up to 1."""
+    (axis,) = np.atleast_1d((node.static or {}).get("axis", -1))
+    return int(axis) % len(node.shape)
+
+
+def _batch_axis(node: Node) -> int:
+    """Which axis of attention weights tells sequences apart: the one that comes from the first axis of a (B, H)."""
+    others = [k for k in range(len(node.shape)) if k != _over(node)]
+    if len(others) < 2:
+        return next(iter(others), 0)
+    return next((k for k in others if _comes_from_first(node, k)), others[0])
+
+
+def _comes_from_first(node: Node, axis: int) -> bool:
+    """Does an axis of a value come from the first axis of one with two?"""
+    seen: set[tuple[Node, int]] = set()
+    stack = [(node, axis)]
+    while stack:
+        at = node, axis = stack.pop()
+        if at in seen or not all(isinstance(n, int) for n in node.shape):
+            continue
+        seen.add(at)
+        if len(node.shape) == 2:
+            if axis == 0:
+                return True
+            continue
+        sources = [(i, p) for i, p in enumerate(node.inputs) if isinstance(p, Node)]
+        stack += [(p, k) for i, p in sources if (k := _before(node, i, axis)) is not None]
+    return False
+
+
+def _before(node: Node, i: int, axis: int) -> int | None:
+    """Which axis of argument i an axis of a result is; None where it is none, or a part of one."""
+    op, static, was, now = node.op.name, node.static or {}, node.inputs[i].shape, node.shape
+    if op == "permute":
+        return static["axes"][axis]
+    if op == "reshape":
+        same = (k for k, n in enumerate(was) if math.prod(was[:k]) == math.prod(now[:axis]) and n == now[axis])
+        return next(same, None)
+    if op == "einsum":
+        operands, _, out = static["spec"].replace(" ", "").partition("->")
+        k = operands.split(",")[i].find(out[axis])
+        return k if k >= 0 else None
+    if op in ("sum", "mean", "max") and len(was) > len(now):
+        gone = {int(a) % len(was) for a in np.atleast_1d(static["axis"])}
+        return [k for k in range(len(was)) if k not in gone][axis]
+    if op == "matmul" and len(node.inputs[1].shape) == 1:
+        return axis if i == 0 else None
+    if op == "matmul" and axis >= len(now) - 2 and (i == 0) == (axis == len(now) - 1):
+        return None
+    k = axis - len(now) + len(was)
+    return k if k >= 0 and was[k] == now[axis] else None
+
+
+class Rows:
+    """The drawing, row by row. alpha: (T, S)  at: the only decoder step whose weights are drawn, from 1, or None"""
+
+    def __init__(
+        self, alpha: np.ndarray, source: Sequence[str], target: Sequence[str], at: int | None = None,
+        wiring: Wiring = USUAL,
+    ):  # fmt: skip
+        self.alpha, self.at, self.wiring, self.result = alpha, at, wiring, Layout()
+        self.T, self.S = alpha.shape
+        if at is not None and not 1 <= at <= self.T:
+            raise ValueError(f"viz.draw: the step whose weights are drawn must be from 1 to {self.T}, got {at}")
+        names = [*source, *target]
+        self.column = max(COLUMN, 8.2 * max(map(_length, names), default=0) + 34)
+        self.encoder, self.decoder = Block("encoder", "encoder"), Block("decoder", "decoder")
+        middle = Block("contexts", "")
+        n = max(self.S, self.T)
+        left = {"source": (n - self.S) / 2 * self.column, "target": (n - self.T) / 2 * self.column}
+        at_source = [left["source"] + j * self.column for j in range(self.S)]
+        at_target = [left["target"] + t * self.column for t in range(self.T)]
+        self.words = self._row(self.encoder, "token", source, at_source, "input", 1)
+        self.states = self._row(self.encoder, "h", _numbered("h", self.S), at_source, "hidden", 1)
+        first = self.S + 1
+        self.contexts = self._row(middle, "c", _numbered("c", self.T), at_target, "gate", first)
+        self.decoded = self._row(self.decoder, "s", _numbered("s", self.T), at_target, "cell", first)
+        self.outputs = self._row(self.decoder, "out", target, at_target, "output", first)
+        self.titles = [_title("x", j, token) for j, token in enumerate(source)]
+        self.titles += [_title("y", t, token) for t, token in enumerate(target)]
+
+    def layout(self) -> Layout:
+        """Nodes, frames, lines; the strongest weights are drawn last."""
+        self._frame(self.encoder, "token", "h")
+        self._frame(self.decoder, "s", "out")
+        for lower, upper in zip(self.words, self.states, strict=True):
+            self._line(lower, upper, "flow")
+        self._recurrences()
+        for c, s, y in zip(self.contexts, self.decoded, self.outputs, strict=True):
+            self._line(*((s, c) if self.wiring.asks else (c, s)), "flow")
+            self._line(s, y, "flow")
+            if self.wiring.seen:
+                self._past(c, s, y)
+        if self.wiring.feeds:
+            for context, state in zip(self.contexts, self.decoded[1:], strict=False):
+                self._on(context, state)
+        places = [(a, t, j) for (t, j), a in np.ndenumerate(self.alpha) if a >= LEAST and self.at in (None, t + 1)]
+        for a, t, j in sorted(places):
+            self._weight(float(a), t, j)
+        if self.at is not None:
+            self._fade(self.at)
+        return self.result
+
+    # ---- nodes ----------------------------------------------------------------------------------------------------
+
+    def _row(
+        self, block: Block, row: str, labels: Sequence[str], xs: Sequence[float], kind: str, first: int
+    ) -> list[Item]:
+        width, height = SIZES[row]
+        items = []
+        for k, (label, x) in enumerate(zip(labels, xs, strict=True)):
+            look: dict[str, object] = {"fontsize": 13}
+            item = Item(f"{row}{k}", label, kind, "pill", look=look, moment=first + k)
+            wide = max(width, 8.2 * _length(label) + 14) if row in ("token", "out") else width
+            self.result.boxes[item] = Box(x, ROWS[row], wide, height)
+            block.items.append(item)
+            items.append(item)
+        return items
+
+    def _frame(self, block: Block, low: str, high: str) -> None:
+        boxes = [self.result.boxes[i] for i in block.items]
+        left = min(b.x - b.width / 2 for b in boxes) - ASIDE
+        right = max(b.x + b.width / 2 for b in boxes) + MARGIN
+        y = ROWS[low] - SIZES[low][1] / 2 - MARGIN
+        top = ROWS[high] + SIZES[high][1] / 2 + MARGIN
+        self.result.frames.append((block, left, y, right - left, top - y, (left + ASIDE / 2, (y + top) / 2)))
+
+    def _fade(self, at: int) -> None:
+        """What comes after the step is only hinted at."""
+        later = {*self.contexts[at:], *self.decoded[at:], *self.outputs[at:]}
+        for item in later:
+            item.look |= GHOST
+        for item in self.outputs[at:]:
+            item.label = ""
+        for e in self.result.edges:
+            if e.head in later:
+                e.look |= {"color": GHOST["color"]}
+
+    # ---- lines ----------------------------------------------------------------------------------------------------
+
+    def _recurrences(self) -> None:
+        """States go from step to step, in a bidirectional encoder both ways."""
+        ahead, back = self.wiring.ahead, self.wiring.back
+        for a, b in pairwise(self.states):
+            if ahead:
+                self._line(a, b, "hidden over time", 6.0 * back)
+            if back:
+                self._line(b, a, "hidden over time", -6.0 * ahead)
+        for a, b in pairwise(self.decoded):
+            self._line(a, b, "cell over time", 0.0)
+
+    def _line(self, tail: Item, head: Item, kind: str, aside: float | None = None) -> None:
+        """Upwards, or downwards; sideways if it says how far above the middle."""
+        a, b = self.result.boxes[tail], self.result.boxes[head]
+        up = math.copysign(0.5, b.y - a.y)
+        ends = [(a.x, a.y + up * a.height), (b.x, b.y - up * b.height)]
+        if aside is not None:
+            side = math.copysign(0.5, b.x - a.x)
+            ends = [(a.x + side * a.width, a.y + aside), (b.x - side * b.width, b.y + aside)]
+        self.result.edges.append(Edge(tail, head, kind, line(ends, kind)))
+
+    def _past(self, context: Item, state: Item, output: Item) -> None:
+        """From a context to the output, round the state that stands between them."""
+        c, s, y = (self.result.boxes[item] for item in (context, state, output))
+        x, foot = s.x + s.width / 2 + 7, y.y - y.height / 2
+        turn = (s.y + s.height / 2 + foot) / 2
+        corners = [(c.x + c.width / 2, c.y), (x, c.y), (x, turn), (y.x + 14, turn), (y.x + 14, foot)]
+        self.result.edges.append(Edge(context, output, "flow", line(corners, "flow")))
+
+    def _on(self, context: Item, state: Item) -> None:
+        """From a context to the next state."""
+        c, s = self.result.boxes[context], self.result.boxes[state]
+        roof, foot = c.y + c.height / 2, s.y - s.height / 2
+        middle, x = (roof + foot) / 2, c.x + c.width / 4
+        corners = [(x, roof), (x, middle), (s.x - 14, middle), (s.x - 14, foot)]
+        self.result.edges.append(Edge(context, state, "flow", line(corners, "flow")))
+
+    def _weight(self, a: float, t: int, j: int) -> None:
+        tail, head = self.states[j], self.contexts[t]
+        u, v = self.result.boxes[tail], self.result.boxes[head]
+        width, arrow = 0.5 + 4.5 * a, 0.35 + 0.4 * a
+        spread = (u.x - v.x) / max(self.column, 1) * 1.5  # arrows beside each other at the context
+        goal = (v.x + max(min(spread, v.width / 2 - 5), 5 - v.width / 2), v.y - v.height / 2 - 1.5)
+        curve = _straight((u.x, u.y + u.height / 2), goal, 10 * arrow, width)
+        look: dict[str, object] = {
+            "color": glow(a), "penwidth": round(width, 2), "arrowsize": round(arrow, 2),
+            "tooltip": f"α({t + 1}, {j + 1}) = {a:.2f}",
+        }  # fmt: skip
+        if self.at is not None and a >= 0.02:
+            x, y = _beside(curve[0][0], curve[0][-1], width)
+            look |= {"label": f"{a:.2f}", "lp": f"{x:.2f},{y:.2f}", "fontsize": 11, "fontcolor": ramp(max(a, 0.6))}
+        self.result.edges.append(Edge(tail, head, "weight", curve, look=look))
+
+
+def _beside(a: Point, b: Point, width: float) -> Point:
+    """Where a number stands beside a line that goes up: above it, or at its right."""
+    across, up, whole = b[0] - a[0], b[1] - a[1], math.dist(a, b)
+    normal = (up / whole, -across / whole) if across <= 0 else (-up / whole, across / whole)
+    away = 8 + width / 2 + 12 * abs(normal[0])
+    return a[0] + across * 0.3 + normal[0] * away, a[1] + up * 0.3 + normal[1] * away
+
+
+def _straight(a: Point, b: Point, arrow: float, width: float) -> Curve:
+    """A straight line whose arrow of this length ends at b; a thick one's tip sticks out by half its width."""
+    whole = math.dist(a, b)
+    at = lambda d: (b[0] + (a[0] - b[0]) * d / whole, b[1] + (a[1] - b[1]) * d / whole)
+    tip, end = at(width / 2), at(width / 2 + arrow)
+    thirds = [(a[0] + (end[0] - a[0]) * k / 3, a[1] + (end[1] - a[1]) * k / 3) for k in (1, 2)]
+    return [a, *thirds, end], tip
+
+
+def _numbered(letter: str, n: int) -> list[str]:
+    return [subscript(letter, k + 1) for k in range(n)]
+
+
+def _title(letter: str, k: int, token: str) -> str:
+    name = subscript(letter, k + 1)
+    return name if token == name else f"{name} = {token}"
+
+
+def _length(text: str) -> float:
+    return max((sum(1.9 if ord(c) > 0x2E80 else 1.0 for c in part) for part in text.split("\n")), default=0.0)
+
+
+def checked(alpha: Any, source: Sequence[str], target: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
+    """Weights (T, S) and tokens of their lengths; x₁ … and y₁ … where there are none. ValueError if they do not fit."""
+    try:
+        rows = np.asarray(to_numpy(getattr(alpha, "array", alpha)), np.float64)
+    except (TypeError, ValueError):  # text, or rows of several lengths
+        rows = np.empty(0)
+    if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all() or rows.min() < 0 or rows.max() > 1 + 1e-6:
+        raise ValueError(
+            "viz.attention: weights must be (target, source) finite numbers from 0 to 1, one row for each target, "
+            f"got shape {rows.shape}"
+        )
+    words = []
+    for name, letter, given, n in (("target", "y", target, rows.shape[0]), ("source", "x", source, rows.shape[1])):
+        if len(given) not in (0, n):
+            raise ValueError(
+                f"viz.attention: {name} must have {n} tokens, one for each of the weights', got {len(given)}"
+            )
+        words.append([visible(token) for token in given] or _numbered(letter, n))
+    return np.minimum(rows, 1.0), words[1], words[0]

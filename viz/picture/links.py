@@ -1,0 +1,120 @@
+"""The edges between the blocks of a picture: states from step to step, and through what is left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from tinygrad_rnn.autograd.graph import Node
+from viz.picture.draft import Draft
+from viz.picture.picture import Block, Item, Link
+from viz.read.states import Spot
+
+
+@dataclass(eq=False)
+class Entry:
+    """A state that comes from a column that is not drawn; None reads it, where it goes on behind what is drawn."""
+
+    stream: Spot
+    head: Item | None
+    apart: int = 1  # time steps
+    name: str = ""
+
+
+class Links(Draft):
+    """Connects what stands in different blocks."""
+
+    def _link(self) -> None:
+        hidden: dict[Block, list[Entry]] = defaultdict(list)
+        for source, head, stream in self.crossing:
+            tail = self.items.get(source) if stream is not None else self._drawn_for(source)
+            if tail is not None:
+                if tail is not head:
+                    self._connect(tail, head, stream, source)
+            elif stream is not None:
+                name = self._name_of(stream, source, head)
+                hidden[self.block[head]].append(Entry(stream, head, self._apart(source, head), name))
+        self._fill_gaps(hidden)
+
+    def _apart(self, source: Node, head: Item) -> int:
+        """How many steps there are from a state to who reads it."""
+        a, b = self.flow.place.get(source), self.flow.place.get(head.nodes[-1])
+        return 1 if a is None or b is None or a[0] != b[0] else max(abs(a[1] - b[1]), 1)
+
+    def _name_of(self, stream: Spot, source: Node, head: Item) -> str:
+        """What a state is called where it is read."""
+        read = [(n, i) for n in head.nodes for i, a in enumerate(self.flow.args.get(n, ()))
+                if self.parts.get(a, a) is source and self.unrolled.stream(n, i) == stream]  # fmt: skip
+        return self.labels.state(stream, *next(iter(read), (None, 0)))
+
+    def _drawn_for(self, source: Node) -> Item | None:
+        """What stands for a value, if it is drawn."""
+        return self.items.get(source)
+
+    def _fill_gaps(self, hidden: dict[Block, list[Entry]]) -> None:
+        """Lead the states through the gaps. hidden: what each block reads of columns that are not drawn"""
+        slots = self.picture.slots
+        for k, gap in enumerate(slots):
+            if gap.is_gap:
+                sides = [slots[i] if 0 <= i < len(slots) else None for i in (k - 1, k + 1)]
+                self._open_ends(gap, *sides)
+                for entries in (hidden.get(side, ()) for side in sides if side is not None):
+                    for back in (False, True):
+                        before, after = sides[::-1] if back else sides
+                        mine = [e for e in entries if (e.stream in self.unrolled.back) == back]
+                        self._through(gap, before, [e for e in mine if e.head and self.block[e.head] is after])
+
+    def _connect(self, tail: Item, head: Item, stream: Spot | None, source: Node) -> None:
+        kind = "flow"
+        if stream is not None:
+            kind = self.unrolled.states[stream] + " over time"
+        elif any(self.flow.said(node) is source for node in head.nodes):
+            kind = "said"
+        elif tail.kind == "initial":
+            kind = "cell over time" if tail.plain == "c" else "hidden over time"
+        elif tail.kind == "loss":
+            kind = "loss"
+        elif tail.kind == "hidden":
+            kind = "hidden"
+        self._put(Link(tail, head, kind), "" if stream is None else self._name_of(stream, source, head))
+
+    def _put(self, link: Link, name: str) -> None:
+        """Draw an edge between blocks, once."""
+        if not any(other.tail is link.tail and other.head is link.head for other in self.picture.links[-8:]):
+            self.picture.links.append(link)
+
+    def _open_ends(self, gap: Block, left: Block | None, right: Block | None) -> None:
+        """States that go on behind what is drawn run into dots."""
+        for side, other, back in ((left, right, False), (right, left, True)):
+            if side is None or (other is not None and not other.is_gap and self.runs.get(side) == self.runs.get(other)):
+                continue
+            for stream in self.held[side].values():
+                if (stream in self.unrolled.back) == back:
+                    self._through(gap, side, [Entry(stream, None, name=self.labels.state(stream))])
+
+    def _through(self, gap: Block, before: Block | None, entries: list[Entry]) -> None:
+        """The states run into dots, and out of them."""
+        dots: dict[Item | Spot, Item] = {}
+        for entry in entries:
+            name, kind = self._dots(entry), self.unrolled.states[entry.stream]
+            item = dots.get(name)
+            if item is None:
+                item = dots[name] = Item(f"{gap.key}.{len(gap.items)}", "· · ·", f"{kind} dots", "text", "· · ·")
+                gap.items.append(item)
+                self.block[item] = gap
+            tail = self._holder(entry.stream, before) if before is not None else None
+            if tail is not None:
+                self._put(Link(tail, item, kind + " over time"), entry.name)
+            if entry.head is not None:
+                self._put(Link(item, entry.head, kind + " over time"), entry.name)
+
+    def _holder(self, stream: Spot, block: Block) -> Item | None:
+        """What holds a state in a block; in one of another kind, such as with masks, the state of the same name."""
+        spot = stream if block in self.spots[stream] else None
+        if spot is None:
+            spot = self.held[block].get((self.labels.state(stream), self.labels.rank(stream)))
+        return None if spot is None else self.spots[spot].get(block)
+
+    def _dots(self, entry: Entry) -> Item | Spot:
+        """The states that share their dots are those for which this is the same."""
+        return entry.stream

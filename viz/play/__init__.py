@@ -1,0 +1,1 @@
+"""Films and pages from an SVG."""
