@@ -19,7 +19,7 @@ import viz
 
 from tinygrad_rnn.data import read_pairs
 from tinygrad_rnn.tasks import translation
-from tinygrad_rnn.tasks.fit import RunFolder
+from tinygrad_rnn.tasks.run_folder import RunFolder
 from tinygrad_rnn.tasks.translation import Config, Translator, evaluate
 
 SETTINGS = {  # by minutes on two cores of an AMD EPYC

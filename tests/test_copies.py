@@ -10,7 +10,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, optim
 from tinygrad_rnn.autograd import nest
-from tinygrad_rnn.compiler.runtime.compiled_step import Call
+from tinygrad_rnn.compiler.runtime.call import Call
 
 rng = np.random.default_rng(5)
 ways = pytest.mark.parametrize(

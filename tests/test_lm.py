@@ -21,7 +21,8 @@ from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.files import replace_atomically, write_atomically
 from tinygrad_rnn.tasks import language_model
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
-from tinygrad_rnn.tasks.fit import RunFolder, Trainer
+from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
 SMALL = ["--hidden", "12", "--embed", "8", "--batch", "4", "--steps", "8", "--epochs", "2", "--save-every", "0"]
 LINE = "the quick brown fox jumps over the lazy dog.\n"

@@ -16,7 +16,7 @@ from comparing import some
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.tasks import translation
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
-from tinygrad_rnn.tasks.fit import RunFolder
+from tinygrad_rnn.tasks.run_folder import RunFolder
 from tinygrad_rnn.tasks.translation import Translator
 
 SMALL = ["--hidden", "16", "--embed", "8", "--batch", "16", "--dtype", "float64"]

@@ -10,7 +10,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.graph import state as mode
 from tinygrad_rnn.compiler.numpy import program as run_numpy
-from tinygrad_rnn.compiler.record.trace import record
+from tinygrad_rnn.compiler.record.record import record
 from tinygrad_rnn.compiler.runtime.memory import Arena
 
 

@@ -14,7 +14,8 @@ import viz
 
 from tinygrad_rnn import nn
 from viz.graphviz import render
-from viz.play.play import film, page
+from viz.play.film import film
+from viz.play.page import page
 
 SVG = "{http://www.w3.org/2000/svg}"
 N = 5

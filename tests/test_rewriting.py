@@ -7,13 +7,15 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.graph import state as mode
-from tinygrad_rnn.compiler.ir.circuit import INFIX, Value
-from tinygrad_rnn.compiler.passes.merge_products import merge_gemms, merge_siblings
+from tinygrad_rnn.compiler.ir.listing import INFIX
+from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.passes.merge_elementwise import merge_siblings
+from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
 from tinygrad_rnn.compiler.passes.merge_reductions import merge_reductions
 from tinygrad_rnn.compiler.passes.normalise import normalise
 from tinygrad_rnn.compiler.passes.reassociate import reassociate
 from tinygrad_rnn.compiler.passes.simplify import simplify
-from tinygrad_rnn.compiler.record.trace import record
+from tinygrad_rnn.compiler.record.record import record
 
 B, N, T = 3, 4, 3
 

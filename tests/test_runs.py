@@ -19,7 +19,8 @@ from tinygrad_rnn import files, optim
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.tasks import language_model
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
-from tinygrad_rnn.tasks.fit import RunFolder, Trainer
+from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
 SMALL = ["--cell", "rnn", "--hidden", "6", "--embed", "4", "--epochs", "1", "--batch", "4"]
 KINDS = {"lm": ("--text", [*SMALL, "--steps", "8"]), "seq2seq": ("--pairs", SMALL)}

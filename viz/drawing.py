@@ -10,7 +10,8 @@ from tinygrad_rnn.files import write_atomically
 from viz.graphviz import render
 from viz.layout.layout import Layout
 from viz.picture.picture import Picture
-from viz.play import play
+from viz.play import film, page
+from viz.play.page import fitted, framed
 from viz.write import placed_dot, plain_dot
 
 FORMATS = (".svg", ".png", ".pdf", ".dot", ".html")
@@ -46,11 +47,11 @@ class Drawing:
 
     def film(self) -> str:
         """The same as an SVG that plays by itself: forward through time, then backward."""
-        return play.film(self._untitled(), self.moments)
+        return film.film(self._untitled(), self.moments)
 
     def html(self) -> str:
         """One page with the drawing, a slider for the time step and a play button; it needs nothing else."""
-        return play.page(self._untitled(), self.moments, title=self.title or self.description)
+        return page.page(self._untitled(), self.moments, title=self.title or self.description)
 
     def _untitled(self) -> str:
         return render.render(placed_dot.dot(self.layout), "svg").decode()
@@ -91,7 +92,7 @@ class Drawing:
         return self.svg()
 
     def _repr_html_(self) -> str:
-        return play.fitted(self.svg())
+        return fitted(self.svg())
 
 
 class Player:
@@ -101,7 +102,7 @@ class Player:
         self.page, self.height = page, height
 
     def _repr_html_(self) -> str:
-        return play.framed(self.page, self.height)
+        return framed(self.page, self.height)
 
 
 def checked_suffix(path: Path) -> str:

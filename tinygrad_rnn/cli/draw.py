@@ -12,7 +12,7 @@ from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.cli import options
 from tinygrad_rnn.cli.output import draw_to
 from tinygrad_rnn.tasks import cells_by_name, config, language_model, sketches, translation
-from tinygrad_rnn.tasks.fit import RunFolder
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
 
 def add_draw(p: argparse.ArgumentParser) -> None:

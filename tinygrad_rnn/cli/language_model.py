@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_rnn.cli import options, training
 from tinygrad_rnn.cli.output import draw_to, report, say
 from tinygrad_rnn.tasks import language_model
-from tinygrad_rnn.tasks.fit import RunFolder
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
 OPTIONS = {
     "words": "words as tokens (default: characters)",

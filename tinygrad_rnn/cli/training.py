@@ -12,7 +12,8 @@ from typing import Any
 from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.cli.options import KEEP, check_same
 from tinygrad_rnn.cli.output import loss_curve, report
-from tinygrad_rnn.tasks.fit import RunFolder, Trainer
+from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
 
 def begin(args: argparse.Namespace, kind: Any, given: dict[str, Any]) -> tuple[Trainer, Any, Any]:

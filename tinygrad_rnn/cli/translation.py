@@ -13,7 +13,7 @@ from tinygrad_rnn.cli import options, training
 from tinygrad_rnn.cli.output import note, pictures, report, say
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.tasks import translation
-from tinygrad_rnn.tasks.fit import RunFolder
+from tinygrad_rnn.tasks.run_folder import RunFolder
 from tinygrad_rnn.tasks.translation import Translator
 
 OPTIONS = {

@@ -17,11 +17,14 @@ from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.graph import recording
 from tinygrad_rnn.autograd.graph import state as mode
 from tinygrad_rnn.autograd.tensor import Tensor
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value
-from tinygrad_rnn.compiler.runtime.compiled_step import Call, Layer, Unsupported, recurrent, settled
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.runtime.call import Call, recurrent
+from tinygrad_rnn.compiler.runtime.compiled_step import Layer, Unsupported
 from tinygrad_rnn.compiler.runtime.memory import Arenas
 from tinygrad_rnn.compiler.runtime.plan import report, size
 from tinygrad_rnn.compiler.runtime.programs import Programs
+from tinygrad_rnn.compiler.runtime.settle import settled
 from tinygrad_rnn.nn.capture import Inventory
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.module import Module

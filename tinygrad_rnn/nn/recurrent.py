@@ -17,7 +17,7 @@ from tinygrad_rnn.autograd.graph import Constant, FirstState, Shown, Step, StepB
 from tinygrad_rnn.autograd.graph import state as mode
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad, tensor
 from tinygrad_rnn.compiler import engines
-from tinygrad_rnn.compiler.ir.circuit import Unsupported
+from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.compiler.runtime.plan import Plan
 from tinygrad_rnn.compiler.runtime.programs import NoEngine
 from tinygrad_rnn.nn.cells import Cell

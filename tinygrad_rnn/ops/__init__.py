@@ -8,7 +8,8 @@ from tinygrad_rnn.ops.elementwise import (
     softplus, sqrt, sub, tanh, transfer, where,
 )  # fmt: skip
 from tinygrad_rnn.ops.index import embedding, getitem, one_hot, scatter_add, take, take_along_axis
-from tinygrad_rnn.ops.matmul import einsum, matmul
+from tinygrad_rnn.ops.einsum import einsum
+from tinygrad_rnn.ops.matmul import matmul
 from tinygrad_rnn.ops import numpy_functions as numpy_functions
 from tinygrad_rnn.ops.reduce import (
     argmax, cumsum, log_softmax, logsumexp, max, mean, min, softmax, sum, var,

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.arrays import Array, xp
-from tinygrad_rnn.autograd.backward import Gradients, sum_to
+from tinygrad_rnn.autograd.arrays import Array
+from tinygrad_rnn.autograd.backward import Gradients
 from tinygrad_rnn.autograd.blas import product
 from tinygrad_rnn.autograd.dtypes import FLOAT
-from tinygrad_rnn.autograd.graph import Node, state
+from tinygrad_rnn.autograd.graph import Node
 from tinygrad_rnn.autograd.primitive import primitive
-from tinygrad_rnn.ops.elementwise import where
-from tinygrad_rnn.ops.shape import broadcast_to
 
 
 @primitive
@@ -66,7 +64,7 @@ def matmul(a: Any, b: Any) -> Any:
     try:
         m, n = len(a.shape), len(b.shape)
     except AttributeError:
-        return matmul(*_operands("matmul", (a, b)))
+        return matmul(*operands_of("matmul", (a, b)))
     if m >= 2 and n >= 2:
         try:
             return _matmul(a, b)
@@ -89,17 +87,7 @@ def _check_length(a: tuple[int, ...], b: tuple[int, ...]) -> None:
         raise ValueError(f"matmul: the first's last axis must be as long as {where}, got shapes {a} and {b}")
 
 
-def _diagonal(x: Any, i: int, j: int) -> Any:
-    """x with zeros where the positions along two axes differ."""
-    n, sizes = x.shape[i], [1] * len(x.shape)
-    if x.shape[j] != n:
-        raise ValueError(f"einsum: axes {i} and {j} have one letter and must be equally long, got shape {x.shape}")
-    sizes[i] = sizes[j] = n
-    lib = np if state.trace is not None else xp(getattr(x, "array", x))
-    return where(lib.eye(n, dtype=bool).reshape(sizes), x, 0)
-
-
-def _operands(who: str, operands: Sequence[Any]) -> tuple[Any, ...]:
+def operands_of(who: str, operands: Sequence[Any]) -> tuple[Any, ...]:
     """The operands, lists of numbers as arrays of the others' floats; TypeError for what has no axes."""
     dtype = next((x.dtype for x in operands if hasattr(x, "dtype") and x.dtype.kind == "f"), FLOAT)
     made = tuple(np.asarray(x, dtype) if isinstance(x, (list, tuple)) else x for x in operands)
@@ -107,73 +95,3 @@ def _operands(who: str, operands: Sequence[Any]) -> tuple[Any, ...]:
     if kinds:
         raise TypeError(f"{who}: operands must be tensors or arrays, got {' and '.join(kinds)}; use * for numbers")
     return made
-
-
-@primitive
-def _einsum(*xs: Array, spec: str) -> Array:
-    """spec: letters only, no ellipsis, none twice in one operand."""
-    return xp(xs[0]).einsum(spec, *xs, optimize=len(xs) > 1)
-
-
-_einsum.op.mixes = 0
-
-
-@_einsum.vjp
-def _einsum_rule(g: Any, xs: tuple, xs_shape: tuple, spec: str, tracked: tuple[bool, ...]) -> list:
-    terms, out = _terms(spec)
-
-    def pull(i: int) -> Any:
-        others = [*terms[:i], *terms[i + 1 :]]
-        here = "".join(c for c in terms[i] if c in out or any(c in t for t in others))  # the others were summed alone
-        back = _einsum(g, *xs[:i], *xs[i + 1 :], spec=f"{','.join([out, *others])}->{here}")
-        sizes = iter(back.shape)
-        back = back.reshape(tuple(next(sizes) if c in here else 1 for c in terms[i]))
-        full = np.broadcast_shapes(back.shape, xs_shape[i])  # an axis of size 1 was repeated along the others'
-        return sum_to(back if full == back.shape else broadcast_to(back, full), xs_shape[i])
-
-    return [pull(i) if wanted else None for i, wanted in enumerate(tracked)]
-
-
-def einsum(spec: str, *operands: Any) -> Any:
-    """Sums of products by Einstein's convention: einsum("bqd,bsd->bqs", q, k). As numpy.einsum, with `...` and
-    repeated letters ("ii->i"), the output spelled out or implied."""
-    if not isinstance(spec, str):
-        raise TypeError(f'einsum: the first must be a string such as "ij,jk->ik", got {type(spec).__name__}')
-    operands = _operands("einsum", operands)
-    terms, out = _explicit(spec.replace(" ", ""), [len(x.shape) for x in operands])
-    xs = list(operands)
-    for i, term in enumerate(terms):
-        for at, letter in enumerate(term):
-            if letter in term[:at]:  # a diagonal: put zeros beside it, and sum over the second letter by another name
-                fresh = next(c for c in _LETTERS if all(c not in t for t in terms) and c not in out)
-                xs[i] = _diagonal(xs[i], term.index(letter), at)
-                term = term[:at] + fresh + term[at + 1 :]
-        terms[i] = term
-    return _einsum(*xs, spec=f"{','.join(terms)}->{out}")
-
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def _terms(spec: str) -> tuple[list[str], str]:
-    left, _, out = spec.partition("->")
-    return left.split(","), out
-
-
-def _explicit(spec: str, ndims: list[int]) -> tuple[list[str], str]:
-    """The terms with `...` written as letters, and the output, spelled out."""
-    terms, out = _terms(spec)
-    if len(terms) != len(ndims):
-        raise ValueError(f"einsum: {spec!r} must have a term for each operand, got {len(ndims)} operands")
-    free = [c for c in _LETTERS if c not in spec]
-    dots = [n - len(t.replace("...", "")) for t, n in zip(terms, ndims, strict=True)]
-    for term, n, more in zip(terms, ndims, dots, strict=True):
-        if more < 0 or (more > 0 and "..." not in term):
-            raise ValueError(f"einsum: {term!r} must name every axis of its operand, got an operand of {n} axes")
-    most = max((n for t, n in zip(terms, dots, strict=True) if "..." in t), default=0)
-    batch = "".join(free[:most])
-    terms = [t.replace("...", batch[most - n :] if n else "") for t, n in zip(terms, dots, strict=True)]
-    if "->" not in spec:
-        letters = "".join(terms)
-        return terms, batch + "".join(sorted(c for c in set(letters) - set(batch) if letters.count(c) == 1))
-    return terms, out.replace("...", batch)

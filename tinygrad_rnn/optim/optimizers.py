@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from numbers import Real
+from collections.abc import Iterable, Mapping, Sequence
 from operator import is_
 from typing import Any
 
@@ -22,8 +20,7 @@ from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.runtime.memory import address, recycled
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
-
-Schedule = Callable[[int], float]
+from tinygrad_rnn.optim.schedules import Schedule, checked_number
 
 
 class Optimizer:
@@ -77,7 +74,7 @@ class Optimizer:
     def _check(self, below: float = math.inf, **numbers: float) -> None:
         """Numbers by name must be from 0 to less than `below`."""
         for name, value in numbers.items():
-            if not 0 <= _number(value, f"{type(self).__name__}: {name}") < below:
+            if not 0 <= checked_number(value, f"{type(self).__name__}: {name}") < below:
                 end = "at least 0" if below == math.inf else f"from 0 to less than {below:g}"
                 raise ValueError(f"{type(self).__name__}: {name} must be {end}, got {value}")
 
@@ -346,120 +343,3 @@ class AdamW(Adam):
 
     def numbers(self, lr: float) -> dict[str, float]:
         return {**super().numbers(lr), "decay": lr * self.weight_decay}
-
-
-# ---- clipping ---------------------------------------------------------------------------------------------------
-
-
-def clip_grad_norm_(
-    parameters: Parameter | Iterable[Parameter], max_norm: float, norm_type: float = 2.0, *,
-    error_if_nonfinite: bool = False,
-) -> float:  # fmt: skip
-    """Scale all gradients by one factor so that their common norm is at most max_norm; returns the norm before.
-
-    norm_type: p, for the norm (Σ |g|ᵖ)^(1/p); 2 is √Σ g², math.inf the largest |g|
-    Where the norm is NaN or infinite, so is what comes of scaling (NaN, or 0 where an infinity stands beside), as in
-    PyTorch; with `error_if_nonfinite` a RuntimeError instead. Pascanu et al. (2013), arXiv:1211.5063.
-    """
-    for name, value in ("max_norm", max_norm), ("norm_type", norm_type):
-        if not _number(value, f"clip_grad_norm_: {name}") > 0:
-            raise ValueError(f"clip_grad_norm_: {name} must be greater than 0, got {value}")
-    found = _with_gradient(parameters, "clip_grad_norm_")
-    with np.errstate(over="ignore", invalid="ignore"):
-        norm = math.sqrt(sum(_squared(p.grad) for p in found)) if norm_type == 2 else _norm(found, norm_type)
-        if error_if_nonfinite and not math.isfinite(norm):
-            raise RuntimeError(f"clip_grad_norm_: the norm of the gradients must be finite, got {norm}")
-        factor = float(max_norm / (norm + 1e-6))
-        if not factor >= 1:
-            for p in found:
-                p.grad = Tensor(p.grad.array * factor)  # type: ignore[union-attr]
-    return norm
-
-
-def clip_grad_value_(parameters: Parameter | Iterable[Parameter], clip_value: float) -> None:
-    """Limit each element of each gradient to ± clip_value."""
-    if not _number(clip_value, "clip_grad_value_: clip_value") >= 0:
-        raise ValueError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value}")
-    for p in _with_gradient(parameters, "clip_grad_value_"):
-        p.grad = Tensor(p.grad.array.clip(-clip_value, clip_value))  # type: ignore[union-attr]
-
-
-def _with_gradient(parameters: Parameter | Iterable[Parameter], who: str) -> list[Parameter]:
-    """Those of the parameters, or of one alone, that have a gradient, each once."""
-    if not isinstance(parameters, Iterable):
-        raise TypeError(f"{who}: must get parameters, such as model.parameters(), got a {type(parameters).__name__}")
-    several = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    for p in several:
-        if not isinstance(p, Tensor):
-            raise TypeError(f"{who}: parameters must be tensors, got {type(p).__name__}")
-    return list({id(p): p for p in several if p.grad is not None}.values())
-
-
-def _norm(found: list[Parameter], p: float) -> float:
-    """(Σ |g|ᵖ)^(1/p) of all gradients, as multiples of the largest |g|, so that no power of it overflows."""
-    arrays = [abs(parameter.grad.array) for parameter in found if parameter.size]  # type: ignore[union-attr]
-    largest = float(np.max([float(a.max()) for a in arrays], initial=0.0))
-    if p == math.inf or not 0 < largest < math.inf:
-        return largest
-    return largest * sum(float(((a.astype(np.float64) / largest) ** p).sum()) for a in arrays) ** (1 / p)
-
-
-def _number(value: Any, what: str) -> Any:
-    """A number itself."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{what} must be a number, got {value!r}")
-    return value
-
-
-def _squared(g: Any) -> float:
-    array = g.array
-    total = float(xp(array).vdot(array, array)) if array.dtype == np.float32 else math.inf
-    if 1e-20 < total < 1e30:  # BLAS adds up in many parts: as exact as the gradients are
-        return total
-    array = array.astype(np.float64)  # in float16, and here, the sum would be infinite, or lose its small terms
-    return float(xp(array).vdot(array, array))
-
-
-# ---- schedules: functions from the number of steps made to the learning rate ----------------------------------------
-
-
-# They are partial applications, which can be copied and pickled with their optimiser.
-
-
-def constant(lr: float) -> Schedule:
-    """η = lr"""
-    return partial(_constant, lr)
-
-
-def step_decay(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
-    """η = lr gamma^⌊step / step_size⌋"""
-    if not _number(step_size, "step_decay: step_size") > 0:
-        raise ValueError(f"step_decay: step_size must be greater than 0, got {step_size}")
-    return partial(_step_decay, lr, step_size, gamma)
-
-
-def cosine(lr: float, total_steps: int, min_lr: float = 0.0) -> Schedule:
-    """Half a cosine from lr to min_lr at total_steps, then min_lr. Loshchilov and Hutter (2017), arXiv:1608.03983."""
-    return partial(_cosine, lr, max(_number(total_steps, "cosine: total_steps"), 1), min_lr)
-
-
-def warmup(schedule: float | Schedule, steps: int) -> Schedule:
-    """The first `steps` steps at (step + 1) / steps of the schedule's rate: a straight line up, then the schedule."""
-    after = schedule if callable(schedule) else constant(_number(schedule, "warmup: schedule"))
-    return partial(_warmup, after, max(_number(steps, "warmup: steps"), 1))
-
-
-def _constant(lr: float, step: int) -> float:
-    return lr
-
-
-def _step_decay(lr: float, step_size: int, gamma: float, step: int) -> float:
-    return lr * gamma ** (step // step_size)
-
-
-def _cosine(lr: float, total_steps: int, min_lr: float, step: int) -> float:
-    return min_lr + 0.5 * (lr - min_lr) * (1 + math.cos(math.pi * min(step / total_steps, 1.0)))
-
-
-def _warmup(after: Schedule, steps: int, step: int) -> float:
-    return after(step) * min((step + 1) / steps, 1.0)

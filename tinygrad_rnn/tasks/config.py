@@ -13,7 +13,8 @@ from typing import Any
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint, without_prefix
-from tinygrad_rnn.tasks.fit import RunFolder, Trainer
+from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.data.batches import Stream, hold_out
 from tinygrad_rnn.tasks import cells_by_name
 from tinygrad_rnn.tasks import config as runs
-from tinygrad_rnn.tasks.fit import RunFolder, Trainer
+from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

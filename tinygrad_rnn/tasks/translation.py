@@ -23,7 +23,8 @@ from tinygrad_rnn.data.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.tasks import cells_by_name
 from tinygrad_rnn.tasks import config as runs
-from tinygrad_rnn.tasks.fit import RunFolder, Trainer
+from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
 QUERIES = ("output", "previous", "context")
 MEMORIES = ("none", "context", *nn.ATTENTIONS)

@@ -18,7 +18,9 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_rnn.compiler.llvm import kernels, workers
-from tinygrad_rnn.compiler.llvm.machine import Code, compiled
+from tinygrad_rnn.compiler.llvm.builder import Code
+from tinygrad_rnn.compiler.llvm.functions import exp
+from tinygrad_rnn.compiler.llvm.machine import compiled
 from tinygrad_rnn.compiler.llvm.shared_products import shares
 from tinygrad_rnn.compiler.runtime.memory import address, recycled
 
@@ -234,7 +236,7 @@ def _exponentials(code: Code, V: Any, z: Any, top: Any) -> Any:
 
     def body(j: Any, mask: Any) -> None:
         place = code.add(z, code.mul(j, code.item))
-        e = kernels.exp(code, b.fsub(code.load(place, mask), down))
+        e = exp(code, b.fsub(code.load(place, mask), down))
         code.store(e, place, mask)
         e = e if mask is None else b.select(mask, e, code.constant(0.0))
         b.store(b.fadd(b.load(total), e), total)

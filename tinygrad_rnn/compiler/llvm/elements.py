@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value
-from tinygrad_rnn.compiler.llvm import kernels
-from tinygrad_rnn.compiler.llvm.machine import Code
-from tinygrad_rnn.compiler.passes.normalise import remake
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.columns import remake
+from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.llvm.builder import Code
+from tinygrad_rnn.compiler.llvm.functions import FUNCTIONS
 from tinygrad_rnn.compiler.schedule.places import is_view
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable
 
@@ -50,7 +51,7 @@ class Elements:
         if v.op == "clip":
             return self._clip(self.number(xs[0]), v.static["min"], v.static["max"])
         if v.op in ("pow", "erf"):
-            return kernels.FUNCTIONS[v.op](code, *map(self.number, xs))
+            return FUNCTIONS[v.op](code, *map(self.number, xs))
         assert v.primitive is not None and v.primitive.formula is not None, v
         return self.formula(parsed(v.primitive.formula), dict(zip(v.primitive.args, xs, strict=True)))
 
@@ -74,7 +75,7 @@ class Elements:
             return b.fneg(x) if isinstance(node.op, ast.USub) else x
         if isinstance(node, ast.Call):
             assert isinstance(node.func, ast.Name)
-            return kernels.FUNCTIONS[node.func.id](code, *(self.number(self.formula(a, names)) for a in node.args))
+            return FUNCTIONS[node.func.id](code, *(self.number(self.formula(a, names)) for a in node.args))
         if isinstance(node, ast.Compare):
             x, y = (self.number(self.formula(a, names)) for a in (node.left, node.comparators[0]))
             sign = COMPARISONS[type(node.ops[0])]

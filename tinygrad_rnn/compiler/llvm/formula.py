@@ -15,9 +15,10 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_rnn.compiler.llvm import workers
+from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
-from tinygrad_rnn.compiler.llvm.kernels import FUNCTIONS
-from tinygrad_rnn.compiler.llvm.machine import Code, compiled
+from tinygrad_rnn.compiler.llvm.functions import FUNCTIONS
+from tinygrad_rnn.compiler.llvm.machine import compiled
 from tinygrad_rnn.compiler.runtime.memory import address
 
 SMALL = 1 << 14  # elements up to which one thread does it all

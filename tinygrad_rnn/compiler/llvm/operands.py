@@ -10,9 +10,9 @@ import numpy as np
 
 from llvmlite import ir
 
-from tinygrad_rnn.compiler.ir.circuit import Value
+from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
-from tinygrad_rnn.compiler.llvm.machine import Code
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable, Schedule
 
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.circuit import Value
+from tinygrad_rnn.compiler.ir.columns import is_transpose, spans
+from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels
-from tinygrad_rnn.compiler.passes.normalise import is_transpose, spans
 from tinygrad_rnn.compiler.schedule.schedule import Schedule
 
 

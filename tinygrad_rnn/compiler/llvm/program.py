@@ -18,7 +18,9 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_rnn.autograd import blas
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.columns import remake
+from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels, panels, shared_products, workers
 from tinygrad_rnn.compiler.llvm.elements import dtype_of, of_one_dtype
 from tinygrad_rnn.compiler.llvm.formula import formula
@@ -27,7 +29,6 @@ from tinygrad_rnn.compiler.llvm.operands import Constant, Table
 from tinygrad_rnn.compiler.llvm.writer import Writer
 from tinygrad_rnn.compiler.numpy import program as run_numpy
 from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
-from tinygrad_rnn.compiler.passes.normalise import remake
 from tinygrad_rnn.compiler.runtime.memory import address, recycled
 from tinygrad_rnn.compiler.schedule.batch_rows import by_rows
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming

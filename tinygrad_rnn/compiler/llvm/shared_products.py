@@ -14,7 +14,8 @@ import numpy as np
 from llvmlite import ir
 
 from tinygrad_rnn.compiler.llvm import kernels, workers
-from tinygrad_rnn.compiler.llvm.machine import Code, compiled
+from tinygrad_rnn.compiler.llvm.builder import Code
+from tinygrad_rnn.compiler.llvm.machine import compiled
 from tinygrad_rnn.compiler.runtime.memory import address, recycled
 
 SIZES = 8  # numbers of a product

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.circuit import Value
+from tinygrad_rnn.compiler.ir.columns import spans
+from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels
+from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
-from tinygrad_rnn.compiler.llvm.machine import Code
 from tinygrad_rnn.compiler.llvm.products import Sums
-from tinygrad_rnn.compiler.passes.normalise import spans
 from tinygrad_rnn.compiler.schedule.schedule import Item, NotFusable, about, is_view
 
 

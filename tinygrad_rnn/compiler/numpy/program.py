@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value, stand_in
-from tinygrad_rnn.compiler.passes.merge_products import merge_gemms, merge_siblings
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.columns import remake, spans
+from tinygrad_rnn.compiler.ir.infer import stand_in
+from tinygrad_rnn.compiler.ir.levels import batched
+from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.passes.merge_elementwise import merge_siblings
+from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
 from tinygrad_rnn.compiler.passes.merge_reductions import merge_reductions
-from tinygrad_rnn.compiler.passes.normalise import remake, spans
-from tinygrad_rnn.compiler.passes.reassociate import batched
 from tinygrad_rnn.compiler.runtime.memory import Arena, recycled
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
 from tinygrad_rnn.compiler.schedule.places import Buffer, Place

@@ -12,9 +12,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value
-from tinygrad_rnn.compiler.passes.normalise import pack, part, remake
-from tinygrad_rnn.compiler.passes.reassociate import PER_CALL, levels
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.columns import pack, part, remake
+from tinygrad_rnn.compiler.ir.levels import PER_CALL, levels
+from tinygrad_rnn.compiler.ir.value import Value
 
 REDUCTIONS = ("sums", "dots")
 REPEATED = ("splat", "spread")  # only elementwise operations can read them

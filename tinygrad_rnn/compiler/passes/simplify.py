@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value
-from tinygrad_rnn.compiler.passes.normalise import remake
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.columns import remake
+from tinygrad_rnn.compiler.ir.value import Value
 
 Rule = Callable[[Circuit, Value, list[Any]], "Value | None"]
 

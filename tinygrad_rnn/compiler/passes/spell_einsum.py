@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value, stand_in
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.infer import stand_in
+from tinygrad_rnn.compiler.ir.value import Value
 
 
 def spelled_out(c: Circuit, args: tuple[Value, ...], spec: str) -> Value | None:

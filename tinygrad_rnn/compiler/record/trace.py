@@ -1,25 +1,23 @@
-"""Recording: run a cell once on symbols, and its derivative rules on symbols too; what comes out is a circuit."""
+"""Tracing: symbols in place of tensors, whose operations become values of a circuit."""
 
 from __future__ import annotations
 
 import sys
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from operator import attrgetter
-from traceback import walk_tb
 from types import FrameType
 from typing import Any, Never
 
 import numpy as np
 
 from tinygrad_rnn.autograd import arrays
-from tinygrad_rnn.autograd.backward import fit
 from tinygrad_rnn.autograd.graph import state
 from tinygrad_rnn.autograd.primitive import Primitive
 from tinygrad_rnn.autograd.tensor import Tensor, refuse_deep_copy
-from tinygrad_rnn.compiler.ir.circuit import PRIMITIVES, Circuit, Unsupported, Value
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.value import PRIMITIVES, Unsupported, Value
 from tinygrad_rnn.ops.elementwise import detach
 
 SMALL = 1 << 16  # bytes: a larger array is read anew at each call, a smaller one is a constant of the circuit
@@ -171,7 +169,7 @@ class Trace:
 
     def watch(self, tensors: Sequence[Any]) -> None:
         """The gradients of these at each step are wanted."""
-        self.watched = [_result(self, t) for t in tensors]
+        self.watched = [result_value(self, t) for t in tensors]
 
     def refuse(self) -> Never:
         """TypeError: a value would be read."""
@@ -199,52 +197,11 @@ def tracing(trace: Trace) -> Iterator[None]:
         state.trace = outer
 
 
-def record(
-    step: Callable[..., tuple[list[Any], list[Any]]],
-    x: Tensor,
-    states: Sequence[Tensor],
-    *,
-    who: str = "cell",
-    masked: bool = False,
-    x_tracked: bool = True,
-    backward: bool = True,
-    names: Mapping[int, str] | None = None,
-    distinct: bool = False,
-) -> tuple[Circuit, list[Any]]:
-    """The circuit of step(x, states[, alive]) -> (outputs, new states), and the tensors and arrays that it captured.
-
-    x and states give shapes and dtypes only. With `backward`, gradients of what is tracked are recorded too.
-    names: what to call tensors, by their id  distinct: see Trace
-    """
-    names = names or {}
-    c = Circuit(None, [])  # type: ignore[arg-type]
-    c.x = c.input("x", x.shape, x.dtype, moves=True, tracked=x_tracked and backward and x.dtype.kind == "f")
-    c.states = [
-        c.input(names.get(id(s), f"s{i}"), s.shape, s.dtype, moves=True, tracked=backward and s.dtype.kind == "f")
-        for i, s in enumerate(states)
-    ]
-    trace = Trace(c, who, x.device, backward, names, distinct)
-    with tracing(trace), np.errstate(all="ignore"):
-        inputs = [trace.symbol(c.x), [trace.symbol(s) for s in c.states]]
-        if masked:
-            c.alive = c.input("alive", (x.shape[0],), bool, moves=True, tracked=False)
-            inputs.append(trace.symbol(c.alive))
-        with _placed():
-            ys, new = step(*inputs)
-            if trace.ended is not None:
-                raise trace.ended
-        outs = [_result(trace, t) for t in (*ys, *new)]
-        c.roots = {"y": outs[: len(ys)], "state": outs[len(ys) :]}
-        if backward:
-            _record_backward(c, trace, outs)
-    c.captured = [v for _, v in trace.captured.values()]
-    return c, [t for t, _ in trace.captured.values()]
-
-
 MACHINERY = ("recurrent", "recordings", "state_hooks", "module", "variable_names")  # of nn: what runs cells
+RECORDS = ("tinygrad_rnn.compiler.record.record", "record")  # where a recording begins
 
 
-def _is_machinery(frame: FrameType) -> bool:
+def is_machinery(frame: FrameType) -> bool:
     """Is it the library's own code around a cell's, or below it?"""
     package, _, rest = frame.f_globals.get("__name__", "").partition(".")
     part, _, name = rest.partition(".")
@@ -253,89 +210,15 @@ def _is_machinery(frame: FrameType) -> bool:
 
 def _origin(frame: FrameType | None) -> tuple[Any, int] | None:
     """The code of a cell that runs now, and its line."""
-    while frame is not None and _is_machinery(frame):
-        if frame.f_code is record.__code__:
+    while frame is not None and is_machinery(frame):
+        if (frame.f_globals["__name__"], frame.f_code.co_name) == RECORDS:
             return None
         frame = frame.f_back
     return frame and (frame.f_code, frame.f_lineno)
 
 
-@contextmanager
-def _placed() -> Iterator[None]:
-    """Let a step that cannot be compiled say where."""
-    try:
-        yield
-    except Unsupported as reason:
-        frames = [(f, n) for f, n in walk_tb(reason.__traceback__) if not _is_machinery(f)]
-        if not frames:
-            raise
-        frame, line = frames[-1]
-        name = frame.f_code.co_qualname.rpartition("<locals>.")[2]
-        raise Unsupported(f"{name}, line {line}: {reason}") from None
-
-
-def _result(trace: Trace, t: Any) -> Value:
+def result_value(trace: Trace, t: Any) -> Value:
+    """That of an output; Unsupported unless it is a tensor."""
     if not isinstance(t, Tensor):
         raise Unsupported(f"its outputs and its state must be tensors, got {type(t).__name__}")
     return trace.value(t)
-
-
-# ---- backward -------------------------------------------------------------------------------------------------------
-
-
-def _record_backward(c: Circuit, trace: Trace, outs: list[Value]) -> None:
-    names = ["dy" if v is outs[0] else "dstate" for v in c.roots["y"]] + [f"d{s.name}" for s in c.states]
-    c.seeds = [c.input(n, v.shape, v.dtype, moves=True, tracked=False) for n, v in zip(names, outs, strict=True)]
-    captured = [v for _, v in trace.captured.values()]
-    grads: dict[Value, Any] = {}
-    for out, seed in zip(outs, c.seeds, strict=True):
-        _send(trace, grads, out, trace.symbol(seed))
-    forward = c.order(outs)
-    wholes = {trace.picked[v][0] for v in forward if v in trace.picked}
-    find = lambda v: trace.value(grads[v]) if v.tracked and v in grads else None
-    watched: dict[Value, Value | None] = {}
-    for v in sorted({*forward, *wholes}, key=attrgetter("index"), reverse=True):
-        if v in trace.watched:
-            watched[v] = find(v)
-        if v.op != "input" and v in grads:
-            _pull(trace, v, grads)
-    c.roots["dwatched"] = [watched.get(v) for v in trace.watched]
-    c.roots["dx"] = [find(c.x)]
-    c.roots["dstate"] = [find(s) for s in c.states]
-    c.roots["dcaptured"] = [find(v) for v in captured]
-    c.roots["dcaptured"] += [None] * (len(trace.captured) - len(captured))  # captured by a derivative rule
-
-
-def _send(trace: Trace, grads: dict[Value, Any], v: Value, g: Any) -> None:
-    """Add to the gradient of a value. That of one which is the same at every step is summed over the steps."""
-    if not v.tracked:
-        return
-    if not v.moves and trace.value(g).moves:
-        g = trace.symbol(trace.circuit.make("tsum", trace.value(g)))
-    grads[v] = grads[v] + g if v in grads else g
-
-
-def _pull(trace: Trace, v: Value, grads: dict[Value, Any]) -> None:
-    """Send the gradient of a value on to its arguments, by the derivative rules of its operation."""
-    g = grads.pop(v)
-    trace.origin = v.origin
-    if v in trace.picked:
-        whole, i = trace.picked[v]
-        grads.setdefault(whole, [None] * len(whole.shape))[i] = g
-        return
-    if v.several:
-        shapes = zip(g, v.shape, v.dtype, strict=True)
-        g = tuple(trace.symbol(trace.circuit.zeros(s, d)) if each is None else each for each, s, d in shapes)
-        y: Any = tuple(trace.symbol(trace.pick(v, i)) for i in range(len(v.shape)))
-    else:
-        y = trace.symbol(v)
-    op = v.primitive
-    assert op is not None
-    args = [trace.symbol(a) if isinstance(a, Value) else a for a in v.args]
-    pattern = tuple(isinstance(a, Value) and a.tracked for a in v.args)
-    plan, keep = op.plans.get(pattern) or op.plan(pattern)
-    kept = keep(args, y, v.static)
-    together = op.joint(g, *kept) if op.joint is not None else None
-    for i, rule, first, last in plan:
-        dx = together[i] if together is not None else rule(g, *kept[first:last])
-        _send(trace, grads, v.args[i], fit(dx, v.args[i]) if op.fits else dx)

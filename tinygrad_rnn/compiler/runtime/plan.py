@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinygrad_rnn.compiler.ir.circuit import OVER_TIME, Circuit, Value
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.value import OVER_TIME, Value
 from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
 
 

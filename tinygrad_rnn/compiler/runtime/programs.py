@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Unsupported, place_of
+from tinygrad_rnn.compiler.ir.circuit import Circuit, place_of
+from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.compiler.passes.normalise import normalise
 from tinygrad_rnn.compiler.passes.reassociate import reassociate
 from tinygrad_rnn.compiler.passes.simplify import simplify

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.schedule import Schedule, is_view
 
 

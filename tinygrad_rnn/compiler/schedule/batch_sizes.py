@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value, infer
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.infer import infer
+from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.places import Buffer, Place
 from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
 

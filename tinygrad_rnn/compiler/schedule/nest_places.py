@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tinygrad_rnn.compiler.ir.circuit import Value
+from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.places import Buffer, Place, Places, base, is_view
 
 Nest = list[Value]

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.circuit import Value
-from tinygrad_rnn.compiler.passes.normalise import spans
+from tinygrad_rnn.compiler.ir.columns import spans
+from tinygrad_rnn.compiler.ir.value import Value
 
 END = 1 << 30  # after everything
 MASKS = {"where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "isnan", "logical_and",

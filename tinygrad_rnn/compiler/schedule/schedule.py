@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.compiler.ir.circuit import Circuit, Value
-from tinygrad_rnn.compiler.passes.normalise import is_transpose
-from tinygrad_rnn.compiler.passes.reassociate import PARALLEL, PER_CALL, levels
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.columns import is_transpose
+from tinygrad_rnn.compiler.ir.levels import PARALLEL, PER_CALL, levels
+from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.nest_places import NestPlaces
 from tinygrad_rnn.compiler.schedule.places import END, Place, Places, base, is_view, only_ones
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import state as mode
-from tinygrad_rnn.compiler.ir.circuit import Unsupported
+from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.nn.capture.generators import States
 from tinygrad_rnn.nn.capture.walk import BODY, Walk, kind_of
 from tinygrad_rnn.nn.module import Module

@@ -1,0 +1,232 @@
+"""A small vocabulary to write loops over vectors in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from llvmlite import ir
+
+from tinygrad_rnn.compiler.llvm.host import machine
+
+I1, I8, I32, I64, VOID = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.VoidType()
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+class Code:
+    """A function under construction: 64-bit integers for sizes and addresses, vectors for numbers."""
+
+    def __init__(self, module: ir.Module, name: str, arguments: int, dtype: Any, *, inner: bool = False):
+        self.module, self.dtype = module, np.dtype(dtype)
+        _, _, width, self.heights = machine()
+        self.item = self.dtype.itemsize
+        self.lanes = width // self.item
+        self.real: Any = ir.FloatType() if self.item == 4 else ir.DoubleType()
+        self.vector, self.mask = ir.VectorType(self.real, self.lanes), ir.VectorType(I1, self.lanes)
+        self.function = ir.Function(module, ir.FunctionType(VOID, [I64] * arguments), name)
+        if inner:
+            self.function.linkage = "internal"
+        entry = self.function.append_basic_block("entry")
+        body = self.function.append_basic_block("body")
+        self.top = ir.IRBuilder(entry)  # what is computed once
+        self.top.branch(body)
+        self.top.position_before(entry.terminator)
+        self.b = ir.IRBuilder(body)
+
+    @property
+    def arguments(self) -> list[Any]:
+        return list(self.function.args)
+
+    def finish(self) -> None:
+        self.b.ret_void()
+
+    # ---- integers -------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def integer(n: int) -> Any:
+        return ir.Constant(I64, n)
+
+    def add(self, *terms: Any) -> Any:
+        total = self._int(terms[0])
+        for t in terms[1:]:
+            t = self._int(t)
+            total = self.b.add(total, t) if not _is_zero(t) else total
+        return total
+
+    def mul(self, a: Any, b: Any) -> Any:
+        return self.b.mul(self._int(a), self._int(b))
+
+    def _int(self, n: Any) -> Any:
+        return self.integer(n) if isinstance(n, int) else n
+
+    @contextmanager
+    def loop(self, start: Any, stop: Any, step: int = 1, *, down: bool = False) -> Iterator[Any]:
+        """for i in range(start, stop, step); down: the same, backwards."""
+        b, start, stop = self.b, self._int(start), self._int(stop)
+        before = b.block
+        head, body, end = (self.function.append_basic_block(n) for n in ("head", "loop", "end"))
+        b.branch(head)
+        b.position_at_end(head)
+        i = b.phi(I64)
+        i.add_incoming(stop if down else start, before)
+        b.cbranch(b.icmp_signed(">", i, start) if down else b.icmp_signed("<", i, stop), body, end)
+        b.position_at_end(body)
+        now = b.sub(i, self.integer(step)) if down else i
+        yield now
+        i.add_incoming(now if down else b.add(i, self.integer(step)), b.block)
+        b.branch(head)
+        b.position_at_end(end)
+
+    def over(self, start: Any, stop: Any, body: Callable[[Any, Any], None]) -> None:
+        """body(i, mask) for each vector of elements from start to stop; mask is None where all lanes count."""
+        b, start, stop = self.b, self._int(start), self._int(stop)
+        whole = b.add(start, b.and_(b.sub(stop, start), self.integer(-self.lanes)))
+        with self.loop(start, whole, self.lanes) as i:
+            body(i, None)
+        with self.loop(whole, stop, self.lanes) as i:  # once, or not at all
+            body(i, self.first(b.sub(stop, i)))
+
+    def first(self, n: Any) -> Any:
+        """The mask of the first n lanes."""
+        b = self.b
+        lanes = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+        return b.icmp_signed("<", lanes, self._spread(n, ir.VectorType(I64, self.lanes)))
+
+    # ---- memory ---------------------------------------------------------------------------------------------------
+
+    def load_integer(self, address: Any, i: int = 0) -> Any:
+        """The i-th of the integers at an address."""
+        return self.b.load(self._pointer(self.add(address, 8 * i), I64))
+
+    def _pointer(self, address: Any, kind: Any) -> Any:
+        return self.b.inttoptr(address, kind.as_pointer())
+
+    def load(self, address: Any, mask: Any = None) -> Any:
+        """The vector at an address."""
+        b, kind = self.b, self.vector
+        if mask is None:
+            found = b.load(self._pointer(address, kind))
+            found.align = self.item
+            return found
+        pointer = self._pointer(address, kind)
+        f = self.intrinsic(f"masked.load.{self._suffix()}.p0", kind, [pointer.type, I32, self.mask, kind])
+        return b.call(f, [pointer, ir.Constant(I32, self.item), mask, self.constant(0.0)])
+
+    def store(self, value: Any, address: Any, mask: Any = None) -> None:
+        """Write a vector."""
+        b, pointer = self.b, self._pointer(address, value.type)
+        if mask is None:
+            b.store(value, pointer).align = self.item
+            return
+        f = self.intrinsic(f"masked.store.{self._suffix()}.p0", VOID, [value.type, pointer.type, I32, self.mask])
+        b.call(f, [value, pointer, ir.Constant(I32, self.item), mask])
+
+    def load_flags(self, address: Any, mask: Any = None) -> Any:
+        """The booleans at an address, as a mask."""
+        b, kind = self.b, ir.VectorType(I8, self.lanes)
+        pointer, none = self._pointer(address, kind), ir.Constant(kind, [0] * self.lanes)
+        if mask is None:
+            found = b.load(pointer)
+            found.align = 1
+        else:
+            f = self.intrinsic(f"masked.load.v{self.lanes}i8.p0", kind, [pointer.type, I32, self.mask, kind])
+            found = b.call(f, [pointer, ir.Constant(I32, 1), mask, none])
+        return b.icmp_unsigned("!=", found, none)
+
+    def store_flags(self, flags: Any, address: Any, mask: Any = None) -> None:
+        """Write a mask as booleans."""
+        b, kind = self.b, ir.VectorType(I8, self.lanes)
+        pointer, value = self._pointer(address, kind), b.zext(flags, kind)
+        if mask is None:
+            b.store(value, pointer).align = 1
+        else:
+            f = self.intrinsic(f"masked.store.v{self.lanes}i8.p0", VOID, [kind, pointer.type, I32, self.mask])
+            b.call(f, [value, pointer, ir.Constant(I32, 1), mask])
+
+    def flag(self, address: Any) -> Any:
+        """The boolean at an address, as a mask of all lanes."""
+        one = self.b.icmp_unsigned("!=", self.b.load(self._pointer(address, I8)), ir.Constant(I8, 0))
+        return self._spread(one, self.mask)
+
+    def load_one(self, address: Any) -> Any:
+        """The number at an address."""
+        found = self.b.load(self._pointer(address, self.real))
+        found.align = self.item
+        return found
+
+    def store_one(self, value: Any, address: Any) -> None:
+        """Write a number."""
+        self.b.store(value, self._pointer(address, self.real)).align = self.item
+
+    # ---- vectors --------------------------------------------------------------------------------------------------
+
+    def _suffix(self) -> str:
+        return f"v{self.lanes}f{8 * self.item}"
+
+    def constant(self, x: float) -> Any:
+        """A vector of one number."""
+        return ir.Constant(self.vector, [_rounded(x, self.item)] * self.lanes)
+
+    def spread(self, x: Any) -> Any:
+        """A vector of one number that was computed."""
+        return self._spread(x, self.vector)
+
+    def _spread(self, x: Any, kind: Any) -> Any:
+        b = self.b
+        one = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
+        return b.shuffle_vector(
+            one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        )
+
+    def intrinsic(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        """One of LLVM's own functions."""
+        return self.external("llvm." + name, result, arguments)
+
+    def external(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        """A function of another module."""
+        found = self.module.globals.get(name)
+        return found or ir.Function(self.module, ir.FunctionType(result, arguments), name)
+
+    def unary(self, name: str, x: Any) -> Any:
+        """One of LLVM's functions of a vector."""
+        return self.b.call(self.intrinsic(f"{name}.{self._suffix()}", self.vector, [self.vector]), [x])
+
+    def binary(self, name: str, x: Any, y: Any) -> Any:
+        """One of LLVM's functions of two vectors."""
+        return self.b.call(self.intrinsic(f"{name}.{self._suffix()}", self.vector, [self.vector] * 2), [x, y])
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c"""
+        return self.b.call(self.intrinsic(f"fma.{self._suffix()}", self.vector, [self.vector] * 3), [a, b, c])
+
+    def total(self, x: Any) -> Any:
+        """The sum of the lanes, a number."""
+        f = self.intrinsic(f"vector.reduce.fadd.{self._suffix()}", self.real, [self.real, self.vector])
+        return self.b.call(f, [ir.Constant(self.real, 0.0), x], fastmath=("reassoc",))
+
+    def extreme(self, x: Any, which: str) -> Any:
+        """The largest ("maximum") or smallest ("minimum") lane, a number; NaN if there is one."""
+        return self.b.call(self.intrinsic(f"vector.reduce.f{which}.{self._suffix()}", self.real, [self.vector]), [x])
+
+    def each(self, name: str, *xs: Any) -> Any:
+        """A function of the C library, lane by lane."""
+        b = self.b
+        f = self.external(name + ("f" if self.item == 4 else ""), self.real, [self.real] * len(xs))
+        out = ir.Constant(self.vector, ir.Undefined)
+        for i in range(self.lanes):
+            at = ir.Constant(I32, i)
+            out = b.insert_element(out, b.call(f, [b.extract_element(x, at) for x in xs]), at)
+        return out
+
+
+def _is_zero(n: Any) -> bool:
+    return isinstance(n, ir.Constant) and n.constant == 0
+
+
+def _rounded(x: float, item: int) -> float:
+    return float(np.float32(x)) if item == 4 else float(x)

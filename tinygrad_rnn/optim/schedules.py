@@ -1,0 +1,64 @@
+"""Learning-rate schedules: functions from the number of steps made so far to the learning rate η."""
+
+from __future__ import annotations
+
+import math
+
+from collections.abc import Callable
+from functools import partial
+from numbers import Real
+from typing import Any
+
+Schedule = Callable[[int], float]
+
+
+def checked_number(value: Any, what: str) -> Any:
+    """A number itself."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{what} must be a number, got {value!r}")
+    return value
+
+
+# ---- schedules: functions from the number of steps made to the learning rate ----------------------------------------
+
+
+# They are partial applications, which can be copied and pickled with their optimiser.
+
+
+def constant(lr: float) -> Schedule:
+    """η = lr"""
+    return partial(_constant, lr)
+
+
+def step_decay(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
+    """η = lr gamma^⌊step / step_size⌋"""
+    if not checked_number(step_size, "step_decay: step_size") > 0:
+        raise ValueError(f"step_decay: step_size must be greater than 0, got {step_size}")
+    return partial(_step_decay, lr, step_size, gamma)
+
+
+def cosine(lr: float, total_steps: int, min_lr: float = 0.0) -> Schedule:
+    """Half a cosine from lr to min_lr at total_steps, then min_lr. Loshchilov and Hutter (2017), arXiv:1608.03983."""
+    return partial(_cosine, lr, max(checked_number(total_steps, "cosine: total_steps"), 1), min_lr)
+
+
+def warmup(schedule: float | Schedule, steps: int) -> Schedule:
+    """The first `steps` steps at (step + 1) / steps of the schedule's rate: a straight line up, then the schedule."""
+    after = schedule if callable(schedule) else constant(checked_number(schedule, "warmup: schedule"))
+    return partial(_warmup, after, max(checked_number(steps, "warmup: steps"), 1))
+
+
+def _constant(lr: float, step: int) -> float:
+    return lr
+
+
+def _step_decay(lr: float, step_size: int, gamma: float, step: int) -> float:
+    return lr * gamma ** (step // step_size)
+
+
+def _cosine(lr: float, total_steps: int, min_lr: float, step: int) -> float:
+    return min_lr + 0.5 * (lr - min_lr) * (1 + math.cos(math.pi * min(step / total_steps, 1.0)))
+
+
+def _warmup(after: Schedule, steps: int, step: int) -> float:
+    return after(step) * min((step + 1) / steps, 1.0)
