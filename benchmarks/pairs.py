@@ -23,8 +23,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tinygrad_rnn import optim, torch_weights
 from tinygrad_rnn.autograd import random
-from tinygrad_rnn.data import read_pairs
-from tinygrad_rnn.data.batches import IGNORED, Batch
+from tinygrad_rnn.data import IGNORED, Batch, read_pairs
 from tinygrad_rnn.tasks import translation
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))

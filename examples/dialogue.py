@@ -7,10 +7,9 @@ python examples/dialogue.py      20 seconds on two cores: 92 % of the held-out a
 
 import numpy as np
 
-from tinygrad_rnn import decode, nn, optim
-from tinygrad_rnn.autograd import random
-from tinygrad_rnn.data.batches import IGNORED, padded
-from tinygrad_rnn.tasks import translation
+from tinygrad_rnn import decode, manual_seed, nn, optim
+from tinygrad_rnn.data import IGNORED, padded
+from tinygrad_rnn.tasks.translation import Config, numbered, vocabularies_of
 
 PEOPLE = ["anna", "ben", "clara", "david", "eva", "felix", "fay", "george", "ida", "hugo", "kim", "jack", "mary", "leo"]
 PLACES = ["kitchen", "garden", "office", "attic", "hall", "cellar"]
@@ -58,18 +57,17 @@ class TwoRNNs(nn.EncoderDecoder):
 
 def main(epochs=50, units=128):
     learned, held_out = dialogues(np.random.default_rng(0))
-    words = translation.vocabularies_of(translation.Config(source_words=True, target_words=True), learned)
-    pairs, shares = translation.numbered(learned, *words, 32), []
-    asked, lengths, *_ = translation.numbered(held_out, *words, 32).batch(range(len(held_out)))
+    words, shares = vocabularies_of(Config(source_words=True, target_words=True), learned), []
+    pairs, asked = numbered(learned, *words, 32), numbered(held_out, *words, 32).batch(range(len(held_out)))
     for Network in OneRNN, TwoRNNs:
-        random.manual_seed(0)
+        manual_seed(0)
         model = Network(*map(len, words), units)
         optimizer = optim.Adam(model.parameters(), optim.cosine(3e-3, epochs * len(pairs)))
         for batch in (batch for epoch in range(epochs) for batch in pairs.epoch(epoch)):
             optimizer.zero_grad()
             model.loss(batch).backward()
             optimizer.step()
-        found = decode.greedy(model.step, model.encode(asked, lengths), start=pairs.start, end=pairs.end, max_length=12)
+        found = decode.greedy(model.step, model.encode(*asked[:2]), start=pairs.start, end=pairs.end, max_length=12)
         said = [words[1].decode(hypothesis.tokens).strip() for hypothesis in found]
         shares.append(np.mean([answer == right for answer, (_, right) in zip(said, held_out, strict=True)]))
         print(f"{Network.__name__}: {shares[-1]:.1%} of {len(said)} held-out answers right")

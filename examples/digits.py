@@ -15,8 +15,7 @@ from sklearn.datasets import load_digits
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import decode, nn, optim
-from tinygrad_rnn.data import END, START, Vocabulary
-from tinygrad_rnn.data.batches import IGNORED, padded
+from tinygrad_rnn.data import END, IGNORED, START, Vocabulary, padded
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 LETTERS = Vocabulary.of(NAMES, special=[START, END])

@@ -14,7 +14,7 @@ import numpy as np
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, optim
-from tinygrad_rnn.data.batches import IGNORED, padded
+from tinygrad_rnn.data import IGNORED, padded
 
 
 def treebank():

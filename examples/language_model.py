@@ -14,8 +14,7 @@ import numpy as np
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, optim
-from tinygrad_rnn.data import UNKNOWN, Vocabulary, python_reference, read_text
-from tinygrad_rnn.data.batches import Stream
+from tinygrad_rnn.data import UNKNOWN, Stream, Vocabulary, python_reference, read_text
 from tinygrad_rnn.tasks.language_model import LanguageModel
 
 NAMES = "train", "valid", "test"

@@ -66,7 +66,7 @@ CODE = """
 import numpy as np, tinygrad_rnn as tg
 from threadpoolctl import threadpool_info
 from tinygrad_rnn import nn
-from tinygrad_rnn.compiler import workers
+from tinygrad_rnn.compiler.llvm import workers
 threads = lambda: [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
 np.ones((2, 2)) @ np.ones((2, 2))
 before = threads()

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from tinygrad_rnn import decode, nn, ops
-from tinygrad_rnn.autograd import nest, tensor
+from tinygrad_rnn import decode, nn, ops, tensor
+from tinygrad_rnn.autograd import nest
 
 ENDS = {"start": 0, "end": 4}
 LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}

@@ -119,8 +119,8 @@ def test_no_question_that_is_held_out_is_learned():
 def test_one_network_hears_dummies_while_it_speaks_and_its_words_alone_count():
     module, heard = example("dialogue"), []
     pairs = [("how are you", "i am fine"), ("hello", "hello")]
-    words = module.seq2seq.vocabularies_of(module.seq2seq.Config(source_words=True, target_words=True), pairs)
-    batch = module.seq2seq.numbered(pairs, *words, 2).batch([0, 1])
+    words = module.vocabularies_of(module.Config(source_words=True, target_words=True), pairs)
+    batch = module.numbered(pairs, *words, 2).batch([0, 1])
     network = module.OneRNN(*map(len, words), 4)
     network.embedding = lambda ids: heard.append(ids) or tg.ones(*ids.shape, 32)
     loss = network.loss(batch)

@@ -3,7 +3,7 @@
 import sys
 
 if not sys.flags.safe_path:
-    del sys.path[0]  # the user's folder, which comes last (see named_cells): a viz.py there is nobody's but theirs
+    del sys.path[0]  # the user's folder: it comes last (tasks.cells_by_name), a viz.py there is but theirs
 
 from tinygrad_rnn.cli.main import main
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -55,6 +56,8 @@ def find(name: str) -> tuple[ModuleType, ...]:
     from tinygrad_rnn.compiler.numpy import program as by_numpy  # noqa: PLC0415
 
     if name == "numpy" or not has_fast():
+        if name != "numpy" and find_spec("llvmlite"):
+            warnings.warn(f'Recurrent: "fast" needs llvmlite, {missing()}; "numpy" runs meanwhile', stacklevel=2)
         return (by_numpy,)
     from tinygrad_rnn.compiler.llvm import program as by_llvm  # noqa: PLC0415
 

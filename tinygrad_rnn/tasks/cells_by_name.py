@@ -14,7 +14,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 
-HOME = str(Path(__file__).parent.parent)  # where viz is too; an editable install is not on sys.path
+HOME = str(Path(__file__).parents[2])  # where viz is too; an editable install is not on sys.path
 CELLS: dict[str, Callable[[int, int], nn.Cell]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
 
 
