@@ -1,6 +1,6 @@
 """Cells over time, forward and backward, against PyTorch and JAX.
 
-python benchmarks/recurrent.py [--cells lstm,gru] [--sizes S1,S2] [--engines numpy,fast] [--peers nn,loop,scan]
+python benchmarks/recurrent.py [--cells lstm,gru] [--sizes S1,S2] [--engines numpy,llvm] [--peers nn,loop,scan]
     [--compile] [--rounds 15] [--slice 0.2] [--attention-floor | --length]
 
 The backward pass starts from a fixed gradient of ys and ends at those of xs (and memory) and of all weights. All
@@ -30,7 +30,7 @@ SIZES = {
     "S4": cells.Size(100, 64, 256, 256),
     "S5": cells.Size(50, 64, 512, 512),
 }
-ENGINES = ("auto", "eager", "compiled", "numpy", "fast")
+ENGINES = ("auto", "eager", "compiled", "numpy", "llvm", "fast")  # "fast": the name that "llvm" had
 PEERS = {"nn": "PyTorch nn", "loop": "PyTorch loop", "scan": "JAX scan", "compile": "PyTorch loop, compiled"}
 LENGTHS = (10, 100, 1_000, 10_000)
 TOLERANCE = 1e-3  # of the largest element
@@ -298,7 +298,7 @@ def parsed() -> argparse.Namespace:
     add = parser.add_argument
     add("--cells", type=some_of(cells.CELLS), default=list(cells.CELLS), help=",".join(cells.CELLS))
     add("--sizes", type=some_of(SIZES), default=list(SIZES), help=", ".join(f"{n}: {s}" for n, s in SIZES.items()))
-    add("--engines", type=some_of(ENGINES), default=["numpy", "fast"], help=f"of {','.join(ENGINES)}; the last is ours")
+    add("--engines", type=some_of(ENGINES), default=["numpy", "llvm"], help=f"of {','.join(ENGINES)}; the last is ours")
     add("--peers", type=some_of(PEERS), default=["nn", "loop", "scan"], help="of nn,loop,scan; '' for none")
     add("--compile", action="store_true", help="torch.compile of the loop too, up to T=50: minutes")
     add("--rounds", type=int, default=15)

@@ -26,8 +26,8 @@ KINDS = {
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 without_llvmlite = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
-FAST = pytest.param("fast", marks=without_llvmlite)
-compiled = pytest.mark.parametrize("engine", ["numpy", FAST])
+LLVM = pytest.param("llvm", marks=without_llvmlite)
+compiled = pytest.mark.parametrize("engine", ["numpy", LLVM])
 
 
 # ---- helpers -------------------------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def test_a_cell_with_attention_is_the_loop_that_its_docstring_writes(kind, mode,
     all_close(last, state, 1e-12)
 
 
-ON_FAST = [*((kind, "output, fed") for kind in KINDS), *(("additive", mode) for mode in MODES), ("general", "context")]
+ON_LLVM = [*((kind, "output, fed") for kind in KINDS), *(("additive", mode) for mode in MODES), ("general", "context")]
 
 
 def assert_equals_eager(kind, mode, engine, targets=None):
@@ -378,9 +378,9 @@ def test_a_cell_with_attention_under_the_engine_numpy_equals_eager(kind, mode):
 
 
 @without_llvmlite
-@pytest.mark.parametrize(("kind", "mode"), dict.fromkeys(ON_FAST))
-def test_a_cell_with_attention_under_the_engine_fast_equals_eager(kind, mode):
-    assert_equals_eager(kind, mode, "fast")
+@pytest.mark.parametrize(("kind", "mode"), dict.fromkeys(ON_LLVM))
+def test_a_cell_with_attention_under_the_engine_llvm_equals_eager(kind, mode):
+    assert_equals_eager(kind, mode, "llvm")
 
 
 @compiled
@@ -487,7 +487,7 @@ def test_a_compiled_step_is_given_the_keys(engine):
 
 @without_llvmlite
 def test_the_gates_of_an_attended_cell_are_read_where_they_are():
-    rnn = cell_of("general", "output, fed", "fast")
+    rnn = cell_of("general", "output, fed", "llvm")
     xs, values, h, c = sources_of()
     state = rnn.cell.start(nn.LSTMState(h, c), rnn.cell.attention.remember(values))
     assert "\n  once:" not in str(rnn.plan(xs, state))  # rows of W for the context, put together gate by gate
@@ -495,7 +495,7 @@ def test_the_gates_of_an_attended_cell_are_read_where_they_are():
 
 @pytest.mark.parametrize(
     ("kind", "engine"),
-    [("general", "numpy"), ("multihead", "numpy"), pytest.param("additive", "fast", marks=without_llvmlite)],
+    [("general", "numpy"), ("multihead", "numpy"), pytest.param("additive", "llvm", marks=without_llvmlite)],
 )
 def test_attention_that_is_not_fed_back_is_no_part_of_the_recurrence(kind, engine):
     for mode, inside in ("output, fed", True), ("output", False):
@@ -593,7 +593,7 @@ def test_the_derivatives_of_a_cell_with_a_context_are_what_differences_give():
     assert tg.gradcheck(run, *parameters, *inputs)
 
 
-# ---- several rows for each sequence, under the engine fast -----------------------------------------------------------
+# ---- several rows for each sequence, under the engine llvm -----------------------------------------------------------
 
 
 class Rows(nn.Cell):
@@ -648,7 +648,7 @@ class TimesBoth(TimesMatrix):
 def assert_rows_equal_eager(cell, batch, rows, lengths=None, steps=(1, 4)):
     """Values and all gradients, for several numbers of steps."""
     found = []
-    for engine in "eager", "fast":
+    for engine in "eager", "llvm":
         rnn, mine = nn.Recurrent(randomised(cell()), engine=engine), []
         state = variable(normal(batch, cell.A)), variable(normal(batch, rows, cell.A))
         for T in steps:

@@ -70,7 +70,7 @@ from tinygrad_rnn.compiler.llvm import workers
 threads = lambda: [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
 np.ones((2, 2)) @ np.ones((2, 2))
 before = threads()
-nn.Recurrent(nn.RNNCell(2, 3), engine="fast")(tg.zeros(5, 64, 2))
+nn.Recurrent(nn.RNNCell(2, 3), engine="llvm")(tg.zeros(5, 64, 2))
 print(before == threads(), set(threads()) == {1}, workers.count(64))
 """
 

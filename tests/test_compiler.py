@@ -34,8 +34,8 @@ RAGGED = [T, 0, 2, 3]
 ALL: dict[str, Callable[[], nn.Cell]] = {**{name: case.make for name, case in CELLS.items()}, **ODD}
 
 without_llvmlite = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
-# "compiled" is "fast", and "numpy" where that cannot run a step
-every_engine = pytest.mark.parametrize("engine", ["numpy", pytest.param("compiled", id="fast", marks=without_llvmlite)])
+# "compiled" is "llvm", and "numpy" where that cannot run a step
+every_engine = pytest.mark.parametrize("engine", ["numpy", pytest.param("compiled", id="llvm", marks=without_llvmlite)])
 some_cells = pytest.mark.parametrize("name", ["LSTM", "nested state", "attention to a state", "written memory"])
 
 
@@ -174,7 +174,7 @@ def rows_of_all(*each_day):
 
     def row(i, name, chosen, engine, *more):
         marks = ([without_llvmlite] if engine == "compiled" else []) + [pytest.mark.slow] * (not chosen(i))
-        said = [name, engine.replace("compiled", "fast"), *more]
+        said = [name, engine.replace("compiled", "llvm"), *more]
         return pytest.param(name, engine, *more, marks=marks, id="-".join(said))
 
     return [row(i, name, *each) for i, name in enumerate(ALL) for each in each_day]
@@ -202,7 +202,7 @@ def test_the_plan_names_the_engine_that_runs_a_cell(name, engine):
     if isinstance(rnn.cell, Odd):
         rnn.cell.capture(B, drawing(0))
     plan = rnn.plan(sequence())
-    assert plan.engine == engine.replace("compiled", "fast") if name in CELLS else plan.engine in ("numpy", "fast")
+    assert plan.engine == engine.replace("compiled", "llvm") if name in CELLS else plan.engine in ("numpy", "llvm")
     assert plan.engine in str(plan)
     assert 0 < plan.nbytes < rnn.plan(sequence(10 * T)).nbytes
 
@@ -210,7 +210,7 @@ def test_the_plan_names_the_engine_that_runs_a_cell(name, engine):
 @pytest.mark.parametrize("engine", ["auto", "compiled"])
 def test_an_engine_that_is_left_to_the_library_equals_eager(engine):
     equals_eager(lambda rnn: outcome(rnn, sequence(), random_state(rnn.cell, B), RAGGED), "LSTM", engine)
-    assert made("LSTM", "compiled").plan(sequence()).engine in ("numpy", "fast")
+    assert made("LSTM", "compiled").plan(sequence()).engine in ("numpy", "llvm")
     assert made("LSTM", "eager").plan(sequence()).engine == "eager"
 
 
@@ -910,7 +910,7 @@ def test_all_states_and_their_gradients_equal_eager(name, lengths, engine):
     equals_eager(play, name, engine, rtol=TOLERANCE["float32"] if name in LOOSE else 1e-11)
 
 
-@pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("fast", marks=without_llvmlite)])
+@pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("llvm", marks=without_llvmlite)])
 def test_a_state_hook_is_shown_what_a_loop_by_hand_finds(engine):
     rnn, xs, w = made("LSTM", engine), sequence(), drawing(8)(T, B, H).detach()
     state, loss, after = rnn.cell.initial_state(B), 0, []
@@ -1058,7 +1058,7 @@ def _alternates(generator):
 def test_an_unknown_engine_is_refused_with_a_list_of_engines():
     with pytest.raises(ValueError, match="turbo") as caught:
         nn.Recurrent(nn.LSTMCell(I, H), engine="turbo")(sequence())
-    for engine in ("auto", "eager", "compiled", "numpy", "fast"):
+    for engine in ("auto", "eager", "compiled", "numpy", "llvm"):
         assert engine in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -1148,7 +1148,7 @@ def test_norms_side_by_side_are_one():
 @without_llvmlite
 def test_gates_and_their_gradients_share_one_array():
     steps, batch, units = 100, 8, 32
-    rnn = made(lambda: nn.LSTMCell(16, units), "fast", "float32")
+    rnn = made(lambda: nn.LSTMCell(16, units), "llvm", "float32")
     more = [rnn.plan(drawing(0, "float32")(n * steps, batch, 16)).nbytes for n in (1, 2)]
     per_step = (more[1] - more[0]) / (4 * steps * batch)
     assert per_step <= 4 * units + 3 * units + 16  # four gates, c, tanh c, h; dx

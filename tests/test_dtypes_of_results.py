@@ -282,8 +282,8 @@ STEPS = {
 ENGINES = [
     (name, engine)
     for name in STEPS
-    for engine in ("numpy", "fast")
-    if (name, engine) != ("a choice of whole numbers", "fast")  # machine code has no integers
+    for engine in ("numpy", "llvm")
+    if (name, engine) != ("a choice of whole numbers", "llvm")  # machine code has no integers
 ]
 
 

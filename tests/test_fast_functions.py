@@ -35,7 +35,7 @@ class Of(nn.Cell):
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("function, exact, low, high, units", FUNCTIONS.values(), ids=FUNCTIONS)
-def test_a_function_of_the_fast_engine_is_numpys(function, exact, low, high, units, dtype):
+def test_a_function_of_the_llvm_engine_is_numpys(function, exact, low, high, units, dtype):
     near = np.linspace(max(low, -2), min(high, 2), 501)
     xs = np.concatenate([np.linspace(low, high, 2001), near]).astype(dtype).reshape(-1, 2, 1)
     ys, _ = nn.Recurrent(Of(function), engine="compiled")(tg.tensor(xs), tg.zeros((2, 1)).astype(dtype))

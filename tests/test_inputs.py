@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* runs slower than it might:Use
 T, B, I, H = 6, 2, 3, 4
 XS = np.random.default_rng(0).normal(size=(T, B, I))
 every = pytest.mark.parametrize("engine", ["eager", "numpy", "auto"])
-engines = pytest.mark.parametrize("engine", ["eager", "numpy", "fast"])
+engines = pytest.mark.parametrize("engine", ["eager", "numpy", "llvm"])
 LAYERS = {
     "RNN": lambda engine: nn.RNN(I, H, engine=engine),
     "LSTM": lambda engine: nn.LSTM(I, H, engine=engine),
@@ -58,7 +58,7 @@ def assert_same(found, expected, tolerance=1e-5):
 # ---- dtypes ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("fast", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("llvm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("ways", [{}, {"lengths": [6, 3]}, {"all_states": True}], ids=["", "ragged", "all"])
 def test_data_of_another_precision_become_the_layers_with_one_warning(engine, name, ways):

@@ -20,9 +20,9 @@ T, B = 5, 3
 RAGGED = [2, 5, 0]
 
 without_llvmlite = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
-FAST = pytest.param("fast", marks=without_llvmlite)
-every_engine = pytest.mark.parametrize("engine", ["eager", "numpy", FAST])
-compiled = pytest.mark.parametrize("engine", ["numpy", FAST])
+LLVM = pytest.param("llvm", marks=without_llvmlite)
+every_engine = pytest.mark.parametrize("engine", ["eager", "numpy", LLVM])
+compiled = pytest.mark.parametrize("engine", ["numpy", LLVM])
 some_cells = pytest.mark.parametrize("name", ["RNN tanh", "LSTM", "GRU reset after", "nested state"])
 LENGTHS = [None, RAGGED, [1, 4, 3], [0, 0, 0]]
 
@@ -214,7 +214,7 @@ def test_hooks_of_a_reversed_layer_are_shown_gradients_by_step(engine):
 
 
 @pytest.mark.parametrize(
-    ("engine", "every"), [("numpy", 1), ("numpy", 7), pytest.param("fast", 2, marks=without_llvmlite)]
+    ("engine", "every"), [("numpy", 1), ("numpy", 7), pytest.param("llvm", 2, marks=without_llvmlite)]
 )
 def test_a_reversed_layer_may_compute_from_checkpoints(engine, every):
     whole = randomised(nn.Recurrent(nn.LSTMCell(I, H), engine="eager", reverse=True))
@@ -365,7 +365,7 @@ def test_layers_are_recurrents_on_top_of_each_other(name, bidirectional, n):
 
 
 @pytest.mark.parametrize(
-    ("name", "engine"), [("a cell of one's own", "numpy"), pytest.param("LSTM", "fast", marks=without_llvmlite)]
+    ("name", "engine"), [("a cell of one's own", "numpy"), pytest.param("LSTM", "llvm", marks=without_llvmlite)]
 )
 @directions
 def test_layers_under_every_engine_equal_eager(engine, name, bidirectional):

@@ -14,7 +14,7 @@ SHAPES = [(1, 1, 2), (5, 3, 7), (7, 20, 20), (40, 17, 33), (65, 9, 2050), (200, 
 
 @pytest.fixture(params=["machine code", "blocks"])
 def way(request, monkeypatch):
-    """By the engine "fast", and by the array library; in blocks of few rows."""
+    """By the engine "llvm", and by the array library; in blocks of few rows."""
     if request.param == "machine code":
         pytest.importorskip("llvmlite")
     else:

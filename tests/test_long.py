@@ -12,9 +12,9 @@ from tinygrad_rnn import nn, optim
 B, I, H = 2, 2, 8
 
 
-@pytest.mark.parametrize("engine", ["numpy", "fast"])
+@pytest.mark.parametrize("engine", ["numpy", "llvm"])
 def test_memory_is_linear_in_the_number_of_steps(engine):
-    if engine == "fast":
+    if engine == "llvm":
         pytest.importorskip("llvmlite")
     layer = nn.Recurrent(nn.LSTMCell(I, H), engine=engine)
     nbytes = [layer.plan(tg.zeros(T, B, I)).nbytes for T in (1000, 2000, 3000)]
@@ -30,9 +30,9 @@ def test_with_checkpoints_it_grows_by_the_kept_states_alone():
     assert more == 100 * 2 * B * H * 4  # h and c before each hundred steps, float32
 
 
-@pytest.mark.parametrize("engine", some(["fast", "numpy"]))
+@pytest.mark.parametrize("engine", some(["llvm", "numpy"]))
 def test_ten_thousand_steps_train_with_checkpoints_as_without(engine):
-    if engine == "fast":
+    if engine == "llvm":
         pytest.importorskip("llvmlite")
     xs = tg.tensor(np.random.default_rng(0).random((10_000, B, I)))
     target = tg.tensor(np.random.default_rng(1).random((B, H)))

@@ -63,7 +63,7 @@ LOAD = """
 import warnings
 import numpy as np, tinygrad_rnn as tg
 from tinygrad_rnn import metrics, nn, optim
-for call in (lambda: nn.GRU(2, 3, engine="fast"), lambda: metrics.corpus_bleu([["a"]], [["a"]])):
+for call in (lambda: nn.GRU(2, 3, engine="llvm"), lambda: metrics.corpus_bleu([["a"]], [["a"]])):
     try:
         call()
     except RuntimeError as error:
@@ -84,13 +84,13 @@ def test_a_package_that_cannot_be_loaded_is_named_with_the_reason(tmp_path, erro
         (tmp_path / f"{name}.py").write_text(f"raise {error}('Could not load\\n lib{name}.so')\n")
     path = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(HOME)!r}]\n"
     done = subprocess.run([sys.executable, "-c", path + LOAD], capture_output=True, text=True, check=True)
-    fast, bleu, told, title, reason, *_ = done.stdout.splitlines()
+    llvm, bleu, told, title, reason, *_ = done.stdout.splitlines()
     why = "llvmlite, which cannot be loaded (Could not load libllvmlite.so); pip install --force-reinstall llvmlite"
-    assert fast == f"Recurrent: the engine 'fast' needs {why}"
+    assert llvm == f"Recurrent: the engine 'llvm' needs {why}"
     assert bleu == "corpus_bleu: sacrebleu cannot be loaded (Could not load libsacrebleu.so); install it anew"
-    assert told == f'Recurrent: "fast" needs {why}; "numpy" runs meanwhile'
+    assert told == f'Recurrent: "llvm" needs {why}; "numpy" runs meanwhile'
     assert title.endswith("engine 'numpy'")
-    assert reason == f'  "fast" needs {why}'
+    assert reason == f'  "llvm" needs {why}'
 
 
 # ---- another viz -----------------------------------------------------------------------------------------------

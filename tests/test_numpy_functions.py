@@ -158,7 +158,7 @@ class Joins(nn.Cell):
         return np.where(h > 0, h, 0.1 * h), h
 
 
-@pytest.mark.parametrize("engine", ["eager", "numpy", "fast"])
+@pytest.mark.parametrize("engine", ["eager", "numpy", "llvm"])
 def test_a_cell_may_be_written_in_numpys_functions(engine):
     class Ours(Joins):
         def forward(self, x, h):
@@ -175,7 +175,7 @@ def test_a_cell_may_be_written_in_numpys_functions(engine):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "fast"])
+@pytest.mark.parametrize("engine", ["numpy", "llvm"])
 def test_a_recorded_step_reads_no_value_by_a_function_of_numpys(engine):
     class Reads(Joins):
         def forward(self, x, h):

@@ -104,7 +104,7 @@ def test_one_pass_over_parameters_of_many_sizes_is_a_step_of_each(cls, expected,
 
 
 def test_a_step_holds_without_llvmlite(monkeypatch):
-    monkeypatch.setattr(optim.optimizers.engines, "has_fast", lambda: False)
+    monkeypatch.setattr(optim.optimizers.engines, "has_llvm", lambda: False)
     for cls, expected, options in TABLE.values():
         p = nn.Parameter(P)
         np.testing.assert_allclose(walk(cls([p], **options), p, GS), expected(P, GS, **options), rtol=1e-13)

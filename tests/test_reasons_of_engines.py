@@ -57,7 +57,7 @@ class Asking(Odd):
         return h, h
 
 
-NOT_FAST = {"Turned": "permute across rows", "Cumulated": "cumsum", "Rounded": "float16", "ByOrder": "getitem",
+NOT_LLVM = {"Turned": "permute across rows", "Cumulated": "cumsum", "Rounded": "float16", "ByOrder": "getitem",
             "Flipped": "flip"}  # fmt: skip
 
 
@@ -75,16 +75,29 @@ def called(cell, engine, steps=5):
 
 
 @without_llvmlite
-@pytest.mark.parametrize("name, word", NOT_FAST.items())
-def test_the_fast_engine_says_in_which_line_it_cannot_run_a_cell(name, word):
+@pytest.mark.parametrize("name, word", NOT_LLVM.items())
+def test_the_llvm_engine_says_in_which_line_it_cannot_run_a_cell(name, word):
     cell = globals()[name]
     with pytest.raises(ValueError) as refusal:
-        called(cell, "fast")
+        called(cell, "llvm")
     said = str(refusal.value)
-    assert said.startswith(f'Recurrent: "fast" cannot run {name}: {place(cell)}')
+    assert said.startswith(f'Recurrent: "llvm" cannot run {name}: {place(cell)}')
     assert word in said
     assert said.endswith('; use engine="auto"')
     assert "\n" not in said
+
+
+@without_llvmlite
+def test_llvm_is_called_fast_too():
+    rnn = nn.Recurrent(MGU(2, 3), engine="fast")
+    assert rnn.engine == rnn.plan(tg.zeros(5, 2, 2)).engine == "llvm"
+    rnn.engine = "fast"  # as in a module that was stored before
+    assert rnn.plan(tg.zeros(5, 2, 2)).engine == "llvm"
+    assert nn.GRU(2, 3, engine="fast").layers[0].engine == "llvm"
+    with pytest.raises(ValueError, match='Recurrent: "fast" cannot run Turned'):
+        stored = nn.Recurrent(Turned())
+        stored.engine = "fast"
+        stored(tg.zeros(5, 2, 2))
 
 
 @without_llvmlite
@@ -100,7 +113,7 @@ def test_the_engine_auto_tells_once_for_each_class_that_it_takes_a_slower_one():
         called(fresh, "auto")
         called(type("Other", (Turned,), {}), "compiled")
         called(type("Other", (Turned,), {}), "numpy")
-    assert f'"fast" cannot run it: {place(Turned)}permute across rows' in str(rnn.plan(xs))
+    assert f'"llvm" cannot run it: {place(Turned)}permute across rows' in str(rnn.plan(xs))
 
 
 def test_the_engine_auto_tells_that_it_runs_a_cell_step_by_step():
@@ -169,7 +182,7 @@ def test_a_cell_may_keep_what_it_was_given_to_be_looked_at(kept):
 
 @without_llvmlite
 def test_a_plan_counts_the_products_that_are_computed_on_top_of_a_sum():
-    plans = [str(nn.Recurrent(MGU(2, 3), engine=e).plan(tg.zeros((5, 2, 2)))) for e in ("fast", "numpy")]
+    plans = [str(nn.Recurrent(MGU(2, 3), engine=e).plan(tg.zeros((5, 2, 2)))) for e in ("llvm", "numpy")]
     forward = [next(line for line in plan.splitlines() if "at each step" in line) for plan in plans]
     assert forward[0] == forward[1]
     assert "11 operations" in forward[0]

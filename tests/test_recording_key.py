@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Recurrent. .* runs slower than i
 
 without_llvmlite = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
 every_engine = pytest.mark.parametrize(
-    "engine", ["numpy", pytest.param("fast", marks=[without_llvmlite, pytest.mark.slow])]
+    "engine", ["numpy", pytest.param("llvm", marks=[without_llvmlite, pytest.mark.slow])]
 )
 
 

@@ -251,7 +251,7 @@ def test_what_happens_to_a_cell_after_a_call_changes_no_second_derivative_of_it(
         np.testing.assert_allclose(compiled, eager, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("engine", ["eager", "numpy", "fast"])
+@pytest.mark.parametrize("engine", ["eager", "numpy", "llvm"])
 def test_a_detached_parameter_in_a_recorded_step_follows_the_parameter(engine):
     class Held(nn.Cell):
         def __init__(self):

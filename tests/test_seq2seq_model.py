@@ -27,7 +27,7 @@ KINDS = ["none", "context", *nn.ATTENTIONS]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 without_llvmlite = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
-compiled = pytest.mark.parametrize("engine", ["numpy", pytest.param("fast", marks=without_llvmlite)])
+compiled = pytest.mark.parametrize("engine", ["numpy", pytest.param("llvm", marks=without_llvmlite)])
 
 
 # ---- helpers -------------------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ READERS = {
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("engine", ["numpy", "fast"])
+@pytest.mark.parametrize("engine", ["numpy", "llvm"])
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("infinity", [-INF, INF])
 def test_rows_of_infinities_are_the_same_in_every_engine(name, infinity, engine):

@@ -16,11 +16,11 @@ from tinygrad_rnn.ops import tanh
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* runs slower than it might:UserWarning")  # told once for a class
 T, B, I, H = 6, 2, 3, 4
-ENGINES = ("eager", "numpy", "fast")
+ENGINES = ("eager", "numpy", "llvm")
 XS = np.random.default_rng(0).normal(size=(T, B, I)).astype("f")
 ways = pytest.mark.parametrize("ways", [{}, {"lengths": [6, 3]}, {"all_states": True}], ids=["", "ragged", "all"])
 engines = pytest.mark.parametrize("engine", ENGINES)
-each_engine = pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("fast", marks=pytest.mark.slow)])
+each_engine = pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("llvm", marks=pytest.mark.slow)])
 
 
 class Pair(NamedTuple):
@@ -340,7 +340,7 @@ def test_a_memory_that_grows_is_refused_where_it_cannot_be_right(engine, ways):
         nn.Recurrent(Lists(), engine=engine)(tg.tensor(XS), **ways)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "fast"])
+@pytest.mark.parametrize("engine", ["numpy", "llvm"])
 def test_a_compiled_engine_says_that_a_state_must_keep_its_shapes(engine):
     with pytest.raises(ValueError, match="its state must keep"):
         nn.Recurrent(Grows(), engine=engine)(tg.tensor(XS))
@@ -445,7 +445,7 @@ def test_an_array_that_a_step_changes_is_each_sequences_own(engine):
     assert np.array(age).tolist() == [6, 3]
 
 
-@pytest.mark.parametrize("engine", ["numpy", "fast"])
+@pytest.mark.parametrize("engine", ["numpy", "llvm"])
 def test_a_compiled_engine_says_that_a_state_holds_a_number(engine):
     with pytest.raises(ValueError, match=r'must be a nest of tensors, got int; use engine="eager"$'):
         nn.Recurrent(Numbers(), engine=engine)(tg.tensor(XS))

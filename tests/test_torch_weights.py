@@ -140,7 +140,7 @@ def test_multihead_attention_is_pytorchs(sizes, masked):
 
 @pytest.mark.oracle
 @recurrent
-@pytest.mark.parametrize("engine", ["eager", "numpy", "fast"])
+@pytest.mark.parametrize("engine", ["eager", "numpy", "llvm"])
 def test_layers_of_two_biases_train_as_pytorchs_do(name, engine):
     import torch
 
@@ -353,7 +353,7 @@ def test_bfloat16_needs_no_pytorch(tmp_path):
         np.testing.assert_array_equal(np.ascontiguousarray(a).view("<u4") >> 16, upper[name])
 
 
-@pytest.mark.parametrize("engine", ["eager", "numpy", "fast"])
+@pytest.mark.parametrize("engine", ["eager", "numpy", "llvm"])
 @pytest.mark.parametrize("make", [nn.RNN, nn.LSTM, nn.GRU, lambda *a, **k: nn.GRU(*a, reset="after", **k)])
 def test_two_biases_are_their_sum_and_each_has_the_gradient_of_one(make, engine):
     one, two = make(I, H, engine="eager"), make(I, H, biases=2, engine=engine)

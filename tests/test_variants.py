@@ -171,7 +171,7 @@ ALL = VARIANTS | WRAPPERS
 STOCHASTIC = [name for name in WRAPPERS if "evaluation" not in name and name != "residual"]
 every_variant = pytest.mark.parametrize("name", ALL)
 with_equations = pytest.mark.parametrize("name", [name for name, (_, step) in ALL.items() if step])
-all_engines = pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("fast", marks=without_llvmlite)])
+all_engines = pytest.mark.parametrize("engine", ["eager", "numpy", pytest.param("llvm", marks=without_llvmlite)])
 
 
 def arrays(state):
@@ -252,10 +252,10 @@ def test_every_size_and_length_compiled_equals_eager(name, engine):
 
 @pytest.mark.parametrize("name", some(ALL))
 @without_llvmlite
-def test_the_fast_engine_itself_runs_each_in_single_precision_and_equals_eager(name):
+def test_the_llvm_engine_itself_runs_each_in_single_precision_and_equals_eager(name):
     """In double precision it leaves what draws random numbers, which are float32, to the engine "numpy"."""
     xs, results = sequence(5, B).detach().astype("float32").requires_grad_(), []
-    for engine in ("eager", "fast"):
+    for engine in ("eager", "llvm"):
         rnn = made(ALL[name][0], engine, "float32")
         assert rnn.plan(xs).engine == engine
         tg.manual_seed(7)

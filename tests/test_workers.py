@@ -17,7 +17,7 @@ needs_two = pytest.mark.skipif(workers.count(1 << 30) < 2, reason="one processor
 AT_ONCE = """
 import threading, numpy as np
 from tinygrad_rnn import nn, tensor
-models = [nn.LSTM(4, 8, engine="fast") for _ in range(2)]
+models = [nn.LSTM(4, 8, engine="llvm") for _ in range(2)]
 few, many = (tensor(np.ones((5, B, 4), "f4")) for B in (8, 32))
 for model in models:
     model(few)  # one worker's rows: there is no team yet

@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import functools
 import importlib
-import warnings
 
 from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-NAMES = ("auto", "eager", "compiled", "numpy", "fast")
+NAMES = ("auto", "eager", "compiled", "numpy", "llvm")
+ALIASES = {"fast": "llvm"}  # what an engine was called before
 INSTALL = 'pip install "tinygrad-rnn[fast]"'
 
 
-def check(name: str) -> None:
-    """ValueError unless there is an engine of this name, RuntimeError if a package that it needs is missing."""
+def named(name: str) -> str:
+    """The engine's name, of its name or an alias. ValueError if there is none, RuntimeError if a package that it needs
+    is missing."""
+    name = ALIASES.get(name, name)
     if name not in NAMES:
         raise ValueError(f"Recurrent: engine must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
-    if name == "fast" and not has_fast():
-        raise RuntimeError(f"Recurrent: the engine 'fast' needs llvmlite, {missing()}")
+    if name == "llvm" and not has_llvm():
+        raise RuntimeError(f"Recurrent: the engine 'llvm' needs llvmlite, {missing()}")
+    return name
 
 
 def why(asked: str, found: str, slower: str) -> list[str]:
     """Why it is not a faster engine, in a line or none."""
-    if asked == found or found == "fast":
+    if asked == found or found == "llvm":
         return []
-    if not has_fast():
-        return [f'  "fast" needs llvmlite, {missing()}']
-    return [f'  "fast" cannot run it: {slower}']
+    if not has_llvm():
+        return [f'  "llvm" needs llvmlite, {missing()}']
+    return [f'  "llvm" cannot run it: {slower}']
 
 
-def has_fast() -> bool:
-    """Is the compiler that the engine "fast" needs there?"""
+def has_llvm() -> bool:
+    """Is the compiler that the engine "llvm" needs there?"""
     return not missing()
 
 
@@ -55,25 +58,24 @@ def find(name: str) -> tuple[ModuleType, ...]:
     step."""
     from tinygrad_rnn.compiler.numpy import program as by_numpy  # noqa: PLC0415
 
-    if name == "numpy" or not has_fast():
-        if name != "numpy" and find_spec("llvmlite"):
-            warnings.warn(f'Recurrent: "fast" needs llvmlite, {missing()}; "numpy" runs meanwhile', stacklevel=2)
+    name = ALIASES.get(name, name)
+    if name == "numpy" or not has_llvm():
         return (by_numpy,)
     from tinygrad_rnn.compiler.llvm import program as by_llvm  # noqa: PLC0415
 
-    return (by_llvm,) if name == "fast" else (by_llvm, by_numpy)
+    return (by_llvm,) if name == "llvm" else (by_llvm, by_numpy)
 
 
 @functools.cache
 def has_formula(lines: str) -> bool:
     """Can lines of maths be machine code? They must be assignments of what elementwise operations are written in."""
-    if not has_fast():
+    if not has_llvm():
         return False
     return _formulas().is_formula(lines)
 
 
 def formula(lines: str, reads: tuple[str, ...], writes: tuple[str, ...], dtype: Any) -> Any:
-    """Lines of maths on arrays as machine code (see llvm.formula), for which there must be "fast"."""
+    """Lines of maths on arrays as machine code (see llvm.formula), for which there must be "llvm"."""
     return _formulas().formula(lines, reads, writes, dtype)
 
 
@@ -85,13 +87,13 @@ def _formulas() -> ModuleType:
 
 
 def cross_entropy() -> Callable[..., Any] | None:
-    """Logits, cross entropy and gradients as machine code (see llvm.cross_entropy), if there is "fast"."""
-    return _cross_entropy() if has_fast() else None
+    """Logits, cross entropy and gradients as machine code (see llvm.cross_entropy), if there is "llvm"."""
+    return _cross_entropy() if has_llvm() else None
 
 
 @functools.cache
 def _cross_entropy() -> Callable[..., Any]:
     from tinygrad_rnn.compiler.llvm import cross_entropy  # noqa: PLC0415
 
-    find("fast")  # which sees to it that BLAS has one thread beside the workers
+    find("llvm")  # which sees to it that BLAS has one thread beside the workers
     return cross_entropy.in_blocks

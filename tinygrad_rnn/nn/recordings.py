@@ -133,7 +133,7 @@ class Compiled:
         keep = mode.recording and any(t.requires_grad for t in inputs)
         found = recurrent(*inputs, call=call, keep=keep)
         if layer.slower:
-            job.tell(f'by the engine "{layer.engine.NAME}", because "fast" cannot: {layer.slower}')
+            job.tell(f'by the engine "{layer.engine.NAME}", because "llvm" cannot: {layer.slower}')
         if recording.outputs == 0:
             ys, *new = found
         else:  # more than one tensor

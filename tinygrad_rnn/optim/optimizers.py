@@ -31,7 +31,7 @@ class Optimizer:
     A subclass says how p follows from g, in one of two ways:
 
     formula    lines of maths, on p, g, the arrays of state named in `memory` (0 at first) and what `numbers(lr)`
-               returns by name; beside the compiled engine "fast" they are one pass over all parameters. In `numbers`,
+               returns by name; beside the compiled engine "llvm" they are one pass over all parameters. In `numbers`,
                `t` is how many steps the parameters in question have made, the one under way included
     update     a method `update(p, g, state, lr)`: it returns the new values of a parameter, and may change `state`, a
                dict of arrays that starts empty

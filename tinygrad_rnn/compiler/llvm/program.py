@@ -1,4 +1,4 @@
-"""The fast engine: the moving part of a schedule as machine code, one function forward and one backward.
+"""The LLVM engine: the moving part of a schedule as machine code, one function forward and one backward.
 
 What is computed once a call (weights put together, gradients taken apart) stays with NumPy. The batch is shared out to
 workers, each of which runs the whole function for its rows: they meet only at the end.
@@ -34,7 +34,7 @@ from tinygrad_rnn.compiler.schedule.batch_rows import by_rows
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
 from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
 
-NAME = "fast"
+NAME = "llvm"
 workers.when_started.append(lambda: blas.share(shared_products.product))
 
 

@@ -18,7 +18,7 @@ from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
 class Plan:
     """How a Recurrent runs a sequence; print it to read it.
 
-    engine   "eager", "numpy" or "fast"
+    engine   "eager", "numpy" or "llvm"
     nbytes   of the buffers for this number of steps
     circuit  one step as it was recorded, forward and backward; None if it runs eagerly
     """
