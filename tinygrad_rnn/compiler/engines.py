@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -60,6 +61,8 @@ def find(name: str) -> tuple[ModuleType, ...]:
 
     name = ALIASES.get(name, name)
     if name == "numpy" or not has_llvm():
+        if name != "numpy" and find_spec("llvmlite"):
+            warnings.warn(f'Recurrent: "llvm" needs llvmlite, {missing()}; "numpy" runs meanwhile', stacklevel=2)
         return (by_numpy,)
     from tinygrad_rnn.compiler.llvm import program as by_llvm  # noqa: PLC0415
 
