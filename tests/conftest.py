@@ -1,12 +1,19 @@
-"""The device that a test runs on: NumPy, and CuPy, or a strict stand-in for it where there is no GPU."""
+"""The device that a test runs on: NumPy, and CuPy, or a strict stand-in for it where there is no GPU. And where the
+machine code of the tests is kept."""
 
 import importlib.util
+import os
 import sys
+
+from pathlib import Path
 
 import pytest
 import strict_cupy
 
 import tinygrad_rnn as tg
+
+# Shared by the processes of a run, by runs after it, and by what tests start; never the user's own.
+os.environ.setdefault("TINYGRAD_RNN_CACHE", str(Path(__file__).parents[1] / ".pytest_cache" / "machine-code"))
 
 
 def _real_gpu():

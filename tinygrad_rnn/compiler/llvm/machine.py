@@ -9,29 +9,21 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import os
 import threading
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 
+from tinygrad_rnn.compiler.llvm import cache
 from tinygrad_rnn.compiler.llvm.host import machine
-from tinygrad_rnn.files import write_atomically
 
 LOCK = threading.RLock()  # a cache that two threads fill at once keeps one of two results, and the other one goes
 
 
 # ---- compiling ------------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Where machine code is kept: TINYGRAD_RNN_CACHE, else the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinygrad_rnn"
-    return Path(os.environ.get("TINYGRAD_RNN_CACHE") or default)
 
 
 class Machine:
@@ -42,14 +34,13 @@ class Machine:
         target = llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3)
         known = [source, cpu, features, llvmlite.__version__, str(LIGHT if not thorough else "")]
         key = hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
-        path = cache_folder() / f"{key}.o"
-        code = path.read_bytes() if path.exists() else None
+        code = cache.read(key)
         module = llvm.parse_assembly(source)
         if code is None:
             module.verify()
             _optimise(module, target, thorough)
         self.engine = llvm.create_mcjit_compiler(module, target)
-        self.engine.set_object_cache(lambda _, made: _keep(path, made), lambda _: code)
+        self.engine.set_object_cache(lambda _, made: cache.write(key, made), lambda _: code)
         self.engine.finalize_object()
 
     def publish(self, name: str) -> None:
@@ -65,14 +56,6 @@ class Machine:
         found: Any = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(self.engine.get_function_address(name))
         found.machine = self
         return found
-
-
-def _keep(path: Path, made: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, made)
-    except OSError:  # a read-only home: compile again next time
-        pass
 
 
 def compiled(source: str, *, thorough: bool = False) -> Machine:
