@@ -8,7 +8,7 @@ from test_rewriting import B, N, T, written
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.compiler.numpy import program as run_numpy
 from tinygrad_rnn.compiler.record.record import record
 from tinygrad_rnn.compiler.runtime.memory import Arena
@@ -16,7 +16,7 @@ from tinygrad_rnn.compiler.runtime.memory import Arena
 
 def beside(*parts):
     """Columns side by side, as passes put them there."""
-    trace = mode.trace
+    trace = context.trace
     return trace.symbol(trace.circuit.make("pack", *map(trace.value, parts)))
 
 

@@ -6,7 +6,7 @@ import pytest
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.compiler.ir.listing import INFIX
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.passes.merge_elementwise import merge_siblings
@@ -48,18 +48,18 @@ def recorded(formula):
 
 def total(t):
     """Σ over the steps, as derivative rules say it of what is the same at every step."""
-    trace = mode.trace
+    trace = context.trace
     return trace.symbol(trace.circuit.make("tsum", trace.value(t)))
 
 
 def zeros():
     """What derivative rules send where no gradient comes."""
-    return mode.trace.symbol(mode.trace.circuit.zeros((B, N), np.float64))
+    return context.trace.symbol(context.trace.circuit.zeros((B, N), np.float64))
 
 
 def raw(op, *args):
     """An operation on operands of two dtypes, which the library's own would bring to one before."""
-    trace = mode.trace
+    trace = context.trace
     return trace.symbol(trace.circuit.make(op, *map(trace.value, args)))
 
 

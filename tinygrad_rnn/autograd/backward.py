@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.blas import product
-from tinygrad_rnn.autograd.graph import Node, state
+from tinygrad_rnn.autograd.graph import Node, context
 
 Lift = Callable[[Array, Node | None], Any]
 
@@ -109,16 +109,16 @@ def sweep(
     """d Σ seeds·roots / d w for each w in `wanted`, by default for every leaf.
 
     Every other gradient is freed as soon as it is used, and so is what the rules kept, unless `retain`. Functions
-    that a hook appends to state.after_sweep are called in the end.
+    that a hook appends to context.after_sweep are called in the end.
     """
-    outer, state.after_sweep = state.after_sweep, []
+    outer, context.after_sweep = context.after_sweep, []
     try:
         found = _swept(seeds, wanted, lift, retain)
-        for function in state.after_sweep:
+        for function in context.after_sweep:
             function()
         return found
     finally:
-        state.after_sweep = outer
+        context.after_sweep = outer
 
 
 def _swept(seeds: dict[Node, Any], wanted: Collection[Node] | None, lift: Lift | None, retain: bool) -> dict[Node, Any]:
@@ -197,7 +197,7 @@ def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
     """g summed over the axes along which `shape` was broadcast."""
     lead = len(g.shape) - len(shape)
     if lead == 1 and g.shape[1:] == shape:  # the usual case: a bias (recorded in one way for any batch)
-        return g.reshape(shape) if len(g) == 1 and state.trace is None else g.sum(axis=0)
+        return g.reshape(shape) if len(g) == 1 and context.trace is None else g.sum(axis=0)
     axes = tuple(i for i, n in enumerate(g.shape) if i < lead or (shape[i - lead] == 1 and n != 1))
     if any(g.shape[i] != 1 for i in axes):
         g = g.sum(axis=axes, keepdims=True)

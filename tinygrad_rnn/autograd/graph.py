@@ -17,7 +17,7 @@ Scope = tuple[str | int, ...]
 _serial = itertools.count()
 
 
-class _State(threading.local):
+class _Context(threading.local):
     """What holds while code runs, for each thread: is the graph recorded, and which module and time step is it in?"""
 
     recording: bool = True
@@ -28,7 +28,7 @@ class _State(threading.local):
     after_sweep: Any = ()  # functions to call when the backward pass under way has ended: a list during one
 
 
-state = _State()
+context = _Context()
 
 
 class Carries(NamedTuple):
@@ -178,7 +178,7 @@ class Node:
         self.kept = kept
         self.shape = shape
         self.dtype = dtype
-        self.scope = state.scope
+        self.scope = context.scope
         self.index = next(_serial)
         self.hooks: list[Callable] | None = None
 
@@ -300,13 +300,13 @@ class StepBack(Step):
 @contextmanager
 def scope(name: str | int) -> Iterator[None]:
     """Everything recorded inside belongs to module `name` (a str) or to time step `name` (an int)."""
-    outer = state.scope
+    outer = context.scope
     kind = StepBack if isinstance(name, StepBack) else Step
-    state.scope = (*outer, kind(name) if isinstance(name, int) else name)
+    context.scope = (*outer, kind(name) if isinstance(name, int) else name)
     try:
         yield
     finally:
-        state.scope = outer
+        context.scope = outer
 
 
 class recording:
@@ -316,11 +316,11 @@ class recording:
         self.on = on
 
     def __enter__(self) -> None:
-        state.outer = (state.recording, state.outer)
-        state.recording = self.on
+        context.outer = (context.recording, context.outer)
+        context.recording = self.on
 
     def __exit__(self, *_: Any) -> None:
-        state.recording, state.outer = state.outer
+        context.recording, context.outer = context.outer
 
     def __call__(self, function: Callable) -> Callable:
         if inspect.isgeneratorfunction(function):

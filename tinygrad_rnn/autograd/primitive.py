@@ -29,7 +29,7 @@ from tinygrad_rnn.autograd import dtypes
 from tinygrad_rnn.autograd.arrays import Array, is_array, same_device, xp
 from tinygrad_rnn.autograd.backward import Lift, pick
 from tinygrad_rnn.autograd.dtypes import Operand, casts, common_dtype, is_real
-from tinygrad_rnn.autograd.graph import Chosen, Constant, Copied, Node, Shown, state
+from tinygrad_rnn.autograd.graph import Chosen, Constant, Copied, Node, Shown, context
 from tinygrad_rnn.autograd.tensor import OPS, Tensor
 
 Rule = Callable[..., Any]
@@ -199,8 +199,8 @@ def _unary(op: Primitive, forward: Callable) -> Callable:
         if not isinstance(x, Tensor):
             plain = type(x) is ndarray and (not floats or x.dtype.kind == "f")
             return forward(x) if plain else forward(*_plain(op, (x,)))
-        if state.trace is not None:
-            return state.trace(op, (floating(x) if floats else x,), NO_STATIC)
+        if context.trace is not None:
+            return context.trace(op, (floating(x) if floats else x,), NO_STATIC)
         array, node = x.array, x.node
         if floats and array.dtype is not FLOAT and array.dtype.kind != "f":
             return call(floating(x))
@@ -212,7 +212,7 @@ def _unary(op: Primitive, forward: Callable) -> Callable:
             if type(y) is tuple:
                 return general(x)
             y = _as_array(y)
-        if node is None or not node.tracked or not state.recording or op.constant:
+        if node is None or not node.tracked or not context.recording or op.constant:
             return Tensor(y) if node is None or not node.shown else _show(op, (x,), y, NO_STATIC)
         plan, keep = op.plans.get(ONE) or op.plan(ONE)
         return Tensor(y, Node(op, (node,), NO_STATIC, plan, keep((array,), y, NO_STATIC), y.shape, y.dtype))
@@ -228,8 +228,8 @@ def _binary(op: Primitive, forward: Callable) -> Callable:
         is_a, is_b = isinstance(a, Tensor), isinstance(b, Tensor)
         if not (is_a or is_b):
             return forward(a, b) if type(a) is ndarray or type(b) is ndarray else forward(*_plain(op, (a, b)))
-        if state.trace is not None:
-            return state.trace(op, agreed(op, (a, b)), NO_STATIC)
+        if context.trace is not None:
+            return context.trace(op, agreed(op, (a, b)), NO_STATIC)
         left, right = a.array if is_a else a, b.array if is_b else b
         unlike = (
             left.dtype is not right.dtype or (floats and left.dtype is not FLOAT)
@@ -248,7 +248,7 @@ def _binary(op: Primitive, forward: Callable) -> Callable:
         y = y if type(y) is ndarray else _as_array(y)
         p, q = a.node if is_a else None, b.node if is_b else None
         u, v = p is not None and p.tracked, q is not None and q.tracked
-        if not (u or v) or not state.recording or op.constant:
+        if not (u or v) or not context.recording or op.constant:
             shown = (p is not None and p.shown) or (q is not None and q.shown)
             return _show(op, (a, b), y, NO_STATIC) if shown else Tensor(y)
         if p is None:
@@ -267,8 +267,8 @@ def _general(op: Primitive, forward: Callable) -> Callable:
     defaults = op.defaults
 
     def call(*args: Any, **static: Any) -> Any:
-        if state.trace is not None and any(isinstance(a, Tensor) for a in args):
-            return state.trace(op, agreed(op, args), static)
+        if context.trace is not None and any(isinstance(a, Tensor) for a in args):
+            return context.trace(op, agreed(op, args), static)
         arrays: list[Any] = []
         tracks: list[bool] = []
         none = True
@@ -293,7 +293,7 @@ def _general(op: Primitive, forward: Callable) -> Callable:
         several = type(y) is tuple
         if not several:
             y = _as_array(y)
-        if True not in tracks or not state.recording or op.constant:
+        if True not in tracks or not context.recording or op.constant:
             return _show(op, args, y, static)
         return _record(op, args, arrays, y, static, tuple(tracks))
 
@@ -319,7 +319,7 @@ def _record(op: Primitive, args: tuple, arrays: list, y: Any, static: dict, trac
 def _show(op: Primitive, args: tuple, y: Any, static: dict) -> Any:
     """The result of a call that no gradient flows through; of a state it is recorded, to be drawn; nothing is kept."""
     several, shown = type(y) is tuple, False
-    for a in args if state.recording else ():
+    for a in args if context.recording else ():
         node = a.node if isinstance(a, Tensor) else None
         if type(node) is Chosen and op.name in KEEPS and not several:
             return Tensor(y, node.like(y.shape, y.dtype))
@@ -443,7 +443,7 @@ def _from_elsewhere(op: Primitive, a: Any) -> Any:
 
 def _cast(a: Any, dtype: np.dtype) -> Any:
     """A tensor or an array in another dtype."""
-    recorded = state.trace is not None and not isinstance(a, Tensor)
+    recorded = context.trace is not None and not isinstance(a, Tensor)
     return OPS["cast"](Tensor(a) if recorded else a, dtype)  # the step reads the array, not a copy of now
 
 

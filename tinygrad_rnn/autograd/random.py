@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import context
 
 _generator: np.random.Generator | None = None  # made at the first use: importing numpy.random takes time
 
@@ -54,16 +54,16 @@ def untouched() -> Iterator[None]:
 
 def uniform(shape: tuple[int, ...], rng: np.random.Generator | None = None) -> np.ndarray:
     """float32 numbers from 0 to less than 1, from a generator or the library's; inside `replayed` the given ones."""
-    if mode.draws is not None:
-        return next(mode.draws)
+    if context.draws is not None:
+        return next(context.draws)
     return (rng or default_generator()).random(shape, np.float32)
 
 
 @contextmanager
 def replayed(numbers: Sequence[np.ndarray]) -> Iterator[None]:
     """Inside the block `uniform` returns these, in this order."""
-    outer, mode.draws = mode.draws, iter(numbers)
+    outer, context.draws = context.draws, iter(numbers)
     try:
         yield
     finally:
-        mode.draws = outer
+        context.draws = outer

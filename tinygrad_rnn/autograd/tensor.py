@@ -16,7 +16,7 @@ from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.backward import sweep
 from tinygrad_rnn.autograd.devices import check_device, default_device
 from tinygrad_rnn.autograd.dtypes import is_real, real_dtype
-from tinygrad_rnn.autograd.graph import Constant, Leaf, Node, recording, state
+from tinygrad_rnn.autograd.graph import Constant, Leaf, Node, context, recording
 
 OPS: dict[str, Callable] = {}  # the public functions of ops/ by name: they fill it, the operators below call them
 FUNCTIONS: dict[Any, Callable] = {}  # NumPy's functions, as ops/ has them; those in FLAT have results without gradient
@@ -47,12 +47,12 @@ class Tensor:
         return None, {"array": self._read(), "node": self.node if self.is_leaf else None}
 
     def __copy__(self) -> Tensor:
-        return self if state.trace is not None else self._like(self.array, self.node)
+        return self if context.trace is not None else self._like(self.array, self.node)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if not self.is_leaf and state.recording and state.scope:
+        if not self.is_leaf and context.recording and context.scope:
             refuse_deep_copy()
-        if state.trace is not None:  # a recorded step reads it anew at each call
+        if context.trace is not None:  # a recorded step reads it anew at each call
             return self.detach()
         _, parts = self.__getstate__()
         memo[id(self)] = made = self._like(**copy.deepcopy(parts, memo))
@@ -103,8 +103,8 @@ class Tensor:
 
     @data.setter
     def data(self, values: Any) -> None:
-        if state.trace is not None:
-            state.trace.refuse_change()
+        if context.trace is not None:
+            context.trace.refuse_change()
         values = values.array if isinstance(values, Tensor) else values
         array = np.asarray(values) if not arrays.is_array(values) else values
         if array.shape != self.shape:
@@ -220,7 +220,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same values with no history: gradients stop here."""
-        if state.trace is not None:  # else a recorded step would keep the values of now
+        if context.trace is not None:  # else a recorded step would keep the values of now
             return OPS["detach"](self)
         return Tensor(self.array)
 
@@ -228,8 +228,8 @@ class Tensor:
 
     def _read(self) -> Array:
         """The array, for somebody who would compute with it unnoticed: a step that is being recorded must not."""
-        if state.trace is not None:
-            state.trace.refuse()
+        if context.trace is not None:
+            context.trace.refuse()
         return self.array
 
     def numpy(self) -> np.ndarray:
@@ -247,7 +247,7 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.device != "cpu":
             raise TypeError(f"Tensor: it is on {self.device}, NumPy reads host memory only; call .numpy() first")
-        if state.trace is None and self.requires_grad and state.recording:
+        if context.trace is None and self.requires_grad and context.recording:
             raise TypeError(
                 "Tensor: an array of a tensor that requires a gradient would leave the graph; use .numpy() to do so, or "
                 "tinygrad_rnn.ops"
@@ -274,7 +274,7 @@ class Tensor:
                 raise not_recorded(function) from None
             return known(*bound.args, **bound.kwargs)
         parts = nest.leaves((args, kwargs))
-        tracked = state.recording and any(isinstance(t, Tensor) and t.requires_grad for t in parts)
+        tracked = context.recording and any(isinstance(t, Tensor) and t.requires_grad for t in parts)
         if tracked and function not in FLAT:
             raise not_recorded(function)
         args, kwargs = nest.map_leaves(host_values, (args, kwargs))
@@ -349,7 +349,7 @@ class Tensor:
         """`t += …`: a new tensor under the old name, but a leaf that requires a gradient keeps its identity."""
         if not isinstance(self.node, Leaf) and not isinstance(self, Parameter):
             return new
-        if state.recording and self.requires_grad:
+        if context.recording and self.requires_grad:
             raise RuntimeError(
                 "Tensor: a leaf that requires a gradient cannot be changed in place while the graph is recorded; "
                 "wrap the update in `with no_grad():`, or write t = t + …"
@@ -480,12 +480,12 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
     TypeError for a tensor that requires a gradient, whose copy would leave the graph; use it as it is, or detach() it.
     """
     if isinstance(values, Tensor):
-        if values.requires_grad and state.recording:
+        if values.requires_grad and context.recording:
             raise TypeError(
                 "tensor: a copy of a tensor that requires a gradient would leave the graph; use it as it is, or "
                 ".detach() it"
             )
-        if state.trace is not None:  # a recorded step reads it anew at each call
+        if context.trace is not None:  # a recorded step reads it anew at each call
             made = values.detach()
             return made if dtype is None else made.astype(dtype)
         values = values.array
@@ -600,7 +600,7 @@ def enable_grad() -> recording:
 
 def is_grad_enabled() -> bool:
     """Is the graph being recorded?"""
-    return state.recording
+    return context.recording
 
 
 def _sweep(seeds: dict[Node, Any], wanted: set[Node] | None, create_graph: bool, retain: bool) -> dict[Any, Tensor]:

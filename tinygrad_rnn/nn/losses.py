@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_rnn import ops
 from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.arrays import xp
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.nn.linear_loss import Pass, linear_nll
 from tinygrad_rnn.ops.index import _ids, nll
@@ -58,9 +58,9 @@ def linear_cross_entropy(
     ids = _targets(targets, ys, "linear_cross_entropy", "ys")
     options: Any = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
     small = ys.size * W.shape[-1] < SMALL
-    if small or reduction not in ("sum", "mean") or mode.trace is not None:
+    if small or reduction not in ("sum", "mean") or context.trace is not None:
         return cross_entropy(_linear(ys, W, b), ids, reduction=reduction, **options)
-    counts, wanted = ids != ignore_index, [mode.recording and x is not None and x.requires_grad for x in (ys, W, b)]
+    counts, wanted = ids != ignore_index, [context.recording and x is not None and x.requires_grad for x in (ys, W, b)]
     kept = None if counts.all() else xp(counts).flatnonzero(counts)  # no product is computed for the others
     targets = _ids(ids.reshape(-1) if kept is None else ids.reshape(-1)[kept], "linear_cross_entropy", W.shape[-1], ys)
     plain = lambda ys, W, b: cross_entropy(_linear(ys, W, b), ids.reshape(-1), reduction="sum", **options)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinygrad_rnn.autograd import arrays
-from tinygrad_rnn.autograd.graph import ModuleName, state
+from tinygrad_rnn.autograd.graph import ModuleName, context
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, host_values, tensor
 from tinygrad_rnn.nn.variable_names import Reader
 
@@ -42,14 +42,14 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}: must define forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        outer, name = state.scope, self._name
-        state.scope = (*outer, name)
+        outer, name = context.scope, self._name
+        context.scope = (*outer, name)
         try:
-            if name.unread and state.recording and state.trace is None:
+            if name.unread and context.recording and context.trace is None:
                 return Reader(type(self).forward)(self, args, kwargs)
             return self.forward(*args, **kwargs)
         finally:
-            state.scope = outer
+            context.scope = outer
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(self.__dict__.get(name), Parameter) and not isinstance(value, (Parameter, NoneType)):
@@ -63,9 +63,7 @@ class Module:
                 part.__dict__["_name"] = ModuleName(path, type(part).__name__)
             elif isinstance(part, Parameter) and not part.name:
                 part.name = path
-            elif (
-                isinstance(part, Tensor) and state.trace is None and name not in self.__dict__ and _is_plain_leaf(part)
-            ):
+            elif context.trace is None and name not in self.__dict__ and _is_plain_leaf(part):
                 raise TypeError(
                     f"{type(self).__name__}.{path}: what is trained must be an nn.Parameter, got a plain tensor that "
                     "requires a gradient; wrap it"
@@ -134,7 +132,7 @@ class Module:
         """Does a buffer that is set now belong in state_dict? One that was one stays one."""
         if name in self.__dict__:
             return isinstance(self.__dict__[name], Tensor) or _holds_buffer(self.__dict__[name])
-        return not any(isinstance(part, ModuleName) for part in state.scope)
+        return not any(isinstance(part, ModuleName) for part in context.scope)
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """(path, buffer) for the tensors and the arrays of numbers that are no parameters."""
@@ -252,9 +250,9 @@ class Module:
         return "\n".join([f"{type(self).__name__}(", *parts, ")"]) if parts else f"{type(self).__name__}()"
 
 
-def _is_plain_leaf(t: Tensor) -> bool:
+def _is_plain_leaf(t: Any) -> bool:
     """Does it look like a parameter that nobody would train or save?"""
-    return t.requires_grad and t.is_leaf and not isinstance(t, Parameter)
+    return isinstance(t, Tensor) and t.requires_grad and t.is_leaf and not isinstance(t, Parameter)
 
 
 def _is_buffer(part: Any) -> bool:

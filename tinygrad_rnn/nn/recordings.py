@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.autograd import nest, random
-from tinygrad_rnn.autograd.graph import recording
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import context, recording
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.value import Value
@@ -123,14 +122,14 @@ class Compiled:
         recording, held = self.find(cell, job, xs, state, alive is not None)
         layer = recording.layer
         moving = [_fit(given[i], layer.states[i].array) for i in recording.moving]
-        moving = followed(moving) if job.hooks and mode.recording else moving
+        moving = followed(moving) if job.hooks and context.recording else moving
         captured = recording.captured(given, held.tensors)
         inputs = [xs, *moving, *captured]
         call = Call(layer, len(xs), alive, job.every, job.reverse)
         call.eager = partial(_again, held, recording, job, state, alive)
         if job.hooks:
             call.watcher = partial(_show, recording, job.hooks, len(xs))
-        keep = mode.recording and any(t.requires_grad for t in inputs)
+        keep = context.recording and any(t.requires_grad for t in inputs)
         found = recurrent(*inputs, call=call, keep=keep)
         if layer.slower:
             job.tell(f'by the engine "{layer.engine.NAME}", because "llvm" cannot: {layer.slower}')
@@ -141,7 +140,7 @@ class Compiled:
             new = found[len(nest.leaves(ys)) :]
         if job.all_states:
             return ys, nest.map_leaves(new.__getitem__, recording.structure)
-        leaves = list(given if mode.recording else [s.detach() for s in given])
+        leaves = list(given if context.recording else [s.detach() for s in given])
         for i, s in zip(recording.moving, new, strict=True):
             leaves[i] = s
         return ys, nest.map_leaves(leaves.__getitem__, recording.structure)
@@ -162,8 +161,8 @@ class Compiled:
 
     def find(self, cell: Module, job: Job, xs: Tensor, state: Any, masked: bool) -> tuple[Recording, Inventory]:
         """The recording for these shapes and this cell as it is now, and what the cell holds."""
-        shapes = (xs.array.shape[1:], xs.array.dtype, mode.recording and xs.requires_grad, _structure(state))
-        asked = (job.engine[0].NAME, masked, mode.recording, job.all_states, bool(job.hooks), shapes)
+        shapes = (xs.array.shape[1:], xs.array.dtype, context.recording and xs.requires_grad, _structure(state))
+        asked = (job.engine[0].NAME, masked, context.recording, job.all_states, bool(job.hooks), shapes)
         last = self.last
         if last is None or not last[0].unchanged(cell):
             last = Inventory(cell), {}
@@ -229,7 +228,8 @@ def _record(
     flat, leaves, structure, options = _flattened(cell, job.step, state, job.all_states)
     layer = Layer(
         flat, Tensor(xs.array[0]), leaves, job.engine, arenas, known, masked=masked,
-        x_tracked=mode.recording and xs.requires_grad, backward=mode.recording, distinct=bool(job.hooks), **options,
+        x_tracked=context.recording and xs.requires_grad, backward=context.recording, distinct=bool(job.hooks),
+        **options,
     )  # fmt: skip
     positions = {id(t): ("module", i) for i, t in enumerate(held.tensors)}
     positions |= {id(s): ("state", i) for i, s in enumerate(leaves)}
@@ -256,7 +256,7 @@ def _is_of_now(recording: Recording | Unsupported) -> bool:
     """Is what the key does not know as it was: tensors that are found nowhere, items of large arrays?"""
     if isinstance(recording, Unsupported):
         return True
-    kind = lambda t: (t.shape, t.dtype, mode.recording and t.requires_grad)
+    kind = lambda t: (t.shape, t.dtype, context.recording and t.requires_grad)
     tensors = all(kind(t) == (v.shape, v.dtype, v.tracked) for t, v in recording.outside)
     return tensors and all(np.array_equal(a, was, equal_nan=a.dtype.kind in "fc") for a, was in recording.looked_up)
 
@@ -383,7 +383,7 @@ def _set(tensors: Sequence[Tensor], contents: list[tuple]) -> None:
 def _structure(state: Any) -> Any:
     """How a nest is built, with shapes and dtypes: equal for equal ones."""
     if isinstance(state, Tensor):
-        return (state.array.shape, state.array.dtype, mode.recording and state.requires_grad)
+        return (state.array.shape, state.array.dtype, context.recording and state.requires_grad)
     if isinstance(state, tuple):
         return (type(state), *map(_structure, state))
     if nest.is_leaf(state):

@@ -13,8 +13,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd import arrays, nest, random
 from tinygrad_rnn.autograd.arrays import xp
-from tinygrad_rnn.autograd.graph import Constant, FirstState, Shown, Step, StepBack, scope
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import Constant, FirstState, Shown, Step, StepBack, context, scope
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad, tensor
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.ir.value import Unsupported
@@ -175,7 +174,7 @@ class Recurrent(Module):
         """Why a call runs step by step, or nothing."""
         if self.engine == "eager":
             return 'engine="eager"'
-        if mode.trace is not None or mode.draws is not None:
+        if context.trace is not None or context.draws is not None:
             return "it is a part of a step that is recorded or repeated itself"
         if 0 in xs.shape:
             return "there is nothing to run" if 0 in xs.shape[:2] else "x has no features"
@@ -196,10 +195,10 @@ class Recurrent(Module):
             xs = where(on_device[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
         ys: list[Any] = []
         states: list[Any] = []
-        watch = Watch(self._hooks) if self._hooks and mode.recording else None
+        watch = Watch(self._hooks) if self._hooks and context.recording else None
         state = state if watch is None else followed(state)
         wanted = None if steps is None else {0, *steps}
-        if mode.recording and mode.trace is None:
+        if context.recording and context.trace is None:
             state = nest.map_leaves(_shown, state)
         parts, way, kind = unbind(xs), -1 if self.reverse else 1, StepBack if self.reverse else Step
         for number, t in enumerate(range(len(xs))[::way]):
@@ -249,7 +248,7 @@ class Recurrent(Module):
         y, new = self._step(x, state, True, strict, alive is not None)
         if self._hooks:
             new = own(new, (x, state))
-            mode.trace.watch(nest.leaves(new))
+            context.trace.watch(nest.leaves(new))
         return (y, new) if alive is None else self._masked(alive, y, new, state)
 
     @staticmethod
@@ -289,7 +288,7 @@ def _shown(s: Any) -> Any:
 
 def _plain(s: Any) -> Any:
     """The same outside of the layer: what no gradient flows to has no graph."""
-    known = mode.trace is None and isinstance(s, Tensor)
+    known = context.trace is None and isinstance(s, Tensor)
     return s.detach() if known and isinstance(s.node, (FirstState, Shown)) else s
 
 
@@ -333,7 +332,7 @@ def _where(mask: Any, new: Any, old: Any) -> Any:
     if not hasattr(new, "shape"):  # a number, the same as before
         return new
     if new is old:
-        return new.detach() if isinstance(new, Tensor) and not (mode.recording or mode.trace is not None) else new
+        return new.detach() if isinstance(new, Tensor) and not (context.recording or context.trace is not None) else new
     if new.shape[:1] != mask.shape:  # none of its rows is a sequence's: it is what it was, shown to a hook
         return new
     return where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

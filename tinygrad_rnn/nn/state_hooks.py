@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.arrays import xp
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.record.trace import Symbol
 from tinygrad_rnn.ops import stack
@@ -79,7 +79,7 @@ class Watch:
 
     def _take(self, i: int, t: int, g: Tensor) -> None:
         if not self.found:
-            mode.after_sweep.append(self._show)
+            context.after_sweep.append(self._show)
         self.found[i, t] = g
 
     def _show(self) -> None:

@@ -17,7 +17,18 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd import nest
-from tinygrad_rnn.autograd.graph import Carries, Copied, Named, Node, Operand, Step, ancestors, drawn, likenesses, state
+from tinygrad_rnn.autograd.graph import (
+    Carries,
+    Copied,
+    Named,
+    Node,
+    Operand,
+    Step,
+    ancestors,
+    context,
+    drawn,
+    likenesses,
+)
 from tinygrad_rnn.autograd.tensor import Tensor
 
 STATE = "state"  # a parameter of this name says nothing of what it holds
@@ -121,7 +132,7 @@ def _named(
 
     local: what variables hold  mine: what the module holds, by name  given: what the call was given
     """
-    depth = len(state.scope)
+    depth = len(context.scope)
     own = {n: name for name, value in mine.items() for n in _nodes(value) if isinstance(value, Tensor)}
     arrays, called = {id(value): name for name, value in mine.items() if isinstance(value, np.ndarray)}, own | local
     made = ancestors([*called, *_nodes(result)], lambda node: [n for n in drawn(node) if n.index > start])
@@ -150,7 +161,7 @@ def _name(leaves: list[tuple[str, Any]], called: dict[Node, str]) -> str:
 
 
 def _is_within(scope: tuple, depth: int) -> bool:
-    return scope[:depth] == state.scope and not any(isinstance(name, Step) for name in scope[depth:])
+    return scope[:depth] == context.scope and not any(isinstance(name, Step) for name in scope[depth:])
 
 
 def _node(value: Any) -> Node | None:

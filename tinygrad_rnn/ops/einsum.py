@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.backward import sum_to
-from tinygrad_rnn.autograd.graph import state
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.ops.elementwise import where
 from tinygrad_rnn.ops.matmul import operands_of
@@ -21,7 +21,7 @@ def _diagonal(x: Any, i: int, j: int) -> Any:
     if x.shape[j] != n:
         raise ValueError(f"einsum: axes {i} and {j} have one letter and must be equally long, got shape {x.shape}")
     sizes[i] = sizes[j] = n
-    lib = np if state.trace is not None else xp(getattr(x, "array", x))
+    lib = np if context.trace is not None else xp(getattr(x, "array", x))
     return where(lib.eye(n, dtype=bool).reshape(sizes), x, 0)
 
 

@@ -11,7 +11,7 @@ from tinygrad_rnn.autograd.arrays import Array, add_at, xp
 from tinygrad_rnn.autograd.backward import Gradients
 from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.autograd.dtypes import real_dtype
-from tinygrad_rnn.autograd.graph import Chosen, Node, state
+from tinygrad_rnn.autograd.graph import Chosen, Node, context
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.ops.shape import _array, _axis, _integer, broadcast_to, no_such
@@ -61,7 +61,7 @@ _getitem.op.deliver = _deliver_getitem
 def getitem(x: Any, key: Any) -> Any:
     """x[key] for numbers, slices, None, ..., and arrays or tensors of integers or booleans."""
     keys = key if isinstance(key, tuple) else (key,)
-    if state.trace is not None and any(isinstance(k, Tensor) for k in keys):
+    if context.trace is not None and any(isinstance(k, Tensor) for k in keys):
         return _gathered(x, keys)
     y = _getitem(x, key=_plain(key, x))
     return _read_by(y, key) if isinstance(key, Tensor) else y
@@ -136,7 +136,7 @@ def _gathered(x: Any, keys: tuple, who: str = "") -> Any:
     indices = [k for k in keys if isinstance(k, Tensor)]
     for k in indices:
         if k.dtype == bool:  # what has as many elements as are true
-            state.trace.refuse()
+            context.trace.refuse()
         if k.dtype.kind not in "iu":
             raise TypeError(f"{who or 'getitem'}: the index must be integers, got dtype {k.dtype}")
     return _gather(x, *indices, key=tuple(PLACE if isinstance(k, Tensor) else _plain(k, x) for k in keys), who=who)
@@ -277,7 +277,7 @@ def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
         return _gathered(np.eye(num_classes, dtype=dtype), (ids,), "one_hot")
     index = _ids(ids, "one_hot", num_classes)
     y, chosen = Tensor(xp(index).eye(num_classes, dtype=dtype)[index]), getattr(ids, "node", None)
-    if type(chosen) is Chosen and state.recording:
+    if type(chosen) is Chosen and context.recording:
         y.node = chosen.like(y.shape, y.dtype)
     return y
 
@@ -304,4 +304,4 @@ def _check_range(array: Array, who: str, n: int) -> None:
 
 def _recorded(index: Any) -> bool:
     """Is it a tensor in a step that is being recorded, whose values are not there to be read?"""
-    return state.trace is not None and isinstance(index, Tensor)
+    return context.trace is not None and isinstance(index, Tensor)

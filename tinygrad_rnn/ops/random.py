@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd import arrays, random
-from tinygrad_rnn.autograd.graph import state
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.ops.shape import _sizes
 
@@ -24,6 +24,6 @@ def uniform(
     shape, dtype = _sizes(shape, "uniform"), np.dtype(np.float32)
     if like is not None:
         dtype, device = np.promote_types(like.dtype, dtype), like.device
-    if state.trace is not None:
-        return state.trace.draw(shape, dtype, rng)
+    if context.trace is not None:
+        return context.trace.draw(shape, dtype, rng)
     return Tensor(arrays.from_numpy(random.uniform(shape, rng).astype(dtype, copy=False), device))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, xp
-from tinygrad_rnn.autograd.graph import Chosen, state
+from tinygrad_rnn.autograd.graph import Chosen, context
 from tinygrad_rnn.autograd.primitive import floating, primitive
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.ops.elementwise import cast, div, exp
@@ -235,7 +235,7 @@ def argmax(x: Any, axis: int | None = None, keepdims: bool = False, **named: Any
     y = _argmax(_array(x, "argmax"), axis=axis if axis is None else _axis(x, axis, "argmax"), keepdims=keepdims)
     if not isinstance(y, Tensor):
         return Tensor(y)
-    source = x.node if isinstance(x, Tensor) and state.recording and state.trace is None else None
+    source = x.node if isinstance(x, Tensor) and context.recording and context.trace is None else None
     if source is not None and source.tracked:
         y.node = Chosen(y.shape, y.dtype, source)
     return y

@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygrad_rnn.autograd.graph import Scope, state
+from tinygrad_rnn.autograd.graph import Scope, context
 from tinygrad_rnn.autograd.primitive import Primitive
 
 PRIMITIVES: dict[str, Primitive] = {
@@ -58,7 +58,7 @@ class Value:
     primitive: Primitive | None = None
     tracked: bool = False
     index: int = field(default_factory=lambda: next(_serial))
-    scope: Scope = field(default_factory=lambda: state.scope)
+    scope: Scope = field(default_factory=lambda: context.scope)
     origin: tuple[Any, int] | None = None
     values: list[Value] = field(init=False)
     key: tuple | None = field(init=False, default=None)

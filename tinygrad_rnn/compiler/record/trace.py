@@ -13,7 +13,7 @@ from typing import Any, Never
 import numpy as np
 
 from tinygrad_rnn.autograd import arrays
-from tinygrad_rnn.autograd.graph import state
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.primitive import Primitive
 from tinygrad_rnn.autograd.tensor import Tensor, refuse_deep_copy
 from tinygrad_rnn.compiler.ir.circuit import Circuit
@@ -56,7 +56,7 @@ class Symbol(Tensor):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if state.recording and self.requires_grad:
+        if context.recording and self.requires_grad:
             refuse_deep_copy()
         return self.detach()
 
@@ -94,7 +94,7 @@ class Trace:
 
     def __call__(self, op: Primitive, args: Sequence[Any], static: dict[str, Any]) -> Any:
         values = tuple([self.value(a) for a in args])
-        tracked = state.recording and not op.constant and any(isinstance(v, Value) and v.tracked for v in values)
+        tracked = context.recording and not op.constant and any(isinstance(v, Value) and v.tracked for v in values)
         static = {**op.defaults, **static}
         ours = PRIMITIVES.get(op.name) is op
         self.circuit.origin = self.origin or _origin(sys._getframe(1))
@@ -190,11 +190,11 @@ class Trace:
 @contextmanager
 def tracing(trace: Trace) -> Iterator[None]:
     """Record every operation on tensors inside the block."""
-    outer, state.trace = state.trace, trace
+    outer, context.trace = context.trace, trace
     try:
         yield
     finally:
-        state.trace = outer
+        context.trace = outer
 
 
 MACHINERY = ("recurrent", "recordings", "state_hooks", "module", "variable_names")  # of nn: what runs cells

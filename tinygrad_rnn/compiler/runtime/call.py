@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Constant, Node
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import Constant, Node, context
 from tinygrad_rnn.autograd.primitive import make
 from tinygrad_rnn.autograd.random import replayed
 from tinygrad_rnn.autograd.tensor import Tensor, grad
@@ -36,7 +35,7 @@ class Call:
         self.program: Any = None
         self.arrays: list[np.ndarray] = []
         self.starts: list[list[np.ndarray]] = []
-        self.scope = mode.scope
+        self.scope = context.scope
         self.repeated: list[Node] = []
 
     def forward(self, arrays: Sequence[np.ndarray], keep: bool) -> tuple[np.ndarray, ...]:
@@ -117,12 +116,12 @@ class Call:
 
     def repeat(self, tensors: Sequence[Tensor], steps: Sequence[int] | None = None) -> list[Tensor]:
         """The call step by step, recorded in the same scope, with the same random numbers; only some steps, if so."""
-        outer, mode.scope = mode.scope, self.scope
+        outer, context.scope = context.scope, self.scope
         try:
             with replayed([d[t] for t in steps or range(self.T) for d in self.draws]):
                 return self.eager(tensors, steps)
         finally:
-            mode.scope = outer
+            context.scope = outer
 
 
 def _recurrent(*xs: np.ndarray, call: Call, keep: bool) -> tuple[np.ndarray, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.nn.capture.generators import States
 from tinygrad_rnn.nn.capture.walk import BODY, Walk, kind_of
@@ -39,7 +39,7 @@ class Inventory(Walk):
 
     def unchanged(self, module: Module) -> bool:
         """Would an inventory of a module have the same key? True only if that is sure; quicker than to ask it."""
-        if self.module is not module or self.recording != mode.recording:
+        if self.module is not module or self.recording != context.recording:
             return False
         for place in self.places:
             if not place.same():

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import state as mode
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.primitive import Primitive
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler.record.trace import SMALL
@@ -95,7 +95,7 @@ class Walk:
         self.anything = False
         self.unseen: list[tuple[str, str]] = []
         self.seen: dict[int, int] = {}
-        self.recording = mode.recording
+        self.recording = context.recording
         try:
             self._add(module, "")
             self._follow()
