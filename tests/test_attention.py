@@ -12,7 +12,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops
 from tinygrad_rnn.autograd import nest
-from tinygrad_rnn.autograd.graph import ancestors, drawn
+from tinygrad_rnn.autograd.graph import all_parents, ancestors
 from tinygrad_rnn.nn.attention_cells import hidden
 
 S, B, Q, V, T, I = 5, 3, 4, 6, 4, 2
@@ -465,8 +465,8 @@ def test_what_it_asks_with_first_is_the_hidden_state_or_what_is_given():
 def test_the_keys_are_made_once_for_all_steps():
     rnn = cell_of("additive", "output, fed")
     ys, *_ = run_cell(rnn, *sources_of())
-    products = [n for n in ancestors([ys.node], drawn) if n.op is not None and n.op.name == "matmul"]
-    count = lambda p: sum(any(p.node in ancestors([i], drawn) for i in drawn(n)[1:2]) for n in products)
+    products = [n for n in ancestors([ys.node], all_parents) if n.op is not None and n.op.name == "matmul"]
+    count = lambda p: sum(any(p.node in ancestors([i], all_parents) for i in all_parents(n)[1:2]) for n in products)
     cell = rnn.cell
     assert count(cell.attention.U) == 1
     assert count(cell.attention.W) == T

@@ -13,7 +13,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.autograd import nest
-from tinygrad_rnn.autograd.graph import ancestors, drawn
+from tinygrad_rnn.autograd.graph import all_parents, ancestors
 
 T, B = 4, 3
 every_cell = pytest.mark.parametrize("case", CELLS.values(), ids=CELLS)
@@ -243,7 +243,7 @@ def test_lengths_may_be_any_integers(form, device):
 def test_full_lengths_record_no_mask():
     rnn = unrolled(CELLS["LSTM"], engine="eager")
     xs = sequence(T, B, I)
-    count = lambda lengths: len(ancestors([rnn(xs, lengths=lengths)[0].node], drawn))
+    count = lambda lengths: len(ancestors([rnn(xs, lengths=lengths)[0].node], all_parents))
     assert count([T] * B) == count(None) < count([T, T, T - 1])
 
 
@@ -331,7 +331,7 @@ def test_the_cell_may_be_shared_by_two_drivers():
 @every_cell
 def test_every_step_is_a_scope_with_its_number(case):
     ys, _ = unrolled(case, engine="eager")(sequence(T, B, I), lengths=[T, 0, 2])
-    scopes = [n.scope for n in ancestors([ys.node], drawn) if n.op is not None and n.scope]
+    scopes = [n.scope for n in ancestors([ys.node], all_parents) if n.op is not None and n.scope]
     steps = {s[1] for s in scopes if len(s) > 1}
     assert steps == set(range(T))
     assert {s[0] for s in scopes} == {"Recurrent"}
@@ -342,7 +342,7 @@ def test_every_step_is_a_scope_with_its_number(case):
 
 def test_the_cells_of_a_stack_are_scopes_of_their_own():
     ys, _ = unrolled(CELLS["Stack of LSTM and GRU"])(sequence(1, B, I))
-    scopes = {n.scope[3:] for n in ancestors([ys.node], drawn) if len(n.scope) > 2}
+    scopes = {n.scope[3:] for n in ancestors([ys.node], all_parents) if len(n.scope) > 2}
     assert {("cells.0",), ("cells.1",)} <= scopes
 
 

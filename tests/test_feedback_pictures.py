@@ -15,7 +15,7 @@ import tinygrad_rnn as tg
 import viz
 
 from tinygrad_rnn import nn
-from tinygrad_rnn.autograd.graph import Chosen, Constant, ancestors, drawn
+from tinygrad_rnn.autograd.graph import Chosen, Constant, all_parents, ancestors
 from viz.read.values import values
 from viz.style import COLOURS, LINE
 
@@ -100,7 +100,7 @@ def test_letters_that_come_from_outside_are_not_fed():
 def test_what_is_known_of_a_look_up_is_known_also_where_its_letters_were_chosen():
     own = Speller()
     loss = own()
-    lookups = [n for n in ancestors([loss.node], drawn) if n.op is not None and n.op.name == "getitem"]
+    lookups = [n for n in ancestors([loss.node], all_parents) if n.op is not None and n.op.name == "getitem"]
     assert sum(any(type(i) is Chosen for i in n.inputs) for n in lookups) == 3
     known = values(loss.node)
     assert all(known[n].shape == (B, I) for n in lookups if n.shape == (B, I))

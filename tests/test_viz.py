@@ -12,7 +12,7 @@ import tinygrad_rnn as tg
 import viz
 
 from tinygrad_rnn import nn
-from tinygrad_rnn.autograd.graph import Leaf, ancestors, drawn
+from tinygrad_rnn.autograd.graph import Leaf, all_parents, ancestors
 from viz.graphviz import render
 from viz.style import COLOURS
 
@@ -485,7 +485,7 @@ def test_drawing_a_compiled_layer_changes_nothing(make):
         random = tg.get_rng_state()
         before = [viz.draw(loss).dot for _ in range(draws)]
         assert tg.get_rng_state() == random
-        leaves = [n for n in ancestors([loss.node], drawn) if isinstance(n, Leaf)]
+        leaves = [n for n in ancestors([loss.node], all_parents) if isinstance(n, Leaf)]
         loss.backward()
         found.append(sorted(leaf.grad.numpy().tobytes() for leaf in leaves))
         assert {*before, viz.draw(loss).dot} == {viz.draw(loss).dot}

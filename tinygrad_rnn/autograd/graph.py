@@ -351,6 +351,6 @@ def operands(node: Node) -> tuple[Any, ...]:
     return node.inputs[:1] if node.op is not None and node.op.name == "getitem" else node.inputs
 
 
-def drawn(node: Node) -> list[Node]:
+def all_parents(node: Node) -> list[Node]:
     """The nodes that a node was made from, constants included: the parents that a reader of the graph sees."""
     return [i for i in node.inputs if isinstance(i, Node)]

@@ -24,9 +24,9 @@ from tinygrad_rnn.autograd.graph import (
     Node,
     Operand,
     Step,
+    all_parents,
     ancestors,
     context,
-    drawn,
     likenesses,
 )
 from tinygrad_rnn.autograd.tensor import Tensor
@@ -135,7 +135,7 @@ def _named(
     depth = len(context.scope)
     own = {n: name for name, value in mine.items() for n in _nodes(value) if isinstance(value, Tensor)}
     arrays, called = {id(value): name for name, value in mine.items() if isinstance(value, np.ndarray)}, own | local
-    made = ancestors([*called, *_nodes(result)], lambda node: [n for n in drawn(node) if n.index > start])
+    made = ancestors([*called, *_nodes(result)], lambda node: [n for n in all_parents(node) if n.index > start])
     made = [n for n in made if n.index > start and n.op and _is_within(n.scope, depth)]
     old, new = ({_node(leaf): k for k, (_, leaf) in reversed([*enumerate(s)])} for s in states)
     inside = set(made)
@@ -173,7 +173,7 @@ def _carried(variables: dict[str, Any], state: Any, new: Any, result: Any, start
     olds, news = nest.leaves(state), nest.leaves(new)
     if len(olds) != len(news):
         return None
-    inside = lambda node: [n for n in drawn(node) if n.index > start]
+    inside = lambda node: [n for n in all_parents(node) if n.index > start]
     made = [n for n in ancestors(_nodes(result), inside) if n.index > start and n.op]
     number = {n: k for k, n in enumerate(made)}
     paths = _leaf_names(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinygrad_rnn.autograd.graph import Chosen, Node, ancestors, drawn, recording
+from tinygrad_rnn.autograd.graph import Chosen, Node, all_parents, ancestors, recording
 from tinygrad_rnn.autograd.primitive import PICK
 from viz.read.runs import Choose, needed, reached
 
@@ -35,7 +35,7 @@ def _copied(order: list[Node], choose: Choose | None) -> dict[Node, Node]:
     """The copy of each node."""
     copies: dict[Node, Node] = {}
     outputs: dict[Node, list[Node]] = {}
-    new = lambda node: [i for i in drawn(node) if i not in copies]
+    new = lambda node: [i for i in all_parents(node) if i not in copies]
     for node in order:
         if _stands_for_many(node):
             with recording(True):

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import to_numpy
-from tinygrad_rnn.autograd.graph import Leaf, Node, ancestors, drawn, operands
+from tinygrad_rnn.autograd.graph import Leaf, Node, all_parents, ancestors, operands
 from tinygrad_rnn.autograd.primitive import PICK
 
 
 def values(root: Node) -> dict[Node, Any]:
     """The array of each node for which it can be found; none is kept any more once backward has freed the graph."""
-    order = ancestors([root], drawn)
+    order = ancestors([root], all_parents)
     check_kept((n for n in order if n.op is not None), "values are not known")
     known: dict[Node, Any] = {}
     for node in order:
