@@ -140,19 +140,19 @@ def _swept(seeds: dict[Node, Any], wanted: Collection[Node] | None, lift: Lift |
         if node.op is not None:
             _pull(node, g, grads, useful)
             if not retain:
-                node.kept = None
+                node.saved = None
     return found
 
 
 def _pull(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
     """Send the gradient of a node on to its inputs. It runs for every operation: a line here costs milliseconds."""
-    op, inputs, kept, lift, sums = node.op, node.inputs, node.kept or (), grads.lift, grads.sums
+    op, inputs, saved, lift, sums = node.op, node.inputs, node.saved or (), grads.lift, grads.sums
     if op.joint is not None:
         _pull_jointly(node, g, grads, useful)
         return
     deliver, fits = op.deliver, op.fits
-    for i, rule, first, last in node.plan:
-        parent, needs = inputs[i], kept[first:last]
+    for i, rule, first, last in node.edges:
+        parent, needs = inputs[i], saved[first:last]
         if useful is not None and parent not in useful:
             continue
         if deliver is not None and deliver(grads, parent, rule, g, needs):
@@ -165,10 +165,10 @@ def _pull(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> Non
 
 def _pull_jointly(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
     """The same for an operation with one rule for all its arguments."""
-    op, lift, kept = node.op, grads.lift, node.kept or ()
-    dxs = op.joint(g, *(kept if lift is None else op.lifted(node, op.joint, kept, lift)))
+    op, lift, saved = node.op, grads.lift, node.saved or ()
+    dxs = op.joint(g, *(saved if lift is None else op.lifted(node, op.joint, saved, lift)))
     inputs, sums = node.inputs, grads.sums
-    for i, _, _, _ in node.plan:
+    for i, _, _, _ in node.edges:
         parent = inputs[i]
         if useful is None or parent in useful:
             dx = dxs[i]
@@ -209,12 +209,12 @@ def _order(roots: Iterable[Node]) -> list[Node]:
     order = list(roots)
     seen = set(order)
     for node in order:  # it grows
-        if node.kept is None:
+        if node.saved is None:
             raise RuntimeError(
                 f"backward: the graph through {node.op.name!r} was freed by an earlier backward; "
                 "pass retain_graph=True to that one"
             )
-        for i, _, _, _ in node.plan:
+        for i, _, _, _ in node.edges:
             parent = node.inputs[i]
             if parent not in seen:
                 seen.add(parent)
@@ -227,7 +227,7 @@ def _leading_to(order: list[Node], wanted: Collection[Node]) -> set[Node]:
     """The nodes between the roots and the wanted ones."""
     useful: set[Node] = set()
     for node in order:
-        if node in wanted or any(node.inputs[i] in useful for i, *_ in node.plan):
+        if node in wanted or any(node.inputs[i] in useful for i, *_ in node.edges):
             useful.add(node)
     return useful
 

@@ -154,28 +154,28 @@ class Node:
     op      the Primitive that made it; None for a leaf or a constant
     inputs  for each argument its node, or the number itself where a plain number was passed
     static  the operation's keyword arguments
-    plan    (number of an argument, derivative rule for it, first, last) for each argument that a gradient flows to;
-            the rule wants kept[first:last]. All calls of the operation on such arguments share one plan.
-    kept    what the rules asked to keep; None once a backward sweep has used and freed it
+    edges   (number of an argument, derivative rule for it, first, last) for each argument that a gradient flows to;
+            the rule wants saved[first:last]. All calls of the operation on such arguments share one tuple of them.
+    saved   what the rules asked to keep; None once a backward sweep has used and freed it
     shape, dtype
     scope   the modules (str) and time steps (int) it was made in, outermost first
     index   the order of creation, which is a topological order
     hooks   functions to be shown the gradient, or None
     """
 
-    __slots__ = ("__weakref__", "dtype", "hooks", "index", "inputs", "kept", "op", "plan", "scope", "shape", "static")
+    __slots__ = ("__weakref__", "dtype", "edges", "hooks", "index", "inputs", "op", "saved", "scope", "shape", "static")
     tracked: ClassVar[bool] = True  # does a gradient flow to it?
     shown: ClassVar[bool] = False  # no, but what is computed from it is recorded all the same, to be drawn
 
     # One for every operation of every time step: few fields, and few objects for Python's garbage collector to trace.
     def __init__(
-        self, op: Any, inputs: tuple[Any, ...], static: Any, plan: tuple, kept: tuple | None, shape: Any, dtype: Any
+        self, op: Any, inputs: tuple[Any, ...], static: Any, edges: tuple, saved: tuple | None, shape: Any, dtype: Any
     ):
         self.op = op
         self.inputs = inputs
         self.static = static
-        self.plan = plan
-        self.kept = kept
+        self.edges = edges
+        self.saved = saved
         self.shape = shape
         self.dtype = dtype
         self.scope = context.scope

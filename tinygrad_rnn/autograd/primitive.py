@@ -144,10 +144,10 @@ class Primitive:
             f"_dtype; got {name!r}"
         )
 
-    def lifted(self, node: Node, rule: Rule, kept: tuple, lift: Lift) -> list[Any]:
-        """What a rule kept, with the arrays as tensors that know their place in the graph again."""
+    def lifted(self, node: Node, rule: Rule, saved: tuple, lift: Lift) -> list[Any]:
+        """What a rule saved, with the arrays as tensors that know their place in the graph again."""
         found: list[Any] = []
-        for name, value in zip(self.needs[rule], kept, strict=True):
+        for name, value in zip(self.needs[rule], saved, strict=True):
             if name == "y":
                 found.append(_lift_outputs(value, node, lift) if isinstance(value, tuple) else lift(value, node))
             elif name in self.args:
@@ -307,12 +307,12 @@ def _record(op: Primitive, args: tuple, arrays: list, y: Any, static: dict, trac
         node, arrays[i] = (a.node, arrays[i]) if tracked[i] else _input(a, arrays[i])
         nodes.append(node)
     plan, keep = op.plans.get(tracked) or op.plan(tracked)
-    kept = keep(arrays, y, static)
+    saved = keep(arrays, y, static)
     if type(y) is not tuple:
-        return Tensor(y, Node(op, tuple(nodes), static, plan, kept, y.shape, y.dtype))
+        return Tensor(y, Node(op, tuple(nodes), static, plan, saved, y.shape, y.dtype))
     # One node for the operation, and one that picks each output from it.
     shapes = tuple([each.shape for each in y])
-    picked = (Node(op, tuple(nodes), static, plan, kept, shapes, y[0].dtype if y else None),)
+    picked = (Node(op, tuple(nodes), static, plan, saved, shapes, y[0].dtype if y else None),)
     return tuple([Tensor(_as_array(each), _picked(picked, i, each)) for i, each in enumerate(y)])
 
 

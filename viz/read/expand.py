@@ -57,5 +57,5 @@ def _copy(node: Node, copies: dict[Node, Node]) -> None:
         copies[node] = node if source is None else Chosen(node.shape, node.dtype, source)
         return
     inputs = tuple([copies[i] if isinstance(i, Node) else i for i in node.inputs])
-    made = copies[node] = Node(node.op, inputs, node.static, node.plan, node.kept, node.shape, node.dtype)
+    made = copies[node] = Node(node.op, inputs, node.static, node.edges, node.saved, node.shape, node.dtype)
     made.scope = node.scope

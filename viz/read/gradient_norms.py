@@ -16,7 +16,7 @@ def norms(root: Node) -> dict[Node, float]:
         raise ValueError(f"viz.draw: gradients are those of a loss, a single number, got shape {root.shape}")
     nodes = {n for n in ancestors([root], all_parents) if n.tracked}
     check_kept(nodes, "gradients are not computed")
-    array = next((k for n in nodes for k in n.kept or () if is_array(k)), None)
+    array = next((k for n in nodes for k in n.saved or () if is_array(k)), None)
     hooks = {node: node.hooks for node in nodes if node.hooks}  # of leaves, which the copy of a graph shares
     for node in hooks:
         node.hooks = None

@@ -33,7 +33,7 @@ def values(root: Node) -> dict[Node, Any]:
 
 def check_kept(nodes: Iterable[Node], what: str) -> None:
     """ValueError if backward has freed what the nodes kept. what: is missing then"""
-    if any(node.kept is None for node in nodes):
+    if any(node.saved is None for node in nodes):
         raise ValueError(
             f"viz.draw: {what}: backward has freed the graph; draw before it, or let it keep the graph with "
             "backward(retain_graph=True)"
@@ -50,10 +50,10 @@ def norm(value: Any) -> float | None:
 
 def _kept(node: Node) -> Iterator[tuple[Node, Any]]:
     """(node, its value) for what the rules of an operation kept."""
-    op, kept = node.op, node.kept
-    if op is None or not kept:
+    op, saved = node.op, node.saved
+    if op is None or not saved:
         return
-    rules = [(op.joint, kept)] if op.joint is not None else [(rule, kept[a:b]) for _, rule, a, b in node.plan]
+    rules = [(op.joint, saved)] if op.joint is not None else [(rule, saved[a:b]) for _, rule, a, b in node.edges]
     for rule, has in rules:
         for name, value in zip(op.needs.get(rule, ()), has, strict=False):
             if name == "y":

@@ -65,8 +65,8 @@ def _pull(trace: Trace, v: Value, grads: dict[Value, Any]) -> None:
     args = [trace.symbol(a) if isinstance(a, Value) else a for a in v.args]
     pattern = tuple(isinstance(a, Value) and a.tracked for a in v.args)
     plan, keep = op.plans.get(pattern) or op.plan(pattern)
-    kept = keep(args, y, v.static)
-    together = op.joint(g, *kept) if op.joint is not None else None
+    saved = keep(args, y, v.static)
+    together = op.joint(g, *saved) if op.joint is not None else None
     for i, rule, first, last in plan:
-        dx = together[i] if together is not None else rule(g, *kept[first:last])
+        dx = together[i] if together is not None else rule(g, *saved[first:last])
         _send(trace, grads, v.args[i], fit(dx, v.args[i]) if op.fits else dx)
