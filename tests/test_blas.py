@@ -32,7 +32,7 @@ def shared(monkeypatch):
     workers._team()
     monkeypatch.setattr(shared_products, "FEW", 0)
     monkeypatch.setattr(blas, "LARGE", 0)
-    monkeypatch.setattr(blas.Share, "multiply", shared_products.product)
+    monkeypatch.setattr(blas.Shared, "multiply", shared_products.product)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -45,21 +45,21 @@ def test_a_shared_product_is_the_product(shared, shape, dtypes):
     spread, wide = np.repeat(np.repeat(a, 2, 0), 3, 1)[::2, ::3], np.hstack([a, a])[:, :k]
     for left in a, np.asfortranarray(a), spread, wide:
         for right in b, np.asfortranarray(b), np.hstack([b, b])[:, :n]:
-            found = blas.product(left, right)
+            found = blas.matmul(left, right)
             assert found.dtype == (a @ b).dtype
             np.testing.assert_allclose(found, a @ b, rtol=rtol, atol=rtol * 100)
 
 
 def test_a_product_that_cannot_be_says_what_numpy_says(shared):
     with pytest.raises(ValueError, match="mismatch"):
-        blas.product(np.ones((300, 4)), np.ones((5, 300)))
+        blas.matmul(np.ones((300, 4)), np.ones((5, 300)))
 
 
 def test_what_is_no_product_of_two_matrices_is_left_alone(shared):
     rng = np.random.default_rng(0)
     stacked, matrix = rng.standard_normal((4, 3, 2)), rng.standard_normal((2, 5))
-    np.testing.assert_array_equal(blas.product(stacked, matrix), stacked @ matrix)
-    np.testing.assert_array_equal(blas.product(np.eye(2, dtype=int), np.eye(2, dtype=int)), np.eye(2))
+    np.testing.assert_array_equal(blas.matmul(stacked, matrix), stacked @ matrix)
+    np.testing.assert_array_equal(blas.matmul(np.eye(2, dtype=int), np.eye(2, dtype=int)), np.eye(2))
 
 
 CODE = """

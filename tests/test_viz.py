@@ -518,7 +518,7 @@ def test_an_operation_that_stands_for_many_is_drawn_as_these():
         half = tg.Tensor(x.array, node.inputs[0])
         return [(half + half if node.static["by"] == 2 else four_times(half + half, by=2)[0]).node, half.node]
 
-    four_times.op.expand = twice
+    four_times.op.unroll = twice
     y, same = four_times(x.tanh(), by=4)
     nodes, _, _ = read(viz.draw((y.exp() * same).sum()))
     assert sorted(n["label"] for n in of_kind(nodes, "op")) == ["+", "+", "exp", "tanh", "×"]

@@ -17,7 +17,8 @@ from tinygrad_rnn.autograd.devices import default_device, device_number, load_cu
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 
-FEW, LITTLE = 64, 1 << 20  # rows that are added up as a product, and its zeros and ones
+SMALL_TABLE = 64  # rows of a table up to which rows are added to it by a product with zeros and ones,
+SMALL_PRODUCT = 1 << 20  # if these are not more than this
 
 
 def xp(array: Array) -> ModuleType:
@@ -71,7 +72,7 @@ def add_at(out: Array, key: Any, values: Array) -> None:
     index = key.astype(np.intp, copy=False).ravel() % len(out)
     shape = key.shape + out.shape[1:]
     rows = (values if values.shape == shape else np.broadcast_to(values, shape)).reshape(-1, *out.shape[1:])
-    few = len(out) <= FEW and len(out) * len(rows) <= LITTLE
+    few = len(out) <= SMALL_TABLE and len(out) * len(rows) <= SMALL_PRODUCT
     if few and out.ndim == 2 and out.dtype.kind == "f":
         chosen = np.zeros((len(out), len(rows)), out.dtype)  # as a product with rows of zeros and ones
         chosen[index, np.arange(len(rows))] = 1

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, xp
-from tinygrad_rnn.autograd.blas import product
+from tinygrad_rnn.autograd.blas import matmul
 from tinygrad_rnn.autograd.graph import Node, context
 
 Lift = Callable[[Array, Node | None], Any]
 
-# Rows of a deferred product (see `Product`) after which it is computed: enough for a GEMM to run at full speed,
+# Rows of a deferred product (see `DeferredProduct`) after which it is computed: enough for a GEMM to run at full speed,
 # and a bound on the memory that waiting costs.
 ROWS = 1024
 
 
-class Product:
-    """A gradient leftᵀ @ g that waits for its likes: T steps that share a weight become one GEMM over T·B rows."""
+class DeferredProduct:
+    """A gradient leftᵀ @ g, put off: those of T steps that share a weight become one GEMM over T·B rows."""
 
     __slots__ = ("gs", "lefts", "rows")
 
@@ -38,15 +38,15 @@ class Product:
     def complete(self, grads: Gradients, node: Node) -> Any:
         """Add Σ leftᵀ @ g to what else was sent to the node: (K, M)"""
         if len(self.lefts) == 1:
-            total = product(self.lefts[0].T, self.gs[0])
+            total = matmul(self.lefts[0].T, self.gs[0])
         else:
             concatenate = xp(self.gs[0]).concatenate
-            total = product(concatenate(self.lefts).T, concatenate(self.gs))
-        return grads.added(node, total)
+            total = matmul(concatenate(self.lefts).T, concatenate(self.gs))
+        return grads.plus(node, total)
 
 
-class Slots:
-    """The gradients of the outputs of one operation, which wait until all have come."""
+class OutputGradients:
+    """The gradients of the outputs of one operation, until all of them are there and its rule can be called."""
 
     __slots__ = ("gs",)
 
@@ -70,9 +70,9 @@ class Gradients:
         self.lift = lift
         self.sums = dict(seeds)
         self.owned: set[Node] = set()  # sums that nobody else holds: these are added to in place
-        self.pending: dict[Node, Any] = {}  # a Product or Slots, completed when the node's turn comes
+        self.pending: dict[Node, Any] = {}  # completed when the node's turn comes
 
-    def added(self, node: Node, g: Any) -> Any:
+    def plus(self, node: Node, g: Any) -> Any:
         """The gradient of node with g added to it."""
         old = self.sums.get(node)
         if old is None:
@@ -95,7 +95,7 @@ class Gradients:
         """Add leftᵀ @ g to the gradient of node, some time before it is read. left: (N, K)  g: (N, M)"""
         product = self.pending.get(node)
         if product is None:
-            product = self.pending[node] = Product()
+            product = self.pending[node] = DeferredProduct()
         product.lefts.append(left)
         product.gs.append(g)
         product.rows += len(left)
@@ -138,55 +138,55 @@ def _swept(seeds: dict[Node, Any], wanted: Collection[Node] | None, lift: Lift |
         if node.op is None if wanted is None else node in wanted:
             found[node] = g
         if node.op is not None:
-            _pull(node, g, grads, useful)
+            _send_to_inputs(node, g, grads, useful)
             if not retain:
                 node.saved = None
     return found
 
 
-def _pull(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
+def _send_to_inputs(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
     """Send the gradient of a node on to its inputs. It runs for every operation: a line here costs milliseconds."""
     op, inputs, saved, lift, sums = node.op, node.inputs, node.saved or (), grads.lift, grads.sums
-    if op.joint is not None:
-        _pull_jointly(node, g, grads, useful)
+    if op.joint_rule is not None:
+        _send_to_inputs_jointly(node, g, grads, useful)
         return
-    deliver, fits = op.deliver, op.fits
+    accumulate, broadcasts = op.accumulate, op.broadcasts
     for i, rule, first, last in node.edges:
         parent, needs = inputs[i], saved[first:last]
         if useful is not None and parent not in useful:
             continue
-        if deliver is not None and deliver(grads, parent, rule, g, needs):
+        if accumulate is not None and accumulate(grads, parent, rule, g, needs):
             continue
         dx = rule(g, *needs) if lift is None else rule(g, *op.lifted(node, rule, needs, lift))
-        if fits and (dx.shape != parent.shape or dx.dtype is not parent.dtype):
-            dx = fit(dx, parent)
-        sums[parent] = grads.added(parent, dx) if parent in sums else dx
+        if broadcasts and (dx.shape != parent.shape or dx.dtype is not parent.dtype):
+            dx = unbroadcast(dx, parent)
+        sums[parent] = grads.plus(parent, dx) if parent in sums else dx
 
 
-def _pull_jointly(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
+def _send_to_inputs_jointly(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:
     """The same for an operation with one rule for all its arguments."""
     op, lift, saved = node.op, grads.lift, node.saved or ()
-    dxs = op.joint(g, *(saved if lift is None else op.lifted(node, op.joint, saved, lift)))
+    dxs = op.joint_rule(g, *(saved if lift is None else op.lifted(node, op.joint_rule, saved, lift)))
     inputs, sums = node.inputs, grads.sums
     for i, _, _, _ in node.edges:
         parent = inputs[i]
         if useful is None or parent in useful:
             dx = dxs[i]
-            if op.fits and (dx.shape != parent.shape or dx.dtype is not parent.dtype):
-                dx = fit(dx, parent)
-            sums[parent] = grads.added(parent, dx) if parent in sums else dx
+            if op.broadcasts and (dx.shape != parent.shape or dx.dtype is not parent.dtype):
+                dx = unbroadcast(dx, parent)
+            sums[parent] = grads.plus(parent, dx) if parent in sums else dx
 
 
-def pick(grads: Gradients, parent: Node, index: int, g: Any, _needs: tuple) -> bool:
-    """Take in the gradient of output `index` of an operation with several outputs."""
+def collect_output(grads: Gradients, parent: Node, index: int, g: Any, _needs: tuple) -> bool:
+    """Note the gradient of output `index` of an operation with several outputs."""
     slots = grads.pending.get(parent)
     if slots is None:
-        slots = grads.pending[parent] = Slots(len(parent.shape))
+        slots = grads.pending[parent] = OutputGradients(len(parent.shape))
     slots.gs[index] = g
     return True
 
 
-def fit(dx: Any, node: Node) -> Any:
+def unbroadcast(dx: Any, node: Node) -> Any:
     """Undo broadcasting and promotion: here, once, so that no derivative rule has to."""
     if dx.shape != node.shape:
         dx = sum_to(dx, node.shape)

@@ -20,28 +20,31 @@ SETTINGS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # of which machine code knows
 
 
-class Share:
-    """What shares out the products of large matrices: a function of two of one dtype, which may return None."""
+class Shared:
+    """The function that computes products of large matrices on several threads, once there is one.
+
+    multiply  of two matrices of one dtype; None from it, or in its place, leaves the product to BLAS
+    """
 
     multiply: Callable[[np.ndarray, np.ndarray], np.ndarray | None] | None = None
 
 
-def share(multiply: Callable[[np.ndarray, np.ndarray], np.ndarray | None]) -> None:
-    """From now on BLAS has one thread, and a function is asked for large products."""
-    if Share.multiply is not None or any(name in os.environ for name in SETTINGS):
+def share_products(multiply: Callable[[np.ndarray, np.ndarray], np.ndarray | None]) -> None:
+    """Give BLAS one thread, and large products to a function; not where the user has set BLAS's threads."""
+    if Shared.multiply is not None or any(name in os.environ for name in SETTINGS):
         return
     try:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415 (only where layers are compiled)
     except ImportError:
         return
     threadpool_limits(1, user_api="blas")
-    Share.multiply = multiply
+    Shared.multiply = multiply
 
 
-def product(a: Any, b: Any) -> Any:
-    """a @ b."""
-    if Share.multiply is not None and a.ndim == b.ndim == 2 and _is_large(a, b):
-        found = Share.multiply(a, b)
+def matmul(a: Any, b: Any) -> Any:
+    """a @ b; large matrices by the threads of compiled layers, once those run."""
+    if Shared.multiply is not None and a.ndim == b.ndim == 2 and _is_large(a, b):
+        found = Shared.multiply(a, b)
         if found is not None:
             return found
     return a @ b
@@ -55,7 +58,7 @@ def _is_large(a: Any, b: Any) -> bool:
 
 def _forget() -> None:
     """A forked process has none of the threads of its parent."""
-    Share.multiply = None
+    Shared.multiply = None
 
 
 if hasattr(os, "register_at_fork"):

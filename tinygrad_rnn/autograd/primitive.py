@@ -27,7 +27,7 @@ from numpy import ndarray
 
 from tinygrad_rnn.autograd import dtypes
 from tinygrad_rnn.autograd.arrays import Array, is_array, same_device, xp
-from tinygrad_rnn.autograd.backward import Lift, pick
+from tinygrad_rnn.autograd.backward import Lift, collect_output
 from tinygrad_rnn.autograd.dtypes import Operand, casts, common_dtype, is_real
 from tinygrad_rnn.autograd.graph import Chosen, Constant, Copied, Node, Shown, context
 from tinygrad_rnn.autograd.tensor import OPS, Tensor
@@ -40,20 +40,22 @@ FLOAT, BOOL = dtypes.FLOAT, np.dtype(bool)
 class Primitive:
     """What is known of an operation. The function that users call has it as its attribute `op`.
 
-    args      names of the arguments that gradients flow to; a last one like "*xs" takes any number
-    defaults  the keyword-only arguments: static, no gradient flows to them
-    rules     for each argument its derivative rule, or
-    joint     one rule for all arguments
-    needs     for each rule, by name, what it wants to keep
-    fits      may an argument be broadcast or promoted? then its gradient is summed and cast back in the sweep
-    deliver   a faster way for the sweep to add a gradient up than to call the rule and add, or None
-    constant  is it flat, as comparisons are? then its result is never recorded
-    mixes     the first of the arguments that are brought to one dtype, from there on to the last; None: none are
-    floats    does it make floats of integers? These are cast to float32 first
-    formula   for an elementwise operation: what Python and C both understand
-    expand    for an operation that stands for many, how drawings see these: a function of a node that records them,
-              from the node's inputs, and returns a node for each output; else None. Its second argument is a function
-              from the numbers of all time steps to those that are needed, or None: others need not be recorded
+    args            names of the arguments that gradients flow to; a last one like "*xs" takes any number
+    defaults        the keyword-only arguments: static, no gradient flows to them
+    rules           for each argument its derivative rule, or
+    joint_rule      one rule for all arguments
+    rule_arguments  for each rule, by name, what it wants to keep
+    patterns        for each pattern of tracked arguments seen so far, what `edges_for` makes of it
+    broadcasts      may an argument be broadcast or promoted? then its gradient is summed and cast back in the sweep
+    accumulate      a faster way for the sweep to add a gradient up than to call the rule and add, or None
+    flat            is its derivative zero wherever there is one, as that of comparisons? its result is never recorded
+    mixes           the first of the arguments that are brought to one dtype, from there on to the last; None: none are
+    floats          does it make floats of integers? These are cast to float32 first
+    formula         for an elementwise operation: what Python and C both understand
+    unroll          for an operation that stands for many, how drawings see these: a function of a node that records
+                    them, from the node's inputs, and returns a node for each output; else None. Its second argument is
+                    a function from the numbers of all time steps to those that are needed, or None: others need not be
+                    recorded
     """
 
     def __init__(self, forward: Callable, formula: str | None = None):
@@ -63,17 +65,17 @@ class Primitive:
         self.variadic = next((p.name for p in params if p.kind is p.VAR_POSITIONAL), None)
         self.defaults = {p.name: p.default for p in params if p.kind is p.KEYWORD_ONLY}
         self.rules: list[Rule | None] | None = None
-        self.joint: Rule | None = None
-        self.needs: dict[Rule, list[str]] = {}
-        self.plans: dict[tuple[bool, ...], tuple[tuple, Callable]] = {}
-        self.fits = len(self.args) > 1 or self.variadic is not None
-        self.deliver: Callable[..., bool] | None = None
-        self.expand: Callable[[Node, Any], list[Node]] | None = None
-        self.constant = False
+        self.joint_rule: Rule | None = None
+        self.rule_arguments: dict[Rule, list[str]] = {}
+        self.patterns: dict[tuple[bool, ...], tuple[tuple, Callable]] = {}
+        self.broadcasts = len(self.args) > 1 or self.variadic is not None
+        self.accumulate: Callable[..., bool] | None = None
+        self.unroll: Callable[[Node, Any], list[Node]] | None = None
+        self.flat = False
         self.mixes: int | None = None
         self.floats = False
 
-    def vjp(self, joint: Rule | None = None, **rules: Rule) -> Any:
+    def vjp(self, joint_rule: Rule | None = None, **rules: Rule) -> Any:
         """Register derivative rules: one for each argument, `op.vjp(a=rule, b=rule)`, or one for all, `@op.vjp`.
 
         A rule's first parameter is the gradient of the output; by the names of the others it says what it needs: an
@@ -85,26 +87,26 @@ class Primitive:
         unknown = set(rules) - set(self.args)
         if unknown:
             raise ValueError(f"{self.name}.vjp: rules must be for arguments {self.args}, got one for {sorted(unknown)}")
-        self.joint = joint
-        for rule in [joint] if joint else rules.values():
-            self.needs[rule] = list(inspect.signature(rule).parameters)[1:]
-            self._gathering(self.needs[rule], ())  # a name that means nothing is an error here, not at a call
-        self.plans.clear()
-        if joint is not None:
-            return joint
+        self.joint_rule = joint_rule
+        for rule in [joint_rule] if joint_rule else rules.values():
+            self.rule_arguments[rule] = list(inspect.signature(rule).parameters)[1:]
+            self._saver(self.rule_arguments[rule], ())  # a name that means nothing is an error here, not at a call
+        self.patterns.clear()
+        if joint_rule is not None:
+            return joint_rule
         self.rules = [rules.get(name) for name in self.args]
-        self.constant = not rules
+        self.flat = not rules
         return None
 
-    def plan(self, tracked: tuple[bool, ...]) -> tuple[tuple, Callable]:
-        """For calls on arguments of which these are tracked: the plan of their nodes (see Node), and the function of
+    def edges_for(self, tracked: tuple[bool, ...]) -> tuple[tuple, Callable]:
+        """For calls on arguments of which these are tracked: the edges of their nodes (see Node), and the function of
         (arrays, y, static) that gathers what they keep. Made once for each pattern, so that a call looks nothing up.
         """
-        if self.joint is not None:
-            entries = tuple([(i, self.joint, 0, 0) for i, wanted in enumerate(tracked) if wanted])
-            made = entries, self._gathering(self.needs[self.joint], tracked)
-            if len(tracked) <= 64:  # a stack of every length would fill the memory with plans
-                self.plans[tracked] = made
+        if self.joint_rule is not None:
+            edges = tuple([(i, self.joint_rule, 0, 0) for i, wanted in enumerate(tracked) if wanted])
+            made = edges, self._saver(self.rule_arguments[self.joint_rule], tracked)
+            if len(tracked) <= 64:  # a stack of every length would fill the memory with them
+                self.patterns[tracked] = made
             return made
         if self.rules is None:
             raise TypeError(
@@ -112,13 +114,14 @@ class Primitive:
                 f"give it one with {self.name}.vjp(…), or call it inside no_grad()"
             )
         wanted = [(i, rule) for i, rule in enumerate(self.rules) if tracked[i] and rule is not None]
-        ends = list(accumulate(len(self.needs[rule]) for _, rule in wanted))
-        entries = tuple([(i, rule, n - len(self.needs[rule]), n) for (i, rule), n in zip(wanted, ends, strict=True)])
-        names = [name for _, rule in wanted for name in self.needs[rule]]
-        made = self.plans[tracked] = entries, self._gathering(names, tracked)
+        sizes = [len(self.rule_arguments[rule]) for _, rule in wanted]
+        ends = accumulate(sizes)
+        edges = tuple([(i, rule, n - size, n) for (i, rule), size, n in zip(wanted, sizes, ends, strict=True)])
+        names = [name for _, rule in wanted for name in self.rule_arguments[rule]]
+        made = self.patterns[tracked] = edges, self._saver(names, tracked)
         return made
 
-    def _gathering(self, names: list[str], tracked: tuple[bool, ...]) -> Callable:
+    def _saver(self, names: list[str], tracked: tuple[bool, ...]) -> Callable:
         """The function of a call's (arrays, y, static) that picks what has these names; put together from source."""
         sources = "".join(self._source(name) + ", " for name in names)
         return eval(f"lambda arrays, y, static: ({sources})", {"tracked": tracked})
@@ -126,7 +129,7 @@ class Primitive:
     def _source(self, name: str) -> str:
         if name == "y":
             return "y"
-        if name == "tracked" and self.joint is not None:
+        if name == "tracked" and self.joint_rule is not None:
             return "tracked"
         if name in self.defaults:
             return f"static[{name!r}]"
@@ -147,7 +150,7 @@ class Primitive:
     def lifted(self, node: Node, rule: Rule, saved: tuple, lift: Lift) -> list[Any]:
         """What a rule saved, with the arrays as tensors that know their place in the graph again."""
         found: list[Any] = []
-        for name, value in zip(self.needs[rule], saved, strict=True):
+        for name, value in zip(self.rule_arguments[rule], saved, strict=True):
             if name == "y":
                 found.append(_lift_outputs(value, node, lift) if isinstance(value, tuple) else lift(value, node))
             elif name in self.args:
@@ -179,10 +182,10 @@ def primitive(forward: Callable) -> Any:
     Positional parameters are what gradients flow to, keyword-only ones are static. A tuple of arrays as result makes an
     operation with several outputs (its rule then gets a tuple of gradients). Give it its derivative with `.vjp`.
     """
-    return make(forward)
+    return operation(forward)
 
 
-def make(forward: Callable, formula: str | None = None, *, mixes: int | None = None, floats: bool = False) -> Any:
+def operation(forward: Callable, formula: str | None = None, *, mixes: int | None = None, floats: bool = False) -> Any:
     """The callable operation of a forward function; `formula`, `mixes` and `floats` as in Primitive."""
     op = Primitive(forward, formula)
     op.mixes, op.floats = mixes, floats
@@ -212,10 +215,10 @@ def _unary(op: Primitive, forward: Callable) -> Callable:
             if type(y) is tuple:
                 return general(x)
             y = _as_array(y)
-        if node is None or not node.tracked or not context.recording or op.constant:
+        if node is None or not node.tracked or not context.recording or op.flat:
             return Tensor(y) if node is None or not node.shown else _show(op, (x,), y, NO_STATIC)
-        plan, keep = op.plans.get(ONE) or op.plan(ONE)
-        return Tensor(y, Node(op, (node,), NO_STATIC, plan, keep((array,), y, NO_STATIC), y.shape, y.dtype))
+        edges, save = op.patterns.get(ONE) or op.edges_for(ONE)
+        return Tensor(y, Node(op, (node,), NO_STATIC, edges, save((array,), y, NO_STATIC), y.shape, y.dtype))
 
     general = _general(op, forward)
     return call
@@ -248,7 +251,7 @@ def _binary(op: Primitive, forward: Callable) -> Callable:
         y = y if type(y) is ndarray else _as_array(y)
         p, q = a.node if is_a else None, b.node if is_b else None
         u, v = p is not None and p.tracked, q is not None and q.tracked
-        if not (u or v) or not context.recording or op.constant:
+        if not (u or v) or not context.recording or op.flat:
             shown = (p is not None and p.shown) or (q is not None and q.shown)
             return _show(op, (a, b), y, NO_STATIC) if shown else Tensor(y)
         if p is None:
@@ -256,8 +259,8 @@ def _binary(op: Primitive, forward: Callable) -> Callable:
         elif q is None:  # one of them is tracked
             q, right = _input(b, right)
         pattern = BOTH if u and v else LEFT if u else RIGHT
-        plan, keep = op.plans.get(pattern) or op.plan(pattern)
-        return Tensor(y, Node(op, (p, q), NO_STATIC, plan, keep((left, right), y, NO_STATIC), y.shape, y.dtype))
+        edges, save = op.patterns.get(pattern) or op.edges_for(pattern)
+        return Tensor(y, Node(op, (p, q), NO_STATIC, edges, save((left, right), y, NO_STATIC), y.shape, y.dtype))
 
     general = _general(op, forward)
     return call
@@ -293,7 +296,7 @@ def _general(op: Primitive, forward: Callable) -> Callable:
         several = type(y) is tuple
         if not several:
             y = _as_array(y)
-        if True not in tracks or not context.recording or op.constant:
+        if True not in tracks or not context.recording or op.flat:
             return _show(op, args, y, static)
         return _record(op, args, arrays, y, static, tuple(tracks))
 
@@ -306,13 +309,13 @@ def _record(op: Primitive, args: tuple, arrays: list, y: Any, static: dict, trac
     for i, a in enumerate(args):
         node, arrays[i] = (a.node, arrays[i]) if tracked[i] else _input(a, arrays[i])
         nodes.append(node)
-    plan, keep = op.plans.get(tracked) or op.plan(tracked)
-    saved = keep(arrays, y, static)
+    edges, save = op.patterns.get(tracked) or op.edges_for(tracked)
+    saved = save(arrays, y, static)
     if type(y) is not tuple:
-        return Tensor(y, Node(op, tuple(nodes), static, plan, saved, y.shape, y.dtype))
+        return Tensor(y, Node(op, tuple(nodes), static, edges, saved, y.shape, y.dtype))
     # One node for the operation, and one that picks each output from it.
     shapes = tuple([each.shape for each in y])
-    picked = (Node(op, tuple(nodes), static, plan, saved, shapes, y[0].dtype if y else None),)
+    picked = (Node(op, tuple(nodes), static, edges, saved, shapes, y[0].dtype if y else None),)
     return tuple([Tensor(_as_array(each), _picked(picked, i, each)) for i, each in enumerate(y)])
 
 
@@ -335,13 +338,13 @@ def _show(op: Primitive, args: tuple, y: Any, static: dict) -> Any:
 
 
 def _picked(whole: tuple[Node], i: int, y: Array) -> Node:
-    static, plan = _place(i)
-    return Node(PICK, whole, static, plan, (), y.shape, y.dtype)
+    static, edges = _output_edge(i)
+    return Node(PICK, whole, static, edges, (), y.shape, y.dtype)
 
 
 @functools.lru_cache(1 << 16)
-def _place(i: int) -> tuple[dict[str, int], tuple]:
-    """What nodes that pick output i share: the static argument, and the plan, whose rule is the number for `pick`."""
+def _output_edge(i: int) -> tuple[dict[str, int], tuple]:
+    """What nodes that pick output i share: the static argument, and the edge, whose rule is i (`collect_output`)."""
     return {"index": i}, ((0, i, 0, 0),)
 
 
@@ -371,7 +374,7 @@ def agreed(op: Primitive, args: Sequence[Any]) -> tuple[Any, ...]:
     common = common_dtype(kinds, op.floats)
     if not any(isinstance(kind, tuple) for kind in kinds):  # nothing that numbers could follow
         return (*args[:first], *[v.astype(common) if type(v) is ndarray else common.type(v) for v, _ in found])
-    dtypes: Sequence[Any] = casts(kinds, op.floats, op.constant) or (None,) * len(kinds)
+    dtypes: Sequence[Any] = casts(kinds, op.floats, op.flat) or (None,) * len(kinds)
     cast = [
         value.astype(common) if type(value) is ndarray and isinstance(kind, type)  # a list of numbers
         else value if dtype is None else _cast(value, dtype)
@@ -410,7 +413,7 @@ def _do_agree(op: Primitive, a: Any, b: Any) -> bool:
         return "f" in (a.dtype.kind, b.dtype.kind)
     if not (is_real(a.dtype) and is_real(b.dtype)):
         return False
-    return casts(((a.dtype, True), (b.dtype, True)), op.floats, op.constant) is None
+    return casts(((a.dtype, True), (b.dtype, True)), op.floats, op.flat) is None
 
 
 def _operand(op: Primitive, a: Any) -> tuple[Any, Operand]:
@@ -497,4 +500,4 @@ def _pick(*ys: Array, index: int) -> Array:
 
 
 PICK = Primitive(_pick)
-PICK.deliver = pick
+PICK.accumulate = collect_output

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.blas import FLOATS
-from tinygrad_rnn.autograd.primitive import make
+from tinygrad_rnn.autograd.primitive import operation
 from tinygrad_rnn.autograd.tensor import Tensor, grad
 from tinygrad_rnn.compiler import engines
 
@@ -100,7 +100,7 @@ def _linear_cross_entropy(ys: Array, W: Array, b: Array | None, *, call: Pass) -
     return call.run(ys, W, b)
 
 
-linear_nll = make(_linear_cross_entropy)
+linear_nll = operation(_linear_cross_entropy)
 
 
 @linear_nll.vjp

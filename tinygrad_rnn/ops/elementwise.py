@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, move, xp
 from tinygrad_rnn.autograd.dtypes import real_dtype
-from tinygrad_rnn.autograd.primitive import agreed, floating, make, primitive
+from tinygrad_rnn.autograd.primitive import agreed, floating, operation, primitive
 from tinygrad_rnn.autograd.tensor import Tensor
 
 # NumPy's ufuncs pass cupy arrays on to CuPy.
@@ -40,7 +40,7 @@ def elementwise(name: str, formula: str, floats: bool = False, **rules: Callable
     args = [n for n in compile(formula, name, "eval").co_names if n not in FUNCTIONS]
     forward = eval(f"lambda {', '.join(args)}: {formula}", dict(FUNCTIONS))
     forward.__name__, forward.__qualname__, forward.__doc__ = name, name, f"{name}({', '.join(args)}) = {formula}"
-    op = make(forward, formula, mixes=0 if len(args) > 1 else None, floats=floats)
+    op = operation(forward, formula, mixes=0 if len(args) > 1 else None, floats=floats)
     op.vjp(**rules)
     return op
 
@@ -103,7 +103,7 @@ _SIGMOID = {
     for t in (np.float16, np.float32, np.float64)
 }
 
-sigmoid: Any = make(_sigmoid, "1 / (1 + exp(-x))", floats=True)
+sigmoid: Any = operation(_sigmoid, "1 / (1 + exp(-x))", floats=True)
 sigmoid.vjp(x=lambda g, y: g * (y - y * y))
 
 
@@ -163,7 +163,7 @@ def _erf(x: Array) -> Array:
 
 
 _erf_of_numbers = np.frompyfunc(math.erf, 1, 1)
-erf: Any = make(_erf, floats=True)
+erf: Any = operation(_erf, floats=True)
 erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
 
 

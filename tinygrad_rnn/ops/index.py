@@ -47,7 +47,7 @@ def _is_basic(key: Any) -> bool:
     return not any(arrays.is_array(k) and k.ndim for k in (key if isinstance(key, tuple) else (key,)))
 
 
-def _deliver_getitem(grads: Gradients, parent: Node, _rule: Any, g: Array, kept: tuple) -> bool:
+def _accumulate_getitem(grads: Gradients, parent: Node, _rule: Any, g: Array, kept: tuple) -> bool:
     """Add a slice's gradient in place: x[t] in a loop over T costs O(T), not a full-size array each."""
     if grads.lift is not None:
         return False
@@ -55,7 +55,7 @@ def _deliver_getitem(grads: Gradients, parent: Node, _rule: Any, g: Array, kept:
     return True
 
 
-_getitem.op.deliver = _deliver_getitem
+_getitem.op.accumulate = _accumulate_getitem
 
 
 def getitem(x: Any, key: Any) -> Any:

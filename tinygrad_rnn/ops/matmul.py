@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd import blas
 from tinygrad_rnn.autograd.arrays import Array
 from tinygrad_rnn.autograd.backward import Gradients
-from tinygrad_rnn.autograd.blas import product
 from tinygrad_rnn.autograd.dtypes import FLOAT
 from tinygrad_rnn.autograd.graph import Node
 from tinygrad_rnn.autograd.primitive import primitive
@@ -21,8 +21,8 @@ from tinygrad_rnn.autograd.primitive import primitive
 def _matmul(a: Array, b: Array) -> Array:
     """a: (..., M, K)  b: (..., K, N)  returns: (..., M, N)"""
     if b.ndim == 2 < a.ndim:  # one GEMM over all rows, not one for each
-        return product(_rows(a), b).reshape(*a.shape[:-1], b.shape[1])
-    return product(a, b)
+        return blas.matmul(_rows(a), b).reshape(*a.shape[:-1], b.shape[1])
+    return blas.matmul(a, b)
 
 
 def _matmul_a(g: Any, b: Any) -> Any:
@@ -38,7 +38,7 @@ def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
 _matmul.vjp(a=_matmul_a, b=_matmul_b)
 
 
-def _deliver(grads: Gradients, parent: Node, rule: Any, g: Array, kept: tuple) -> bool:
+def _accumulate(grads: Gradients, parent: Node, rule: Any, g: Array, kept: tuple) -> bool:
     """The gradient of a matrix waits for the other steps that use the same one (see Gradients.defer)."""
     if rule is not _matmul_b or grads.lift is not None or len(parent.shape) != 2 or kept[0].dtype != parent.dtype:
         return False
@@ -48,7 +48,7 @@ def _deliver(grads: Gradients, parent: Node, rule: Any, g: Array, kept: tuple) -
     return True
 
 
-_matmul.op.deliver = _deliver
+_matmul.op.accumulate = _accumulate
 _matmul.op.mixes = 0
 
 

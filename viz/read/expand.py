@@ -20,7 +20,7 @@ def expanded(root: Node, choose: Choose | None = None, *, copy: bool = False) ->
         root = _copied(order, choose)[root]
         order = reached(root)
     while any(
-        op is not None and op.expand is not None for op in {node.op for node in order}
+        op is not None and op.unroll is not None for op in {node.op for node in order}
     ):  # again, for what stands for many in what was found
         root = _copied(order, None if choose is None else lambda steps: needed(steps, choose))[root]
         order = reached(root)
@@ -28,7 +28,7 @@ def expanded(root: Node, choose: Choose | None = None, *, copy: bool = False) ->
 
 
 def _stands_for_many(node: Node) -> bool:
-    return node.op is not None and node.op.expand is not None
+    return node.op is not None and node.op.unroll is not None
 
 
 def _copied(order: list[Node], choose: Choose | None) -> dict[Node, Node]:
@@ -39,7 +39,7 @@ def _copied(order: list[Node], choose: Choose | None) -> dict[Node, Node]:
     for node in order:
         if _stands_for_many(node):
             with recording(True):
-                outputs[node] = node.op.expand(node, choose)
+                outputs[node] = node.op.unroll(node, choose)
             for inside in ancestors(outputs[node], new):
                 _copy(inside, copies)
         elif node.op is PICK and node.inputs[0] in outputs:

@@ -53,9 +53,10 @@ def _kept(node: Node) -> Iterator[tuple[Node, Any]]:
     op, saved = node.op, node.saved
     if op is None or not saved:
         return
-    rules = [(op.joint, saved)] if op.joint is not None else [(rule, saved[a:b]) for _, rule, a, b in node.edges]
+    each = ((rule, saved[a:b]) for _, rule, a, b in node.edges)
+    rules = [(op.joint_rule, saved)] if op.joint_rule is not None else each
     for rule, has in rules:
-        for name, value in zip(op.needs.get(rule, ()), has, strict=False):
+        for name, value in zip(op.rule_arguments.get(rule, ()), has, strict=False):
             if name == "y":
                 yield node, value
             elif name in op.args:

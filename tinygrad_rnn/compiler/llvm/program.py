@@ -35,7 +35,7 @@ from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
 from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
 
 NAME = "llvm"
-workers.when_started.append(lambda: blas.share(shared_products.product))
+workers.when_started.append(lambda: blas.share_products(shared_products.product))
 
 
 def prepare(c: Circuit) -> None:

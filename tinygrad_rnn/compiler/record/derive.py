@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
-from tinygrad_rnn.autograd.backward import fit
+from tinygrad_rnn.autograd.backward import unbroadcast
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.record.trace import Trace
@@ -64,9 +64,9 @@ def _pull(trace: Trace, v: Value, grads: dict[Value, Any]) -> None:
     assert op is not None
     args = [trace.symbol(a) if isinstance(a, Value) else a for a in v.args]
     pattern = tuple(isinstance(a, Value) and a.tracked for a in v.args)
-    plan, keep = op.plans.get(pattern) or op.plan(pattern)
-    saved = keep(args, y, v.static)
-    together = op.joint(g, *saved) if op.joint is not None else None
-    for i, rule, first, last in plan:
+    edges, save = op.patterns.get(pattern) or op.edges_for(pattern)
+    saved = save(args, y, v.static)
+    together = op.joint_rule(g, *saved) if op.joint_rule is not None else None
+    for i, rule, first, last in edges:
         dx = together[i] if together is not None else rule(g, *saved[first:last])
-        _send(trace, grads, v.args[i], fit(dx, v.args[i]) if op.fits else dx)
+        _send(trace, grads, v.args[i], unbroadcast(dx, v.args[i]) if op.broadcasts else dx)

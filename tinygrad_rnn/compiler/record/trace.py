@@ -94,7 +94,7 @@ class Trace:
 
     def __call__(self, op: Primitive, args: Sequence[Any], static: dict[str, Any]) -> Any:
         values = tuple([self.value(a) for a in args])
-        tracked = context.recording and not op.constant and any(isinstance(v, Value) and v.tracked for v in values)
+        tracked = context.recording and not op.flat and any(isinstance(v, Value) and v.tracked for v in values)
         static = {**op.defaults, **static}
         ours = PRIMITIVES.get(op.name) is op
         self.circuit.origin = self.origin or _origin(sys._getframe(1))

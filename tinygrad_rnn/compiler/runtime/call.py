@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Constant, Node, context
-from tinygrad_rnn.autograd.primitive import make
+from tinygrad_rnn.autograd.primitive import operation
 from tinygrad_rnn.autograd.random import replayed
 from tinygrad_rnn.autograd.tensor import Tensor, grad
 from tinygrad_rnn.compiler.runtime.compiled_step import Layer
@@ -129,7 +129,7 @@ def _recurrent(*xs: np.ndarray, call: Call, keep: bool) -> tuple[np.ndarray, ...
     return call.forward(xs, keep)
 
 
-recurrent = make(_recurrent)
+recurrent = operation(_recurrent)
 
 
 @recurrent.vjp
@@ -160,4 +160,4 @@ def _expanded(node: Node, needed: Callable[[range], Collection[int]] | None) -> 
     return call.repeated or _nodes(call.repeat(tensors, steps))
 
 
-recurrent.op.expand = _expanded
+recurrent.op.unroll = _expanded

@@ -169,7 +169,7 @@ class Walk:
             self.draws = True
         elif isinstance(x, Primitive):
             self._add(x.rules, name)  # what it computes forward is computed anew at each call
-            self._add(x.joint, name)
+            self._add(x.joint_rule, name)
         elif isinstance(x, (bytearray, array)):
             self._add_content(x)
         elif kinds.is_hidden(x.__class__) and not kinds.is_fixed(x):
