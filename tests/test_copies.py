@@ -189,17 +189,17 @@ def test_the_memory_of_a_call_that_is_thrown_away_is_used_again(engine):
     for _ in range(5):
         ys = rnn(xs)[0]  # the one before ends only now
         assert ys.requires_grad
-    assert len(rnn._compiled.arenas.arenas) == 2
+    assert len(rnn._recordings.arenas.arenas) == 2
     del ys
     (rnn(xs)[0] * 2).sum().backward()
-    assert not rnn._compiled.arenas.lent
+    assert not rnn._recordings.arenas.lent
 
 
 def test_a_call_that_fails_gives_its_memory_back(monkeypatch):
     rnn, xs = nn.Recurrent(nn.GRUCell(3, 4), engine="numpy"), leaf(6, 2, 3)
     rnn.to("float64")(xs)
-    rnn._compiled.arenas.collect()
-    layer = next(iter(rnn._compiled.recordings.values()))[0].layer
+    rnn._recordings.arenas.collect()
+    layer = next(iter(rnn._recordings.by_key.values()))[0].compiled
     program = layer.programs.free[0]
 
     def stop(*_):
@@ -211,4 +211,4 @@ def test_a_call_that_fails_gives_its_memory_back(monkeypatch):
             with pytest.raises(KeyboardInterrupt):
                 rnn(xs)
     rnn(xs)
-    assert len(rnn._compiled.arenas.arenas) <= 2
+    assert len(rnn._recordings.arenas.arenas) <= 2

@@ -43,7 +43,7 @@ REST = [name for name in ALL if name not in (*SOME, "product of moving values")]
 
 def poison(rnn):
     """NaN in all buffers that nobody uses: whatever is read before it is written shows."""
-    for arena in rnn._compiled.arenas.arenas:
+    for arena in rnn._recordings.arenas.arenas:
         for each in (arena, arena.scratch):
             if each is not None and not arena.busy:
                 each.block.fill(255)
@@ -200,7 +200,7 @@ def test_batches_of_all_sizes_share_programs_if_the_step_is_the_same(cell, recor
 
     rnn = made(lambda: cell(I, H), engine)
     close(play(rnn), play(made(lambda: cell(I, H), "eager")))
-    assert rnn._compiled.count == recordings
+    assert rnn._recordings.count == recordings
 
 
 class Scaled(nn.RNNCell):

@@ -31,7 +31,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, optim
 from tinygrad_rnn.autograd.primitive import primitive
-from tinygrad_rnn.nn import recordings as compiled
+from tinygrad_rnn.nn import recordings as lookup
 
 T, B, I, H = 5, 2, 3, 4
 pytestmark = pytest.mark.filterwarnings("ignore:Recurrent. .* runs slower than it might")
@@ -817,8 +817,8 @@ def played_again(case):
 @pytest.fixture
 def recordings(monkeypatch):
     """The recordings that are made."""
-    made, record = [], compiled._record
-    monkeypatch.setattr(compiled, "_record", lambda *args: made.append(1) or record(*args))
+    made, record = [], lookup.record
+    monkeypatch.setattr(lookup, "record", lambda *args: made.append(1) or record(*args))
     return made
 
 
@@ -829,7 +829,7 @@ def test_what_stays_as_it_is_is_recorded_once(case, recordings):
     for _ in range(3):
         rnn(sequence())
     assert len(recordings) == 1
-    held, _ = rnn._compiled.last
+    held, _ = rnn._recordings.last
     assert held.unchanged(cell)
 
 

@@ -18,7 +18,7 @@ from tinygrad_rnn.autograd.tensor import (
     tensor,
     zeros,
 )
-from tinygrad_rnn.nn.recordings import circuit
+from tinygrad_rnn.nn.circuit import circuit
 
 __all__ = [
     "Parameter", "Tensor", "circuit", "default_device", "device", "enable_grad", "get_rng_state", "grad", "gradcheck",

@@ -22,12 +22,13 @@ from tinygrad_rnn.compiler.runtime.programs import NoEngine
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.entrance import Entrance, is_plain, levels_inside
 from tinygrad_rnn.nn.module import Module
-from tinygrad_rnn.nn.recordings import Compiled, Job
-from tinygrad_rnn.nn.state_hooks import Hook, Watch, followed, own
+from tinygrad_rnn.nn.recording import RunOptions
+from tinygrad_rnn.nn.recordings import Recordings
+from tinygrad_rnn.nn.state_hooks import Hook, StateGradients, copied_if_shared, followed
 from tinygrad_rnn.ops import stack, unbind, where
 
 _told: WeakSet[type] = WeakSet()  # the classes of cells that a slower way was told of
-SHORT = 3  # steps up to which the engine "auto" runs step by step: recording would cost more than it saves
+LEAST_COMPILED_STEPS = 4  # for fewer the engine "auto" runs step by step: recording would cost more than it saves
 
 
 class Recurrent(Module):
@@ -84,21 +85,21 @@ class Recurrent(Module):
                 f"{checkpoint_every} and {engine!r}"
             )
         self.cell, self.engine, self.checkpoint_every, self.reverse = cell, engine, checkpoint_every, reverse
-        self._compiled, self._entrance = Compiled(), Entrance("Recurrent")
+        self._recordings, self._entrance = Recordings(), Entrance("Recurrent")
         self._hooks: tuple[Hook, ...] = ()
 
     def forward(self, xs: Any, state: Any = None, lengths: Any = None, *, all_states: bool = False) -> tuple[Any, Any]:
         xs, state = self._entrance(self.cell, xs, state)
         T, B, _ = xs.shape
-        alive = _alive(lengths, T, B, self._entrance.who)
+        alive = mask_of_lengths(lengths, T, B, self._entrance.who)
         if not self._why_eager(xs):
             try:
-                return self._compiled(self.cell, self._job(all_states), xs, state, alive)
+                return self._recordings(self.cell, self._run_options(all_states), xs, state, alive)
             except Unsupported as reason:
                 self._refuse(reason)
                 self._tell(f"step by step, because it cannot be compiled: {reason}")
         if not len(xs):
-            return self._nothing(xs, state, all_states)
+            return self._empty_results(xs, state, all_states)
         ys, states = self._eager(xs, state, alive, strict=all_states)
         new = nest.map_leaves(_over_time, *states) if all_states else states[0 if self.reverse else -1]
         return nest.map_leaves(_plain, ys), nest.map_leaves(_plain, new)
@@ -125,10 +126,10 @@ class Recurrent(Module):
 
         return remove
 
-    def _job(self, all_states: bool = False) -> Job:
+    def _run_options(self, all_states: bool = False) -> RunOptions:
         engine = engines.find(self.engine)
         step, every, hooks = partial(self._masked_step, strict=all_states), self.checkpoint_every, self._hooks
-        return Job(step, self._eager, engine, every, all_states, hooks, self.reverse, self._tell)
+        return RunOptions(step, self._eager, engine, every, all_states, hooks, self.reverse, self._tell)
 
     def _refuse(self, reason: Unsupported) -> None:
         """ValueError if the step cannot be compiled but must be."""
@@ -160,11 +161,11 @@ class Recurrent(Module):
         why = self._why_eager(xs)
         if not why:
             try:
-                masked = _alive(lengths, T, B, self._entrance.who) is not None
-                layer, lines, nbytes = self._compiled.plan(self.cell, self._job(), xs, state, masked)
-                name = layer.engine.NAME
-                reason = engines.why(self.engine, name, layer.slower)
-                return Plan(name, nbytes, layer.circuit, "\n".join([title + repr(name), *reason, *lines]))
+                masked = mask_of_lengths(lengths, T, B, self._entrance.who) is not None
+                step, lines, nbytes = self._recordings.plan(self.cell, self._run_options(), xs, state, masked)
+                name = step.engine.NAME
+                reason = engines.why(self.engine, name, step.slower)
+                return Plan(name, nbytes, step.circuit, "\n".join([title + repr(name), *reason, *lines]))
             except Unsupported as reason:
                 self._refuse(reason)
                 why = str(reason)
@@ -180,7 +181,7 @@ class Recurrent(Module):
             return "there is nothing to run" if 0 in xs.shape[:2] else "x has no features"
         if xs.device != "cpu":
             return "the compiled engines run on the CPU"
-        if self.engine == "auto" and self.checkpoint_every is None and len(xs) <= SHORT:
+        if self.engine == "auto" and self.checkpoint_every is None and len(xs) < LEAST_COMPILED_STEPS:
             return f"for {len(xs)} steps recording would cost more than it saves"
         return ""
 
@@ -195,7 +196,7 @@ class Recurrent(Module):
             xs = where(on_device[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
         ys: list[Any] = []
         states: list[Any] = []
-        watch = Watch(self._hooks) if self._hooks and context.recording else None
+        watch = StateGradients(self._hooks) if self._hooks and context.recording else None
         state = state if watch is None else followed(state)
         wanted = None if steps is None else {0, *steps}
         if context.recording and context.trace is None:
@@ -210,7 +211,7 @@ class Recurrent(Module):
             with scope(kind(number)):
                 y, new = self._step(x, state, not states, strict, alive is not None)
                 if watch is not None:
-                    new = own(new, (x, state))
+                    new = copied_if_shared(new, (x, state))
                     watch.add(new)
                 if alive is not None and not alive[t].all():
                     y, new = self._masked(on_device[t], y, new, state)
@@ -247,7 +248,7 @@ class Recurrent(Module):
         x = x if alive is None else _where(alive, x, 0)
         y, new = self._step(x, state, True, strict, alive is not None)
         if self._hooks:
-            new = own(new, (x, state))
+            new = copied_if_shared(new, (x, state))
             context.trace.watch(nest.leaves(new))
         return (y, new) if alive is None else self._masked(alive, y, new, state)
 
@@ -258,7 +259,7 @@ class Recurrent(Module):
             partial(_where, alive), new, old
         )
 
-    def _nothing(self, xs: Tensor, state: Any, all_states: bool) -> tuple[Any, Any]:
+    def _empty_results(self, xs: Tensor, state: Any, all_states: bool) -> tuple[Any, Any]:
         """The results of no steps: a step on zeros tells their sizes."""
         with no_grad():
             y, new = self._step(Tensor(xp(xs.array).zeros(xs.shape[1:], xs.dtype)), state)
@@ -312,7 +313,7 @@ def _over_time(*each: Any) -> Any:
     return tensor(each) if isinstance(each[0], (int, float, np.ndarray)) else each[-1]
 
 
-def _alive(lengths: Any, T: int, B: int, who: str) -> np.ndarray | None:
+def mask_of_lengths(lengths: Any, T: int, B: int, who: str) -> np.ndarray | None:
     """Which sequences go on at each step, (T, B) of bool; None where all always do."""
     if lengths is None:
         return None

@@ -18,8 +18,8 @@ from tinygrad_rnn.ops import stack
 Hook = Callable[[Any], None]
 
 
-def own(new: Any, old: Any) -> Any:
-    """A new state whose leaves are values of this step that gradients flow to: what was there before it is copied."""
+def copied_if_shared(new: Any, old: Any) -> Any:
+    """A new state whose leaves are values of this step that gradients flow to: a leaf of the old one is copied."""
     before = {id(s) for s in nest.leaves(old)}
 
     def owned(s: Any) -> Any:
@@ -46,7 +46,7 @@ def _is_float(s: Any) -> bool:
     return isinstance(s, Tensor) and s.dtype.kind == "f"
 
 
-def show(hooks: tuple[Hook, ...], structure: Any, grads: list[Tensor]) -> None:
+def call_hooks(hooks: tuple[Hook, ...], structure: Any, grads: list[Tensor]) -> None:
     """Call the hooks with gradients (T, ...), one for each leaf, as a nest built like the state."""
     found = iter(grads)
     gradients = nest.map_leaves(lambda _: next(found), structure)
@@ -55,15 +55,15 @@ def show(hooks: tuple[Hook, ...], structure: Any, grads: list[Tensor]) -> None:
 
 
 def zeros(s: Any, *steps: int) -> Tensor:
-    """The gradient of a leaf of the state to which none came."""
+    """A gradient of zeros for a leaf of the state to which none came, (*steps, B, ...)."""
     if not isinstance(s, Tensor):
         return Tensor(np.zeros(steps, np.float32))
     dtype = s.dtype if s.dtype.kind == "f" else np.float32
     return Tensor(xp(s.array).zeros((*steps, *s.shape), dtype))
 
 
-class Watch:
-    """The states of a sequence that runs step by step, and the gradients that come back to them."""
+class StateGradients:
+    """The gradients of the states of a sequence that runs step by step, gathered in each backward pass."""
 
     def __init__(self, hooks: tuple[Hook, ...]):
         self.hooks = hooks
@@ -71,7 +71,7 @@ class Watch:
         self.found: dict[tuple[int, int], Tensor] = {}
 
     def add(self, state: Any) -> None:
-        """Watch the state after the next step."""
+        """Gather the gradient of the state after the next step too."""
         for i, s in enumerate(nest.leaves(state)):
             if isinstance(s, Tensor) and s.requires_grad:
                 s.register_hook(partial(self._take, i, len(self.states)))
@@ -86,4 +86,5 @@ class Watch:
         found, self.found = self.found, {}
         per_leaf = enumerate(zip(*map(nest.leaves, self.states), strict=True))
         of = lambda i, t, s: found[i, t] if (i, t) in found else zeros(s)
-        show(self.hooks, self.states[-1], [stack([of(i, t, s) for t, s in enumerate(leaf)]) for i, leaf in per_leaf])
+        gradients = [stack([of(i, t, s) for t, s in enumerate(leaf)]) for i, leaf in per_leaf]
+        call_hooks(self.hooks, self.states[-1], gradients)

@@ -197,7 +197,8 @@ def tracing(trace: Trace) -> Iterator[None]:
         context.trace = outer
 
 
-MACHINERY = ("recurrent", "recordings", "state_hooks", "module", "variable_names")  # of nn: what runs cells
+# of nn: what runs cells
+MACHINERY = {"circuit", "module", "recording", "recordings", "recurrent", "replay", "state_hooks", "variable_names"}
 RECORDS = ("tinygrad_rnn.compiler.record.record", "record")  # where a recording begins
 
 

@@ -11,7 +11,7 @@ from tinygrad_rnn.autograd.graph import Constant, Node, context
 from tinygrad_rnn.autograd.primitive import operation
 from tinygrad_rnn.autograd.random import replayed
 from tinygrad_rnn.autograd.tensor import Tensor, grad
-from tinygrad_rnn.compiler.runtime.compiled_step import Layer
+from tinygrad_rnn.compiler.runtime.compiled_step import CompiledStep
 
 
 class Call:
@@ -28,7 +28,7 @@ class Call:
     eager: Callable[[Sequence[Tensor], Sequence[int] | None], list[Tensor]]
     watcher: Callable[[list[Any]], None] | None = None
 
-    def __init__(self, layer: Layer, T: int, alive: np.ndarray | None, every: int | None, reverse: bool = False):
+    def __init__(self, layer: CompiledStep, T: int, alive: np.ndarray | None, every: int | None, reverse: bool = False):
         self.layer, self.T, self.every, self.reverse = layer, T, every, reverse
         self.alive = alive if alive is None else self._turned(alive)
         self.draws = layer.draw(T)

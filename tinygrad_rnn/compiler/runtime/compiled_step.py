@@ -21,7 +21,7 @@ from tinygrad_rnn.compiler.runtime.settle import Step, _planned, _settled
 KNOWN = 16  # steps whose programs are looked at when another batch comes
 
 
-class Layer:
+class CompiledStep:
     """A step recorded for one set of shapes, and the programs that run it.
 
     circuit   the step as it was recorded

@@ -29,6 +29,7 @@ NEUTRAL = {"builtins", "abc", "typing"}  # classes to inherit from that keep not
 FIXED = {"logging", "re", "pathlib", "datetime", "decimal", "fractions", "zoneinfo", "typing", "ast", "inspect", "abc"}
 FIXED |= {
     "tinygrad_rnn.autograd.graph",
+    "tinygrad_rnn.nn.recording",
     "tinygrad_rnn.nn.recordings",
     "tinygrad_rnn.nn.entrance",
     "tinygrad_rnn.nn.state_hooks",
