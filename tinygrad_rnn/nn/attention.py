@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, tensor, zeros
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.layers import Linear, _check
+from tinygrad_rnn.nn.lengths import checked_lengths
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.ops import softmax, tanh, where
 
@@ -188,14 +188,7 @@ def _mask(values: Tensor, lengths: Any, mask: Any, who: str) -> Tensor | None:
     if lengths is not None:
         if mask is not None:
             raise ValueError(f"{who}: give lengths or a mask, not both")
-        lengths = np.asarray(lengths.numpy() if isinstance(lengths, Tensor) else arrays.to_numpy(lengths))
-        if (
-            lengths.shape != (B,)
-            or lengths.dtype.kind not in "iu"
-            or (B and not 0 <= lengths.min() <= lengths.max() <= S)
-        ):
-            raise ValueError(f"{who}: lengths must be ({B},) integers from 0 to {S}, got {lengths}")
-        mask = np.arange(S) < lengths[:, None]
+        mask = np.arange(S) < checked_lengths(lengths, S, B, who, "S")[:, None]
     mask = mask if isinstance(mask, Tensor) else tensor(mask, device=values.device)
     if mask.shape != (B, S) or mask.dtype != bool:
         raise ValueError(f"{who}: mask must be ({B}, {S}) of bool, got {mask.shape} of {mask.dtype}")

@@ -21,6 +21,7 @@ from tinygrad_rnn.compiler.runtime.plan import Plan
 from tinygrad_rnn.compiler.runtime.programs import NoEngine
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.entrance import Entrance, is_plain, levels_inside
+from tinygrad_rnn.nn.lengths import mask_of_lengths
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recording import RunOptions
 from tinygrad_rnn.nn.recordings import Recordings
@@ -311,21 +312,6 @@ def _over_time(*each: Any) -> Any:
     if isinstance(each[0], Tensor):
         return stack(each)
     return tensor(each) if isinstance(each[0], (int, float, np.ndarray)) else each[-1]
-
-
-def mask_of_lengths(lengths: Any, T: int, B: int, who: str) -> np.ndarray | None:
-    """Which sequences go on at each step, (T, B) of bool; None where all always do."""
-    if lengths is None:
-        return None
-    if isinstance(lengths, Tensor):
-        lengths = lengths.numpy()
-    host = arrays.to_numpy(lengths) if arrays.is_array(lengths) else np.asarray(lengths)
-    if host.shape != (B,) or host.dtype.kind not in "iu":
-        raise ValueError(f"{who}: lengths must be ({B},) integers, got {host.shape} of dtype {host.dtype}")
-    least, most = (int(host.min()), int(host.max())) if B else (T, T)
-    if least < 0 or most > T:
-        raise ValueError(f"{who}: lengths must be from 0 to T = {T}, got {least} to {most}")
-    return None if least == T else np.arange(T)[:, None] < host
 
 
 def _where(mask: Any, new: Any, old: Any) -> Any:
