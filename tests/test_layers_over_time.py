@@ -1,6 +1,7 @@
 """Layers over time: the reversed direction, both directions, and layers on top of each other."""
 
 import importlib.util
+import inspect
 import math
 
 from typing import NamedTuple
@@ -613,3 +614,71 @@ def test_bad_input_is_refused_in_one_line(call, kind, message):
     with pytest.raises(kind, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+# ---- what a layer of layers tells --------------------------------------------------------------------------------
+
+
+def parts_of(layers):
+    """The layers of one cell, or one stack of cells, in one direction."""
+    return [part for layer in layers.layers for part in getattr(layer, "layers", [layer])]
+
+
+@directions
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("engine", ["eager", "numpy"])
+def test_a_hook_is_shown_the_gradients_of_all_cells_as_their_state_is_built(engine, n, bidirectional):
+    layers = randomised(nn.LSTM(I, H, n, bidirectional=bidirectional, engine=engine))
+    seen, each = [], {}
+    remove = layers.register_state_hook(seen.append)
+    for i, part in enumerate(parts_of(layers)):
+        part.register_state_hook(lambda g, i=i: each.update({i: g}))
+    ys, state = layers(sequence(T, B, I), lengths=RAGGED)
+    weighted([ys, *state]).backward()
+    (found,) = seen
+    assert type(found) is nn.LSTMState
+    single = [g for i in sorted(each) for g in (each[i] if n > 1 and not bidirectional else [each[i]])]
+    all_close([found.h[:, k].numpy() for k in range(len(layers.cells))], [g.h.numpy() for g in single])
+    all_close([found.c[:, k].numpy() for k in range(len(layers.cells))], [g.c.numpy() for g in single])
+    remove()
+    weighted([layers(sequence(T, B, I))[0]]).backward()
+    assert len(seen) == 1
+
+
+def test_a_cell_to_which_no_gradient_came_shows_zeros_or_none():
+    xs, seen = sequence(T, B, I), []
+    layers = randomised(nn.GRU(I, H, bidirectional=True))
+    layers.register_state_hook(seen.append)
+    layers(xs)[0][..., :H].sum().backward()
+    assert seen[0][:, 0].numpy().any() and not seen[0][:, 1].numpy().any()
+    pair = nn.Bidirectional(*layers.cells)
+    pair.register_state_hook(seen.append)
+    pair(xs)[1][1].sum().backward()
+    assert seen[1][0] is None and seen[1][1].shape == (T, B, H)
+
+
+def test_two_calls_of_a_layer_are_shown_one_after_the_other():
+    layers, seen = randomised(nn.GRU(I, H, bidirectional=True, engine="numpy")), []
+    layers.register_state_hook(seen.append)
+    (layers(sequence(T, B, I))[0].sum() + layers(sequence(T + 1, B, I))[0].sum()).backward()
+    assert sorted(g.shape for g in seen) == [(T, 2, B, H), (T + 1, 2, B, H)]
+
+
+@directions
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("engine", ["eager", "numpy"])
+def test_a_plan_tells_of_all_parts(engine, n, bidirectional):
+    layers, xs = nn.GRU(I, H, n, bidirectional=bidirectional, engine=engine), tg.zeros(T, B, I)
+    plan, parts = layers.plan(xs, tg.zeros(n * (1 + bidirectional), B, H), RAGGED), parts_of(layers)
+    assert plan.engine == engine and str(plan).count(f"{T} steps of x") == len(parts)
+    assert str(plan).count(f"of x ({B}, {I})") == 1 + bidirectional
+    assert plan.nbytes >= parts[0].plan(xs).nbytes * (1 + bidirectional)
+    pair = nn.Bidirectional(nn.GRUCell(I, H), nn.LSTMCell(I, H), engine=engine).plan(xs)
+    assert "GRUCell" in str(pair) and "LSTMCell" in str(pair)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, nn.Layers])
+def test_options_are_told_by_help(kind):
+    parameters = inspect.signature(kind).parameters
+    assert {"bidirectional", "dropout", "engine", "checkpoint_every"} <= {*parameters}
+    assert {"engine", "checkpoint_every"} <= {*inspect.signature(nn.Bidirectional).parameters}

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tinygrad_rnn.autograd import nest
-from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.tensor import Tensor, zeros
+from tinygrad_rnn.compiler.runtime.plan import Plan
 from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, LSTMState, RNNCell, Stack, check_sizes
 from tinygrad_rnn.nn.layers import Dropout, check_whole
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.more_cells import ProjectedLSTMCell
 from tinygrad_rnn.nn.recurrent import Recurrent
+from tinygrad_rnn.nn.state_hooks import Hook, JoinedHook
 from tinygrad_rnn.ops import concat, stack
 
 
@@ -23,11 +25,14 @@ class Bidirectional(Module):
     xs, lengths, dtypes and states: as in `nn.Recurrent`; each sequence's own end is where its second direction starts
     state: that of each cell, as a pair, or None
     returns: ys (T, B, H_f + H_b) and a pair, f after step T-1 and b after step 0; with all_states after each step
+    engine, checkpoint_every: as in `nn.Recurrent`
     """
 
-    def __init__(self, forward_cell: Cell, backward_cell: Cell, **options: Any):
-        self.forwards = Recurrent(forward_cell, **options)
-        self.backwards = Recurrent(backward_cell, reverse=True, **options)
+    def __init__(
+        self, forward_cell: Cell, backward_cell: Cell, *, engine: str = "auto", checkpoint_every: int | None = None
+    ):
+        self.forwards = Recurrent(forward_cell, engine=engine, checkpoint_every=checkpoint_every)
+        self.backwards = Recurrent(backward_cell, engine=engine, checkpoint_every=checkpoint_every, reverse=True)
         self.call_it("Bidirectional")
 
     def call_it(self, who: str) -> None:
@@ -47,14 +52,56 @@ class Bidirectional(Module):
     def forward(
         self, xs: Any, state: Any = None, lengths: Any = None, *, all_states: bool = False
     ) -> tuple[Tensor, tuple[Any, Any]]:
-        if state is not None and not (isinstance(state, (tuple, list)) and len(state) == 2):
-            got = nest.describe(state)
-            raise ValueError(f"Bidirectional: state must be a pair, that of each cell, got {got}")
-        past, future = (None, None) if state is None else state
+        past, future = self._pair(state)
         xs = self.taken(xs)  # once for both
         fs, past = self.forwards(xs, past, lengths, all_states=all_states)
         bs, future = self.backwards(xs, future, lengths, all_states=all_states)
         return concat([fs, bs], axis=-1), (past, future)
+
+    @staticmethod
+    def _pair(state: Any) -> tuple[Any, Any]:
+        """The states of the two cells; ValueError unless there are two, or none is given."""
+        if state is None:
+            return None, None
+        if not (isinstance(state, (tuple, list)) and len(state) == 2):
+            got = nest.describe(state)
+            raise ValueError(f"Bidirectional: state must be a pair, that of each cell, got {got}")
+        return state[0], state[1]
+
+    def plan(self, xs: Any, state: Any = None, lengths: Any = None) -> Plan:
+        """How a call with these arguments would run, as in `nn.Recurrent`: that of both cells, one after the other."""
+        past, future = self._pair(state)
+        xs = self.taken(xs)
+        return _together([self.forwards.plan(xs, past, lengths), self.backwards.plan(xs, future, lengths)])
+
+    def register_state_hook(self, hook: Hook) -> Callable[[], None]:
+        """As in `nn.Recurrent`; hook gets a pair, those of each cell's state, None where none came to a cell."""
+        joined = JoinedHook(lambda found: hook(tuple(found)), 2)
+        return _each([layer.register_state_hook(joined.part(i)) for i, layer in enumerate(self.layers)])
+
+    @property
+    def layers(self) -> list[Recurrent]:
+        """Its two layers in one direction."""
+        return [self.forwards, self.backwards]
+
+
+def _together(plans: list[Plan]) -> Plan:
+    """Several plans as one: all engines, the sum of the bytes, the first circuit, and the texts below each other."""
+    if len(plans) == 1:
+        return plans[0]
+    names = ", ".join(dict.fromkeys(plan.engine for plan in plans))
+    text = "\n".join(plan.text for plan in plans)
+    return Plan(names, sum(plan.nbytes for plan in plans), plans[0].circuit, text)
+
+
+def _each(functions: list[Callable[[], None]]) -> Callable[[], None]:
+    """A function that calls them all."""
+
+    def call() -> None:
+        for function in functions:
+            function()
+
+    return call
 
 
 # What to do without those arguments of PyTorch's that there are not
@@ -87,9 +134,10 @@ class Layers(Module):
             raise ValueError(f"{self._who}: num_layers must be at least 1, got {num_layers}")
         check_sizes(self._who, input_size, hidden_size)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.output_size = output_size or hidden_size
         self.bidirectional, self.dropout = bidirectional, Dropout(dropout)
         options: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every}
-        inputs = [input_size] + [(output_size or hidden_size) * (1 + bidirectional)] * (num_layers - 1)
+        inputs = [input_size] + [self.output_size * (1 + bidirectional)] * (num_layers - 1)
         if bidirectional:
             pairs = [(make(i, hidden_size), make(i, hidden_size)) for i in inputs]
             self.layers: list[Any] = [Bidirectional(*pair, **options) for pair in pairs]
@@ -130,10 +178,37 @@ class Layers(Module):
                 )
                 new += pair
         else:
-            below = given[0] if self.num_layers == 1 else None if state is None else tuple(given)
-            ys, new = self.layers[0](xs, below, lengths, all_states=all_states)
+            ys, new = self.layers[0](xs, self._below(state, given), lengths, all_states=all_states)
             new = [new] if self.num_layers == 1 else new
         return ys, _joined(new, axis=1 if all_states else 0) if joined else list(new)
+
+    def plan(self, xs: Any, state: Any = None, lengths: Any = None) -> Plan:
+        """How a call with these arguments would run, as in `nn.Recurrent`: all its parts, lowest layer first."""
+        xs = self.layers[0].taken(xs)
+        given = [None] * len(self.cells) if state is None else self._separate(state, xs.shape[1])
+        if not self.bidirectional:
+            return _together([self.layers[0].plan(xs, self._below(state, given), lengths)])
+        above = zeros(*xs.shape[:2], 2 * self.output_size, dtype=xs.dtype, device=xs.device)  # what the others read
+        inputs = [xs] + [above] * (self.num_layers - 1)
+        states = [None if state is None else given[2 * i : 2 * i + 2] for i in range(self.num_layers)]
+        parts = zip(self.layers, inputs, states, strict=True)
+        return _together([layer.plan(x, pair, lengths) for layer, x, pair in parts])
+
+    def register_state_hook(self, hook: Hook) -> Callable[[], None]:
+        """Show hook the gradients ∂L/∂sₜ of the state after each step, in each backward pass through a later call.
+
+        They come built like the state, with leaves (T, L·D, B, ...), as in `nn.Recurrent`; zeros where none came.
+        """
+        if not self.bidirectional:
+            several = self.num_layers > 1
+            return self.layers[0].register_state_hook(lambda g: hook(_joined(list(g) if several else [g], axis=1)))
+        parts = [part for layer in self.layers for part in layer.layers]
+        joined = JoinedHook(lambda found: hook(_joined(_with_zeros(found), axis=1)), len(parts))
+        return _each([part.register_state_hook(joined.part(i)) for i, part in enumerate(parts)])
+
+    def _below(self, state: Any, given: list[Any]) -> Any:
+        """The state of the stack of cells, or of the one cell, of layers in one direction."""
+        return given[0] if self.num_layers == 1 else None if state is None else tuple(given)
 
     def _separate(self, state: Any, B: int) -> list[Any]:
         """The state of each cell, for B sequences."""
@@ -154,6 +229,13 @@ def _joined(states: list[Any], axis: int) -> Any:
     return nest.map_leaves(lambda *each: stack(each, axis=axis), *states)
 
 
+def _with_zeros(found: list[Any]) -> list[Any]:
+    """Gradients of cells with states of one kind, zeros for those to which none came."""
+    like = next(g for g in found if g is not None)
+    none = nest.map_leaves(lambda g: zeros(g.shape, dtype=g.dtype, device=g.device), like)
+    return [none if g is None else g for g in found]
+
+
 class RNN(Layers):
     """Layers of vanilla recurrent cells, `nn.RNNCell`.
 
@@ -168,10 +250,14 @@ class RNN(Layers):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", biases: int = 1,
-        **options: Any,
+        bidirectional: bool = False, dropout: float = 0.0, engine: str = "auto", checkpoint_every: int | None = None,
+        **unknown: Any,
     ):  # fmt: skip
         make = lambda i, h: RNNCell(i, h, nonlinearity=nonlinearity, biases=biases)
-        super().__init__(make, input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            make, input_size, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout, engine=engine,
+            checkpoint_every=checkpoint_every, **unknown,
+        )  # fmt: skip
 
 
 class LSTM(Layers):
@@ -182,12 +268,16 @@ class LSTM(Layers):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, *, proj_size: int = 0, biases: int = 1,
-        **options: Any,
+        bidirectional: bool = False, dropout: float = 0.0, engine: str = "auto", checkpoint_every: int | None = None,
+        **unknown: Any,
     ):  # fmt: skip
         plain = lambda i, h: LSTMCell(i, h, biases=biases)
         projected = lambda i, h: ProjectedLSTMCell(i, h, proj_size, biases=biases)
-        options["output_size"] = proj_size or hidden_size
-        super().__init__(projected if proj_size else plain, input_size, hidden_size, num_layers, **options)
+        make = projected if proj_size else plain
+        super().__init__(
+            make, input_size, hidden_size, num_layers, output_size=proj_size or hidden_size,
+            bidirectional=bidirectional, dropout=dropout, engine=engine, checkpoint_every=checkpoint_every, **unknown,
+        )  # fmt: skip
 
     def _separate(self, state: Any, B: int) -> list[Any]:
         if not (isinstance(state, (tuple, list)) and len(state) == 2):
@@ -200,7 +290,11 @@ class GRU(Layers):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, *, reset: str = "before", biases: int = 1,
-        **options: Any,
+        bidirectional: bool = False, dropout: float = 0.0, engine: str = "auto", checkpoint_every: int | None = None,
+        **unknown: Any,
     ):  # fmt: skip
         make = lambda i, h: GRUCell(i, h, reset=reset, biases=biases)
-        super().__init__(make, input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            make, input_size, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout, engine=engine,
+            checkpoint_every=checkpoint_every, **unknown,
+        )  # fmt: skip

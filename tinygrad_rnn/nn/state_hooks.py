@@ -62,6 +62,33 @@ def zeros(s: Any, *steps: int) -> Tensor:
     return Tensor(xp(s.array).zeros((*steps, *s.shape), dtype))
 
 
+class JoinedHook:
+    """One hook for several layers, called once in each backward pass through a call of them.
+
+    It gets a list with what came to each of the n layers, None where nothing did.
+    """
+
+    def __init__(self, hook: Hook, n: int):
+        self.hook, self.n = hook, n
+        self.found: dict[int, Any] = {}
+
+    def part(self, i: int) -> Hook:
+        """What to register with layer i."""
+        return partial(self._take, i)
+
+    def _take(self, i: int, gradients: Any) -> None:
+        if i in self.found:  # those of another call of the layers
+            self._call()
+        if not self.found:
+            context.after_sweep.append(self._call)
+        self.found[i] = gradients
+
+    def _call(self) -> None:
+        found, self.found = self.found, {}
+        if found:
+            self.hook([found.get(i) for i in range(self.n)])
+
+
 class StateGradients:
     """The gradients of the states of a sequence that runs step by step, gathered in each backward pass."""
 
