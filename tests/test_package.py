@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 
 from pathlib import Path
 
@@ -34,6 +35,71 @@ def test_importing_brings_no_heavy_library():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"cupy", "torch", "matplotlib", "graphviz", "pygraphviz", "tqdm", "safetensors", "argparse", "pydoc_data"}
     assert not heavy & set(loaded)
+
+
+@pytest.mark.parametrize("name", ["data", "decode", "metrics", "torch_weights"])
+def test_a_module_is_there_without_an_import_of_its_own(name):
+    code = (
+        f"import sys, tinygrad_rnn as tg; n = 'tinygrad_rnn.{name}'; print(n in sys.modules, tg.{name}.__name__ == n)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"] and name in dir(tg)
+
+
+def test_what_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"^module 'tinygrad_rnn' has no attribute 'lstm'$"):
+        tg.lstm  # noqa: B018
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert tg.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+TYPED = """
+import tinygrad_rnn as tg
+from tinygrad_rnn import decode, nn, ops, optim
+
+class Leaky(nn.Cell):
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        self.hidden_size = hidden_size
+        self.U = nn.Parameter(nn.init.xavier_uniform((input_size, hidden_size)))
+
+    def initial_state(self, batch_size: int) -> tg.Tensor:
+        return self.zeros(batch_size, self.hidden_size)
+
+    def forward(self, x: tg.Tensor, h: tg.Tensor) -> tuple[tg.Tensor, tg.Tensor]:
+        h = 0.9 * h + ops.tanh(x @ self.U)
+        return h, h
+
+rnn = nn.Recurrent(Leaky(2, 3))
+ys, h = rnn(tg.zeros(5, 1, 2))
+layer = nn.LSTM(2, 3, bidirectional=True)
+print(layer.plan(tg.zeros(5, 1, 2)).nbytes, tg.metrics, tg.__version__, decode.sample)
+optim.Adam(rnn.parameters(), lr=0.01).step()
+tg.no_such_thing
+nn.LSTM(2, 3, bidirectional="yes")
+"""
+
+
+@pytest.mark.slow
+def test_types_are_told_to_a_type_checker(tmp_path):
+    """The package says that it is typed, and no line of those who use it is refused, be they strict."""
+    assert all((ROOT / package / "py.typed").exists() for package in ("tinygrad_rnn", "viz"))
+    (tmp_path / "typed.py").write_text(TYPED)
+    strict = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--follow-imports=silent",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+    ]
+    untyped = ["--allow-untyped-defs", "--allow-untyped-calls", "examples/custom_cell.py"]  # it has no annotations
+    for arguments, wrong in ((untyped, []), ([str(tmp_path / "typed.py")], ["no_such_thing", '"bidirectional"'])):
+        done = subprocess.run([*strict, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        found = [line for line in done.stdout.splitlines() if "error:" in line]
+        assert len(found) == len(wrong) and all(part in line for part, line in zip(wrong, found, strict=True)), found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

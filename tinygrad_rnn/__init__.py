@@ -1,5 +1,9 @@
 """tinygrad_rnn: write a recurrent cell in a few lines of maths; train it by exact BPTT, and see its graph."""
 
+import importlib
+
+from typing import TYPE_CHECKING, Any
+
 from tinygrad_rnn import nn, ops, optim
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
 from tinygrad_rnn.autograd.devices import use_device as device
@@ -20,8 +24,24 @@ from tinygrad_rnn.autograd.tensor import (
 )
 from tinygrad_rnn.nn.circuit import circuit
 
+if TYPE_CHECKING:
+    from tinygrad_rnn import data, decode, metrics, torch_weights
+
+__version__ = "0.1.0"
 __all__ = [
-    "Parameter", "Tensor", "circuit", "default_device", "device", "enable_grad", "get_rng_state", "grad", "gradcheck",
-    "is_grad_enabled", "manual_seed", "nn", "no_grad", "ones", "ops", "optim", "primitive", "scope",
-    "set_default_device", "set_rng_state", "tensor", "zeros",
+    "Parameter", "Tensor", "circuit", "data", "decode", "default_device", "device", "enable_grad", "get_rng_state",
+    "grad", "gradcheck", "is_grad_enabled", "manual_seed", "metrics", "nn", "no_grad", "ones", "ops", "optim",
+    "primitive", "scope", "set_default_device", "set_rng_state", "tensor", "torch_weights", "zeros",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        """Import tg.data, tg.decode, tg.metrics or tg.torch_weights when it is first used: together they take 40 ms."""
+        if name in __all__:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
