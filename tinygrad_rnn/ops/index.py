@@ -142,41 +142,15 @@ def _gathered(x: Any, keys: tuple, who: str = "") -> Any:
     return _gather(x, *indices, key=tuple(PLACE if isinstance(k, Tensor) else _plain(k, x) for k in keys), who=who)
 
 
-def _places(index: Any, axis: int) -> tuple:
-    """The key of the positions that `index` names along `axis`: the index there, all positions elsewhere."""
-    ndim, sizes = len(index.shape), index.shape
-    return tuple(
-        index if i == axis else np.arange(sizes[i]).reshape([-1 if j == i else 1 for j in range(ndim)])
-        for i in range(ndim)
-    )
-
-
 # ---- along an axis ----
 
 
-@primitive
-def _take_along_axis(x: Array, *, index: Array, axis: int) -> Array:
-    """x at `index` along an axis."""
-    return x[_grid(index, axis)]
-
-
-@primitive
-def _put_along_axis(x: Array, *, index: Array, axis: int, shape: tuple[int, ...]) -> Array:
-    """Zeros of `shape` with x added at `index` along an axis: what take_along_axis undoes."""
-    out = xp(x).zeros(shape, x.dtype)
-    add_at(out, _grid(index, axis), x)
-    return out
-
-
-_take_along_axis.vjp(x=lambda g, x_shape, index, axis: _put_along_axis(g, index=index, axis=axis, shape=x_shape))
-_put_along_axis.vjp(x=lambda g, index, axis: _take_along_axis(g, index=index, axis=axis))
-
-
-def _grid(index: Array, axis: int) -> tuple[Array, ...]:
-    """The full coordinates of the positions that `index` names along `axis`."""
-    lib, ndim = xp(index), index.ndim
+def _grid(index: Any, axis: int) -> tuple:
+    """The key of the positions that `index` names along `axis`: the index there, all positions elsewhere."""
+    ndim, sizes = len(index.shape), index.shape
+    lib = np if isinstance(index, Tensor) else xp(index)  # a tensor's values are not known yet
     return tuple(
-        index if i == axis else lib.arange(index.shape[i]).reshape([-1 if j == i else 1 for j in range(ndim)])
+        index if i == axis else lib.arange(sizes[i]).reshape([-1 if j == i else 1 for j in range(ndim)])
         for i in range(ndim)
     )
 
@@ -193,8 +167,8 @@ def take_along_axis(x: Any, index: Any, axis: Any = None, **named: Any) -> Any:
             f"take_along_axis: index must have the axes of x, {x.shape}, or 1 beside axis {axis}, got shape {ids.shape}"
         )
     if _recorded(index):
-        return _gathered(x, _places(broadcast_to(index, full), axis), "take_along_axis")
-    return _take_along_axis(x, index=xp(ids).broadcast_to(ids, full), axis=axis)
+        return _gathered(x, _grid(broadcast_to(index, full), axis), "take_along_axis")
+    return _getitem(x, key=_grid(xp(ids).broadcast_to(ids, full), axis))
 
 
 @primitive
@@ -246,9 +220,9 @@ def scatter_add(x: Any, index: Any, values: Any, axis: int = 0, **named: Any) ->
             f"got shape {ids.shape}"
         )
     if _recorded(index):
-        key = tuple(PLACE if i == axis else k for i, k in enumerate(_places(ids, axis)))
+        key = tuple(PLACE if i == axis else k for i, k in enumerate(_grid(ids, axis)))
         return x + _put(values, ids, key=key, shape=tuple(x.shape))
-    return x + _put_along_axis(values, index=ids, axis=axis, shape=tuple(x.shape))
+    return x + _scatter(values, key=_grid(ids, axis), shape=tuple(x.shape))
 
 
 def take(x: Any, index: Any, axis: int = 0, **named: Any) -> Any:

@@ -93,7 +93,7 @@ def unsqueeze(x: Any, axis: Any = None, **named: Any) -> Any:
     """A new axis of size 1 at `axis`."""
     if named:
         no_such("unsqueeze", named)
-    at = _new_axis(x, axis, "unsqueeze")
+    at = _axis(x, axis, "unsqueeze", new=1)
     return reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
 
 
@@ -128,7 +128,7 @@ def concat(xs: Sequence[Any], axis: int = 0, **named: Any) -> Any:
     """The tensors one after the other along `axis`, which may differ in size; the other axes are the same."""
     if named:
         no_such("concat", named)
-    xs = _some(xs, "concat")
+    xs = _nonempty(xs, "concat")
     return _concat(*xs, axis=_axis(xs[0], axis, "concat"))
 
 
@@ -150,8 +150,8 @@ def stack(xs: Sequence[Any], axis: int = 0, **named: Any) -> Any:
     """The tensors, all of one shape, side by side along a new axis; one node for all: T steps cost O(T)."""
     if named:
         no_such("stack", named)
-    xs = _some(xs, "stack")
-    return _stack(*xs, axis=_new_axis(xs[0], axis, "stack"))
+    xs = _nonempty(xs, "stack")
+    return _stack(*xs, axis=_axis(xs[0], axis, "stack", new=1))
 
 
 @primitive
@@ -311,17 +311,18 @@ def _bare(value: Any) -> bool:
     return getattr(value, "ndim", None) == 0
 
 
-def _axis(x: Any, axis: int, who: str) -> int:
-    """The axis as a number from 0."""
+def _axis(x: Any, axis: int, who: str, new: int = 0) -> int:
+    """The axis as a number from 0. new: 1 for one that x gets, which may stand behind all others"""
     try:
-        ndim = len(x.shape)
+        ndim = len(x.shape) + new
     except AttributeError:
         _array(x, who)
         raise
     if type(axis) is not int:
         axis = _integer(axis, f"{who}: axis")
     if not -ndim <= axis < ndim:
-        raise ValueError(f"{who}: axis must be one of the {ndim} axes of shape {x.shape}, got {axis}")
+        those = f"from {-ndim} to {ndim - 1} for" if new else f"one of the {ndim} axes of"
+        raise ValueError(f"{who}: axis must be {those} shape {x.shape}, got {axis}")
     return axis % ndim
 
 
@@ -338,18 +339,8 @@ def _axes(x: Any, axis: Any, who: str) -> tuple[int, ...]:
     return axes
 
 
-def _new_axis(x: Any, axis: int, who: str) -> int:
-    """Where a new axis goes, as a number from 0."""
-    ndim = len(_array(x, who).shape) + 1
-    if type(axis) is not int:
-        axis = _integer(axis, f"{who}: axis")
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"{who}: axis must be from {-ndim} to {ndim - 1} for shape {x.shape}, got {axis}")
-    return axis % ndim
-
-
-def _some(xs: Any, who: str) -> Any:
-    """Several tensors, of which there is one."""
+def _nonempty(xs: Any, who: str) -> Any:
+    """A list of tensors, which must not be empty."""
     try:
         some = len(xs)
     except TypeError:

@@ -13,7 +13,7 @@ from tinygrad_rnn.autograd.graph import Constant, Leaf, Node
 from viz.read.flow import Flow
 
 LOSS = {
-    "log_softmax", "take_along_axis", "neg", "sum", "div", "mul", "where", "pow", "mean", "sub", "abs", "log", "add",
+    "log_softmax", "neg", "sum", "div", "mul", "where", "pow", "mean", "sub", "abs", "log", "add",
     "logsumexp", "getitem", "clip", "nll",
 }  # fmt: skip
 _PAIRWISE = {"add", "sub", "mul"}
