@@ -56,7 +56,17 @@ class Cell(Module):
         return Tensor(xp(array).zeros(shape, array.dtype))
 
 
-class RNNCell(Cell):
+class HiddenCell(Cell):
+    """What the cells share whose state is h (B, H) alone. They set hidden_size."""
+
+    hidden_size: int
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """h = 0, (B, H), in the dtype and on the device of the parameters."""
+        return self.zeros(batch_size, self.hidden_size)
+
+
+class RNNCell(HiddenCell):
     """The vanilla recurrent cell. Elman (1990).
 
         h' = tanh(x U + h W + b)      y = h'
@@ -72,10 +82,6 @@ class RNNCell(Cell):
         self.U, self.W, self.b = _weights(self, 1)
         self.b_h = _second(self, biases)
 
-    def initial_state(self, batch_size: int) -> Tensor:
-        """h = 0"""
-        return self.zeros(batch_size, self.hidden_size)
-
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         activation: Callable = tanh if self.nonlinearity == "tanh" else relu
         h = activation(x @ self.U + state @ self.W + _bias(self))
@@ -83,13 +89,23 @@ class RNNCell(Cell):
 
 
 class LSTMState(NamedTuple):
-    """h: (B, H)  c: (B, H)"""
+    """The state of an LSTM. h: (B, H), what it puts out  c: (B, H), its memory"""
 
     h: Tensor
     c: Tensor
 
 
-class LSTMCell(Cell):
+class MemoryCell(Cell):
+    """What the cells share whose state is LSTMState(h, c). They set hidden_size."""
+
+    hidden_size: int
+
+    def initial_state(self, batch_size: int) -> LSTMState:
+        """h = c = 0, each (B, H), in the dtype and on the device of the parameters."""
+        return LSTMState(self.zeros(batch_size, self.hidden_size), self.zeros(batch_size, self.hidden_size))
+
+
+class LSTMCell(MemoryCell):
     """Long short-term memory with a forget gate. Gers, Schmidhuber and Cummins (2000), without peepholes.
 
         f, i, o = σ(x U + h W + b), each with its own U, W, b
@@ -114,10 +130,6 @@ class LSTMCell(Cell):
         self.b.data = bias
         self.b_h = _second(self, biases)
 
-    def initial_state(self, batch_size: int) -> LSTMState:
-        """h = c = 0"""
-        return LSTMState(self.zeros(batch_size, self.hidden_size), self.zeros(batch_size, self.hidden_size))
-
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         i, f, g, *o = chunk(x @ self.U + h @ self.W + _bias(self), 4 if self.output_gate else 3, axis=-1)
@@ -128,7 +140,7 @@ class LSTMCell(Cell):
         return h, LSTMState(h, c)
 
 
-class GRUCell(Cell):
+class GRUCell(HiddenCell):
     """The gated recurrent unit.
 
         z = σ(x U_z + h W_z + b_z)
@@ -152,10 +164,6 @@ class GRUCell(Cell):
         self.b_h = _second(self, biases)
         if reset == "after" and biases == 1:
             self.b_hn = Parameter(init.zeros((hidden_size,)))
-
-    def initial_state(self, batch_size: int) -> Tensor:
-        """h = 0"""
-        return self.zeros(batch_size, self.hidden_size)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h, two = state, 2 * self.hidden_size
@@ -187,7 +195,7 @@ class Stack(Cell):
         self.dropout = Dropout(dropout)
 
     def initial_state(self, batch_size: int) -> tuple:
-        """The initial state of each cell."""
+        """The initial state of each cell, as a tuple, lowest first."""
         return tuple(cell.initial_state(batch_size) for cell in self.cells)
 
     def forward(self, x: Tensor, state: tuple) -> tuple[Tensor, tuple]:
@@ -225,7 +233,7 @@ def _second(cell: Any, biases: int) -> Parameter | None:
 
 
 def _bias(cell: Any) -> Tensor:
-    """All that a cell adds."""
+    """The bias that a cell adds: b, with PyTorch's second one if it has that."""
     return cell.b if cell.b_h is None else cell.b + cell.b_h
 
 

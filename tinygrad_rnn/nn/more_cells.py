@@ -12,12 +12,22 @@ import numpy as np
 
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.cells import Cell, LSTMState, RNNCell, _bias, _second, _weights, check_sizes
+from tinygrad_rnn.nn.cells import (
+    Cell,
+    HiddenCell,
+    LSTMState,
+    MemoryCell,
+    RNNCell,
+    _bias,
+    _second,
+    _weights,
+    check_sizes,
+)
 from tinygrad_rnn.nn.layers import LayerNorm, check_whole
 from tinygrad_rnn.ops import chunk, relu, sigmoid, tanh
 
 
-class PeepholeLSTMCell(Cell):
+class PeepholeLSTMCell(MemoryCell):
     """An LSTM whose gates see the memory. Gers, Schraudolph and Schmidhuber (2002), Learning Precise Timing.
 
         i = σ(x U_i + h W_i + b_i + p_i ⊙ c)
@@ -36,10 +46,6 @@ class PeepholeLSTMCell(Cell):
         _open(self.b, 1, hidden_size, forget_bias)
         self.p_i, self.p_f, self.p_o = (Parameter(init.zeros((hidden_size,))) for _ in range(3))
 
-    def initial_state(self, batch_size: int) -> LSTMState:
-        """h = c = 0"""
-        return LSTMState(self.zeros(batch_size, self.hidden_size), self.zeros(batch_size, self.hidden_size))
-
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         i, f, g, o = chunk(x @ self.U + h @ self.W + self.b, 4, axis=-1)
@@ -50,7 +56,7 @@ class PeepholeLSTMCell(Cell):
         return h, LSTMState(h, c)
 
 
-class CoupledLSTMCell(Cell):
+class CoupledLSTMCell(MemoryCell):
     """An LSTM that lets in as much as it forgets: i = 1 - f. Greff et al. (2017), arXiv:1503.04069: CIFG, no peepholes.
 
         f, o = σ(x U + h W + b), each with its own U, W, b
@@ -66,10 +72,6 @@ class CoupledLSTMCell(Cell):
         self.U, self.W, self.b = _weights(self, 3)
         _open(self.b, 0, hidden_size, forget_bias)
 
-    def initial_state(self, batch_size: int) -> LSTMState:
-        """h = c = 0"""
-        return LSTMState(self.zeros(batch_size, self.hidden_size), self.zeros(batch_size, self.hidden_size))
-
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
         f, g, o = chunk(x @ self.U + h @ self.W + self.b, 3, axis=-1)
@@ -79,7 +81,7 @@ class CoupledLSTMCell(Cell):
         return h, LSTMState(h, c)
 
 
-class LayerNormLSTMCell(Cell):
+class LayerNormLSTMCell(MemoryCell):
     """An LSTM with layer normalisation. Ba, Kiros and Hinton (2016), arXiv:1607.06450, equations 20 to 22.
 
         z = LN(x U) + LN(h W) + b, each LN over all 4H numbers with its own gain and bias
@@ -97,10 +99,6 @@ class LayerNormLSTMCell(Cell):
         _open(self.b, 1, hidden_size, forget_bias)
         self.norm_x, self.norm_h = LayerNorm(4 * hidden_size, eps), LayerNorm(4 * hidden_size, eps)
         self.norm_c = LayerNorm(hidden_size, eps)
-
-    def initial_state(self, batch_size: int) -> LSTMState:
-        """h = c = 0"""
-        return LSTMState(self.zeros(batch_size, self.hidden_size), self.zeros(batch_size, self.hidden_size))
 
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         h, c = state
@@ -138,7 +136,7 @@ class ProjectedLSTMCell(Cell):
         self.R = Parameter(init.orthogonal((hidden_size, proj_size)))
 
     def initial_state(self, batch_size: int) -> LSTMState:
-        """h = c = 0"""
+        """h = 0, (B, P), and c = 0, (B, H)."""
         return LSTMState(self.zeros(batch_size, self.proj_size), self.zeros(batch_size, self.hidden_size))
 
     def forward(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
@@ -150,7 +148,7 @@ class ProjectedLSTMCell(Cell):
         return h, LSTMState(h, c)
 
 
-class MGUCell(Cell):
+class MGUCell(HiddenCell):
     """The minimal gated unit: a GRU with one gate. Zhou et al. (2016), arXiv:1603.09420.
 
         f = σ(x U_f + h W_f + b_f)
@@ -165,10 +163,6 @@ class MGUCell(Cell):
         self.input_size, self.hidden_size = input_size, hidden_size
         self.U, self.W, self.b = _weights(self, 2)
 
-    def initial_state(self, batch_size: int) -> Tensor:
-        """h = 0"""
-        return self.zeros(batch_size, self.hidden_size)
-
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h, one = state, self.hidden_size
         xU = x @ self.U + self.b
@@ -178,7 +172,7 @@ class MGUCell(Cell):
         return h, h
 
 
-class IndRNNCell(Cell):
+class IndRNNCell(HiddenCell):
     """The independently recurrent cell: each unit sees itself only. Li et al. (2018), arXiv:1803.04831.
 
         h' = relu(x U + w ⊙ h + b)    y = h'
@@ -192,10 +186,6 @@ class IndRNNCell(Cell):
         self.U = _by_fan_in(input_size, hidden_size)
         self.w = Parameter(init.uniform((hidden_size,), 0.5) + 0.5)
         self.b = Parameter(init.zeros((hidden_size,)))
-
-    def initial_state(self, batch_size: int) -> Tensor:
-        """h = 0"""
-        return self.zeros(batch_size, self.hidden_size)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         h = relu(x @ self.U + self.w * state + self.b)
@@ -223,5 +213,5 @@ def _open(b: Parameter, gate: int, hidden_size: int, forget_bias: float) -> None
 
 
 def _by_fan_in(rows: int, columns: int) -> Parameter:
-    """Uniform by the number of rows."""
+    """A weight, uniform from -1/√n to 1/√n, n the number of its rows."""
     return Parameter(init.uniform((rows, columns), 1 / math.sqrt(max(rows, 1))))
