@@ -82,7 +82,7 @@ def check_device(device: str) -> str:
 
 
 def device_number(device: str) -> int:
-    """N of "gpu:N"."""
+    """The N of "gpu:N", as an integer."""
     return int(device.partition(":")[2])
 
 

@@ -127,7 +127,7 @@ class Number(str):
 
 
 class Given(str):
-    """The name of a leaf among them."""
+    """The name of a leaf among the inputs of an operation."""
 
     __slots__ = ()
 

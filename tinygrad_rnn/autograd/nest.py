@@ -22,7 +22,7 @@ def leaves(nest: Any) -> list[Any]:
 
 
 def is_leaf(nest: Any) -> bool:
-    """Is it no container, and not None?"""
+    """Is it a leaf: no container, and not None?"""
     return nest is not None and _parts(nest) is None
 
 

@@ -26,7 +26,7 @@ def manual_seed(seed: int | None) -> np.random.Generator:
 
 
 def default_generator() -> np.random.Generator:
-    """The generator in use."""
+    """The library's generator, seeded by chance where nobody has called `manual_seed`."""
     return _generator or manual_seed(None)
 
 

@@ -87,7 +87,7 @@ class Tensor:
 
     @property
     def device(self) -> str:
-        """ "cpu" or "gpu:N"."""
+        """Where its array is: "cpu" or "gpu:N"."""
         return arrays.device_of(self.array)
 
     @property
@@ -119,7 +119,7 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Does a gradient flow to it?"""
+        """Is it a leaf that gets a gradient, or computed from one while the graph was recorded?"""
         return self.node is not None and self.node.tracked
 
     @requires_grad.setter
@@ -394,7 +394,7 @@ class Tensor:
 
     @property
     def T(self) -> Tensor:
-        """The axes in reverse order."""
+        """The same elements with the axes in reverse order."""
         return OPS["permute"](self, tuple(range(self.ndim))[::-1])
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -539,12 +539,12 @@ def _kinds(values: Any) -> str:
 
 
 def zeros(*shape: Any, dtype: Any = np.float32, device: str | None = None) -> Tensor:
-    """Zeros: zeros(2, 3) or zeros((2, 3))."""
+    """A tensor of zeros: zeros(2, 3) or zeros((2, 3))."""
     return _filled(0, shape, dtype, device)
 
 
 def ones(*shape: Any, dtype: Any = np.float32, device: str | None = None) -> Tensor:
-    """Ones: ones(2, 3) or ones((2, 3))."""
+    """A tensor of ones: ones(2, 3) or ones((2, 3))."""
     return _filled(1, shape, dtype, device)
 
 
@@ -599,7 +599,7 @@ def enable_grad() -> recording:
 
 
 def is_grad_enabled() -> bool:
-    """Is the graph being recorded?"""
+    """Is the graph being recorded here, in this thread?"""
     return context.recording
 
 

@@ -30,7 +30,7 @@ class ContextCell(Cell):
         self.cell = cell
 
     def start(self, state: Any, context: Tensor) -> ContextState:
-        """The state before the first step."""
+        """The state before the first step. state: the cell's  context: (B, C)"""
         return ContextState(state, context)
 
     def forward(self, x: Tensor, state: ContextState) -> tuple[Tensor, ContextState]:

@@ -22,7 +22,7 @@ class Wrapper(Cell):
         self.cell = cell
 
     def initial_state(self, batch_size: int) -> Any:
-        """The cell's."""
+        """The initial state of the cell inside."""
         return self.cell.initial_state(batch_size)
 
 
@@ -129,7 +129,7 @@ class VariationalDropoutCell(Wrapper):
             )
 
     def initial_state(self, batch_size: int) -> VariationalState:
-        """The cell's, and masks for a sequence."""
+        """The initial state of the cell inside, and new masks for a sequence, which training needs."""
         state = self.cell.initial_state(batch_size)
         x_shape = (batch_size, self.input_size) if self.input else ()
         h_shape = nest.leaves(state)[0].shape if self.state else ()

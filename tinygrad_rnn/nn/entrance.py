@@ -60,7 +60,7 @@ class Entrance:
         return xs, state if is_plain(state) else nest.map_leaves(partial(_lifted, cell), state)
 
     def sequence(self, cell: Cell, xs: Any) -> Tensor:
-        """xs as the cell takes it."""
+        """xs as a tensor (T, B, I) in the dtype that the cell reads; ValueError if it does not fit."""
         if self._is_as_seen(cell, xs):
             return xs
         if not isinstance(xs, Tensor):

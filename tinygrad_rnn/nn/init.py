@@ -17,27 +17,27 @@ Shape = tuple[int, ...]
 
 
 def zeros(shape: Shape) -> Tensor:
-    """0"""
+    """A tensor of zeros."""
     return _tensor(np.zeros(shape))
 
 
 def ones(shape: Shape) -> Tensor:
-    """1"""
+    """A tensor of ones."""
     return _tensor(np.ones(shape))
 
 
 def constant(shape: Shape, value: float) -> Tensor:
-    """One value."""
+    """A tensor of `value` throughout."""
     return _tensor(np.full(shape, value))
 
 
 def uniform(shape: Shape, bound: float, rng: np.random.Generator | None = None) -> Tensor:
-    """Uniform from -bound to bound."""
+    """Numbers, uniform from -bound to bound."""
     return _tensor((rng or default_generator()).uniform(-bound, bound, shape))
 
 
 def normal(shape: Shape, std: float = 1.0, rng: np.random.Generator | None = None) -> Tensor:
-    """Normal with mean 0."""
+    """Numbers, normal with mean 0 and standard deviation std."""
     return _tensor((rng or default_generator()).normal(0.0, std, shape))
 
 

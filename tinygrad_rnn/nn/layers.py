@@ -15,14 +15,14 @@ from tinygrad_rnn.nn.module import Module
 
 
 def check_whole(who: str, **sizes: Any) -> None:
-    """Sizes must be integers."""
+    """TypeError unless all sizes are integers."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not hasattr(size, "__index__"):
             raise TypeError(f"{who}: {name} must be an integer, got {size!r}")
 
 
 def _check(who: str, **sizes: int) -> None:
-    """Sizes must be integers that are not negative."""
+    """TypeError or ValueError unless all sizes are integers that are not negative."""
     check_whole(who, **sizes)
     for name, size in sizes.items():
         if size < 0:
@@ -30,7 +30,7 @@ def _check(who: str, **sizes: int) -> None:
 
 
 def _check_features(who: str, x: Any, size: int) -> None:
-    """x: (..., size)"""
+    """TypeError or ValueError unless x is a tensor (..., size)."""
     if not hasattr(x, "shape"):
         raise TypeError(f"{who}: x must be a tensor, got {type(x).__name__}; make it one by tensor(…)")
     if x.shape[-1:] != (size,):

@@ -38,7 +38,7 @@ class Module:
         return made
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module computes."""
+        """Compute the outputs from the inputs; define it, and call the module itself, not this."""
         raise NotImplementedError(f"{type(self).__name__}: must define forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -92,7 +92,7 @@ class Module:
             yield from module.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it."""
+        """This module and all modules in it, at any depth, each once."""
         yield from (module for _, module in self.named_modules())
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
@@ -199,7 +199,7 @@ class Module:
         return self
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set the gradient of every parameter to None; call it before the next backward."""
         for parameter in self.parameters():
             parameter.grad = None
 

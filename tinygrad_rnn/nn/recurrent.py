@@ -106,7 +106,7 @@ class Recurrent(Module):
         return nest.map_leaves(_plain, ys), nest.map_leaves(_plain, new)
 
     def call_it(self, who: str) -> None:
-        """What messages call the layer: the class that its user knows."""
+        """Have error messages and warnings call the layer so: the class that its user knows."""
         self._entrance.who = who
 
     def taken(self, xs: Any) -> Tensor:

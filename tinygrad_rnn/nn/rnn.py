@@ -36,7 +36,7 @@ class Bidirectional(Module):
         self.call_it("Bidirectional")
 
     def call_it(self, who: str) -> None:
-        """What messages call it."""
+        """Have error messages and warnings call it so: the class that its user knows."""
         self.forwards.call_it(who)
         self.backwards.call_it(who)
 
@@ -46,7 +46,7 @@ class Bidirectional(Module):
 
     @property
     def cells(self) -> list[Cell]:
-        """Its two cells."""
+        """Its two cells, the one from the past first."""
         return [self.forwards.cell, self.backwards.cell]
 
     def forward(
@@ -95,7 +95,7 @@ def _together(plans: list[Plan]) -> Plan:
 
 
 def _each(functions: list[Callable[[], None]]) -> Callable[[], None]:
-    """A function that calls them all."""
+    """One function that calls several, in order."""
 
     def call() -> None:
         for function in functions:

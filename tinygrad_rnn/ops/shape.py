@@ -59,7 +59,7 @@ def _order(x: Any, axes: Any) -> tuple[int, ...]:
 
 
 def swapaxes(x: Any, axis0: Any = None, axis1: Any = None, **named: Any) -> Any:
-    """Two axes exchanged."""
+    """x with two axes exchanged: (A, B, C) with 0 and 2 gives (C, B, A)."""
     if named:
         no_such("transpose", named)
     i, j = _axis(x, axis0, "transpose"), _axis(x, axis1, "transpose")
@@ -90,7 +90,7 @@ def broadcast_to(x: Any, shape: Sequence[int]) -> Any:
 
 
 def unsqueeze(x: Any, axis: Any = None, **named: Any) -> Any:
-    """A new axis of size 1 at `axis`."""
+    """x with a new axis of size 1 at `axis` of the result: (A, B) with 1 gives (A, 1, B)."""
     if named:
         no_such("unsqueeze", named)
     at = _axis(x, axis, "unsqueeze", new=1)

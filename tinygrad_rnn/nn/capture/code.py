@@ -48,7 +48,7 @@ class Reach(NamedTuple):
 
 @functools.lru_cache(1 << 12)
 def reach(code: CodeType) -> Reach:
-    """What a code object names."""
+    """The names in a code object, by how they are looked up (see Reach); computed once for each."""
     found: dict[str, set[str]] = {kind: set() for kind in Reach._fields if kind != "anything"}
     before = None
     for instruction in dis.get_instructions(code):

@@ -34,7 +34,7 @@ class Inventory(Walk):
         return self.anything or name in self.names or name in self.read
 
     def named_arrays(self) -> list[np.ndarray]:
-        """The large arrays that code names."""
+        """The large arrays that the cell's code names, whose items it may read."""
         return [a for name, a in self.large if self._is_named(name)]
 
     def unchanged(self, module: Module) -> bool:

@@ -52,7 +52,7 @@ CACHED = type(functools.lru_cache(len))
 
 
 def is_fixed(x: Any) -> bool:
-    """Can what it does not change?"""
+    """Does it do the same for ever, so that nothing of it need be looked at?"""
     module = getattr(type(x), "__module__", "")
     if isinstance(x, Enum):
         return is_library(module)
@@ -87,7 +87,7 @@ class Anatomy(NamedTuple):
 
 @functools.lru_cache(1 << 12)
 def anatomy(kind: Any) -> Anatomy:
-    """What a class is made of."""
+    """The parts of a class that decide what its instances do and hold; computed once for each class."""
     library = {c for c in kind.__mro__ if is_library(c.__module__)}
     slots = [n for c in kind.__mro__ for n, x in vars(c).items() if isinstance(x, types.MemberDescriptorType)]
     is_open = all(c.__module__ in NEUTRAL for c in library)

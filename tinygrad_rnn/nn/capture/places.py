@@ -38,11 +38,11 @@ class Place:
         self.was = self.now()
 
     def now(self) -> Any:
-        """A copy of what it holds."""
+        """What it holds now, in a container of its own."""
         return list(self.place)
 
     def put(self, held: Any) -> None:
-        """Make it hold that."""
+        """Make the place hold that, in place: others refer to it."""
         self.place[:] = held
 
     def same(self) -> bool:
@@ -63,7 +63,7 @@ class Place:
 
 
 class Queue(Place):
-    """A deque."""
+    """A deque that can be changed."""
 
     __slots__ = ()
     what = "an item of a deque"
@@ -74,7 +74,7 @@ class Queue(Place):
 
 
 class Bag(Place):
-    """A set."""
+    """A set that can be changed."""
 
     __slots__ = ()
     what = "an element of a set"
@@ -152,7 +152,7 @@ class Content(Place):
 
 
 class Attributes(Place):
-    """What an object holds in slots."""
+    """The attributes that an object holds in slots."""
 
     __slots__ = ("names",)
 
@@ -246,7 +246,7 @@ class Space(Place):
         return new
 
     def close(self) -> None:
-        """All names are known."""
+        """Note what the names refer to, once all of them are known."""
         self.absent = self.wanted - self.place.keys()
         self.was = self.now()
 
