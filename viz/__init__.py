@@ -27,7 +27,7 @@ from tinygrad_rnn.autograd.tensor import Tensor
 from viz.charts.chart import Chart
 from viz.charts.heatmap import alignment
 from viz.charts.normplot import gradient_norms
-from viz.compose import Look, attend, compose
+from viz.compose import Options, attend, compose
 from viz.drawing import Drawing, checked_suffix
 from viz.picture.gradient import over_time
 from viz.picture.ops_view import Builder
@@ -84,8 +84,8 @@ def draw(
     if path is not None:
         checked_suffix(Path(path))
     names = token_lists(tokens), [visible(token) for token in targets]
-    look = Look(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction)
-    drawing = compose(root_of(what), look, title or "")
+    options = Options(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction)
+    drawing = compose(root_of(what), options, title or "")
     if path is not None:
         drawing.save(path)
     return drawing

@@ -1,4 +1,4 @@
-"""From a graph and what is asked of a drawing to the drawing: which builder, which notes, which colours."""
+"""From a graph and what is asked of a drawing to the drawing: which view, which notes, which colours."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VIEWS = ("ops", "cells", "circuit", "attention")
 
 
 @dataclass(frozen=True)
-class Look:
+class Options:
     """What is asked of a drawing, as in viz.draw."""
 
     view: str = "ops"
@@ -96,21 +96,21 @@ def _uncollected() -> Iterator[None]:
 
 
 @_uncollected()
-def compose(root: Node, look: Look, title: str = "") -> Drawing:
-    """The drawing of a graph. ValueError for a look that cannot be."""
-    look.check()
-    if look.view == "attention":
+def compose(root: Node, options: Options, title: str = "") -> Drawing:
+    """The drawing of a graph. ValueError for options that do not exist or do not go together."""
+    options.check()
+    if options.view == "attention":
         nodes = expanded(root, copy=True)
         flow = Flow(nodes)
         alpha, how = weights(flow, values(nodes[-1])), wiring(flow)
-        tokens = look.tokens[0] if look.tokens else ()
-        check_names(look.tokens, [alpha.shape[1], alpha.shape[0]])
-        return attend(alpha, tokens, look.targets, _only(look.steps), title, colors=look.colors, how=how)
-    sketch = _Sketch(root, look)
-    if look.view == "circuit" and look.unfold:
-        other = _Sketch(root, replace(look, view="cells" if look.in_boxes else "ops"))
+        tokens = options.tokens[0] if options.tokens else ()
+        check_names(options.tokens, [alpha.shape[1], alpha.shape[0]])
+        return attend(alpha, tokens, options.targets, _only(options.steps), title, colors=options.colors, how=how)
+    sketch = _Sketch(root, options)
+    if options.view == "circuit" and options.unfold:
+        other = _Sketch(root, replace(options, view="cells" if options.in_boxes else "ops"))
         other.picture.ranksep = sketch.picture.ranksep  # so that their rows are level
-        layout = lambda: beside(sketch.layout(), other.layout(), "unfold", centred=look.direction == "down")
+        layout = lambda: beside(sketch.layout(), other.layout(), "unfold", centred=options.direction == "down")
         return Drawing(other.picture, layout, title, "a recurrent network, unfolded")
     return Drawing(sketch.picture, sketch.layout, title, "a recurrent network, step by step")
 
@@ -147,54 +147,54 @@ def _only(steps: str | int | Iterable[int] | None) -> int | None:
 class _Sketch:
     """One picture on its way to a layout."""
 
-    def __init__(self, root: Node, look: Look):
-        self.look = look
-        choose = chooser(look.steps)
-        if look.view == "circuit":
+    def __init__(self, root: Node, options: Options):
+        self.options = options
+        choose = chooser(options.steps)
+        if options.view == "circuit":
             choose = middle
-        whole = look.gradient or look.values  # then all steps are needed, whatever is drawn
+        whole = options.gradient or options.values  # then all steps are needed, whatever is drawn
         nodes = expanded(root, None if whole else choose, copy=bool(whole))
         root = nodes[-1]
-        self.norms: Mapping[Node, float] = norms(root) if look.gradient else {}
-        single = look.view != "circuit"  # are single steps drawn?
-        builder = self._builder()(nodes, choose, look.tokens if single else (), look.targets if single else ())
+        self.norms: Mapping[Node, float] = norms(root) if options.gradient else {}
+        single = options.view != "circuit"  # are single steps drawn?
+        builder = self._builder()(nodes, choose, options.tokens if single else (), options.targets if single else ())
         if isinstance(builder, CellBuilder):
-            builder.depth = look.depth or 1
+            builder.depth = options.depth or 1
         self.picture: Picture = builder.build()
         self.known: dict[Item, float] = {}
         self._mark(root)
 
     def _builder(self) -> type[Builder]:
-        if self.look.view == "circuit":
-            return FoldedCells if self.look.in_boxes else Folded
-        return CellBuilder if self.look.in_boxes else Builder
+        if self.options.view == "circuit":
+            return FoldedCells if self.options.in_boxes else Folded
+        return CellBuilder if self.options.in_boxes else Builder
 
     def _mark(self, root: Node) -> None:
         """Notes and colours."""
-        look, picture = self.look, self.picture
-        if not look.parameters:
+        options, picture = self.options, self.picture
+        if not options.parameters:
             picture.rails.clear()
-        if look.shapes:
+        if options.shapes:
             note_shapes(picture)
-        if look.values:
+        if options.values:
             note_norms(picture, values(root))
-        if look.gradient:
-            scale = Scale(*look.gradient) if isinstance(look.gradient, tuple) else Scale.of(self.norms)
+        if options.gradient:
+            scale = Scale(*options.gradient) if isinstance(options.gradient, tuple) else Scale.of(self.norms)
             self.scale, self.known = scale, gradient.tint(picture, self.norms, scale)
 
     @_uncollected()
     def layout(self) -> Layout:
         """Everything in its place."""
-        down = self.look.direction == "down"
+        down = self.options.direction == "down"
         composer = Composer(self.picture, turned=down, rooms=rooms)
         layout = composer.compose()
         Rails(composer).add()
         Loops(composer).add()
         layout = layout.turned() if down else layout
-        if self.look.gradient:
+        if self.options.gradient:
             tint_edges(layout, self.known, self.scale)
             legend(layout, self.scale)
-        elif not self.look.colors:
+        elif not self.options.colors:
             _grey(layout)
         return layout
 
