@@ -70,7 +70,7 @@ def wiring(flow: Flow) -> Wiring:
     asks, feeds, seen = (any(way) for way in zip(*[_ways(flow, alpha, states) for alpha in found], strict=True))
     decoder = flow.place[found[0]][0]
     memories = {memory for alpha in found for _, memory in _mixing(flow, alpha)}
-    back = {run in flow.times.back for memory in memories for run in _runs(flow, memory, decoder)}
+    back = {run in flow.runs.back for memory in memories for run in _runs(flow, memory, decoder)}
     return Wiring(False in back, True in back, asks, feeds and asks, seen)
 
 
@@ -92,7 +92,7 @@ def _ways(flow: Flow, alpha: Node, states: set[Node]) -> tuple[bool, bool, bool]
 def _new_states(flow: Flow) -> set[Node]:
     """What goes on to the next step: as the steps read it, as the cells return it."""
     unrolled = Unrolled(flow)
-    return {n for n in flow.nodes if unrolled.state(n)} | {flow.same.get(n, n) for n in Code(flow.times.order).new}
+    return {n for n in flow.nodes if unrolled.state(n)} | {flow.same.get(n, n) for n in Code(flow.runs.order).new}
 
 
 def _reached(start: Iterable[Node], step: Callable[[Node], Iterable[Node]]) -> set[Node]:
@@ -107,7 +107,7 @@ def _reached(start: Iterable[Node], step: Callable[[Node], Iterable[Node]]) -> s
 
 def _runs(flow: Flow, node: Node, decoder: int) -> set[int]:
     """The runs over time that a memory comes from, those nearest to it."""
-    run = flow.times.run
+    run = flow.runs.of
     within = lambda n: () if n in run and flow.place.get(n, (decoder,))[0] != decoder else flow.parents(n)
     return {run[n] for n in _reached([node], within) if n in run and flow.place.get(n, (decoder,))[0] != decoder}
 

@@ -165,7 +165,7 @@ class Modules:
     def __call__(self, ops: list[Node], losses: set[Node]) -> dict[Node, Group]:
         paths = {node: _path(node) for node in ops if not self._is_plumbing(node)}
         owners = {_which(path) for path in paths.values() if path}
-        run = self.flow.times.run
+        run = self.flow.runs.of
         box = {node: self._box(path, owners) for node, path in paths.items()}
         found: dict[Node, Group] = {}
         apart = lambda node: (run.get(node), _which(box[node]))

@@ -23,7 +23,7 @@ LONG = {"circle": "box", "ball": "pill"}  # what a circle is with a longer one
 
 
 class Draft:
-    """What the parts of a builder share. nodes, choose: as in Times  tokens: names of the inputs, of each sequence that
+    """What the parts of a builder share. nodes, choose: as in Runs  tokens: names of the inputs, of each sequence that
     is read, by time step  targets: what the last of them says
 
     items     of each node
@@ -48,7 +48,7 @@ class Draft:
         self.unrolled = Unrolled(self.flow)
         self.parts: dict[Node, Node] = {}
         self.names = names(self.flow)
-        self.code = Code(self.flow.times.order)
+        self.code = Code(self.flow.runs.order)
         self.labels = Labels(self.unrolled, self.names, self.code.called, self.code.operand)
         self.fold = Folder(self.flow, self.unrolled.is_pinned, self.labels.letter)
         self.fixed, self.still = fixed(self.unrolled, self.code)
@@ -57,7 +57,7 @@ class Draft:
         self.block: dict[Item, Block] = {}
         self.taps: dict[Node, list[Item]] = defaultdict(list)
         self.spots: dict[Spot, dict[Block, Item]] = defaultdict(dict)
-        self.runs: dict[Block, int] = {}
+        self.run_of: dict[Block, int] = {}
         self.starts: dict[tuple[Block, bool], Block] = {}  # where the first states of a block stand
         self.drawn: set[tuple[Item, Item]] = set()
         self.held: dict[Block, dict[tuple[str, int], Spot]] = defaultdict(dict)  # the states of a block

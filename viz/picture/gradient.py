@@ -46,7 +46,7 @@ def _enter(states: dict[tuple, dict[int, float]], builder: Builder, node: Node, 
     flow, spot = builder.flow, builder.unrolled.spot[node]
     is_state = spot in builder.unrolled.states
     name = builder.labels.state(spot) if is_state else builder.labels.variables[node]
-    run, t, layer = flow.times.run.get(node, 0), flow.place[node][1], 0
+    run, t, layer = flow.runs.of.get(node, 0), flow.place[node][1], 0
     while t in states.setdefault((name, run, layer), {}):
         layer += 1
     value = flow.args[node][1] if flow.is_mask(node) else node  # what the cell computed

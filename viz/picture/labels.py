@@ -177,7 +177,7 @@ class Labels:
         """h₁ … h₅ over time, [h ; h] of layers or directions, h₅ where it is but one."""
         n, letter, parts = node.shape[node.static["axis"]], self._letter(node) or "y", self.flow.parents(node)
         steps = [self.flow.place.get(part) for part in parts]
-        if len(parts) > 1 and (len(set(steps)) < len(parts) or len({*map(self.flow.times.run.get, parts)}) > 1):
+        if len(parts) > 1 and (len(set(steps)) < len(parts) or len({*map(self.flow.runs.of.get, parts)}) > 1):
             letters = [self._letter(part) or "y" for part in parts]
             return f"[{' ; '.join(letters if n < 4 else [letters[0], '…', letters[-1]])}]"
         if n > 1:

@@ -86,7 +86,9 @@ class Links(Draft):
     def _open_ends(self, gap: Block, left: Block | None, right: Block | None) -> None:
         """States that go on behind what is drawn run into dots."""
         for side, other, back in ((left, right, False), (right, left, True)):
-            if side is None or (other is not None and not other.is_gap and self.runs.get(side) == self.runs.get(other)):
+            if side is None or (
+                other is not None and not other.is_gap and self.run_of.get(side) == self.run_of.get(other)
+            ):
                 continue
             for stream in self.held[side].values():
                 if (stream in self.unrolled.back) == back:

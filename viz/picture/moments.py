@@ -10,7 +10,7 @@ from viz.read.flow import Flow
 
 def number(picture: Picture, flow: Flow) -> None:
     """When each block appears in a drawing that plays."""
-    beside = bool(flow.times.beside)
+    beside = bool(flow.runs.beside)
     shown = [b for b in picture.slots if b.items and not b.is_start]
     for moment, block in enumerate(shown, 1):
         block.title = block.title or "a step in between"
@@ -28,8 +28,8 @@ def number(picture: Picture, flow: Flow) -> None:
 
 def _number_directions(picture: Picture, flow: Flow, n: int) -> None:
     """Two directions start at both ends at once; a layer that reads both starts when they are through."""
-    times = flow.times
-    stage = times.stages(flow.nodes, flow.parents)
+    runs = flow.runs
+    stage = runs.stages(flow.nodes, flow.parents)
     heads, tails = defaultdict(list), defaultdict(list)
     inner = [(tail, head) for block in picture.slots for tail, head, _ in block.edges]
     for tail, head in [*inner, *((link.tail, link.head) for link in picture.links)]:
@@ -37,11 +37,11 @@ def _number_directions(picture: Picture, flow: Flow, n: int) -> None:
         tails[head].append(tail)
     loose: list[Item] = []
     for item in (i for block in picture.slots for i in block.items):
-        run = times.run.get(item.nodes[-1]) if item.nodes else None
+        run = runs.of.get(item.nodes[-1]) if item.nodes else None
         if run is None or item.kind == "input":
             loose.append(item)
         else:
-            item.moment = stage.get(run, 0) * n + (n + 1 - item.moment if run in times.back else item.moment)
+            item.moment = stage.get(run, 0) * n + (n + 1 - item.moment if run in runs.back else item.moment)
     for item in loose:  # inputs come with who reads them, what lies between layers when it is there
         near = heads[item] if item.kind == "input" or not tails[item] else tails[item]
         item.moment = (min if near is heads[item] else max)((i.moment for i in near), default=item.moment)

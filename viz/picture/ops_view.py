@@ -45,7 +45,7 @@ class Builder(Links):
     def _check_tokens(self, columns: list[Column]) -> None:
         """ValueError for more names than there are steps. Fills `sequences`: the runs that have their own columns."""
         self.sequences = sorted({c.run for c in columns if c.t is not None})
-        steps = [self.flow.times.steps[run] for run in self.sequences]
+        steps = [self.flow.runs.steps[run] for run in self.sequences]
         lengths = [max(each) - min(each) + 1 for each in steps]
         check_names(self.tokens, lengths)
         check_names([self.targets], lengths[-1:], "targets")
@@ -53,18 +53,18 @@ class Builder(Links):
     def _chosen(self, columns: list[Column]) -> list[Column]:
         if self.choose is None:
             return columns
-        steps = {run: set(self.choose(sorted(ts))) for run, ts in self.flow.times.steps.items()}
+        steps = {run: set(self.choose(sorted(ts))) for run, ts in self.flow.runs.steps.items()}
         chosen = [c for c in columns if c.t is None or c.t in steps[c.run]]
         if any(c.t is not None for c in columns) and not any(c.t is not None for c in chosen):
-            n = max(map(len, self.flow.times.steps.values()))
+            n = max(map(len, self.flow.runs.steps.values()))
             raise ValueError(f"viz.draw: steps must name some of the {n} time steps, got none of them")
         return chosen
 
     def _between(self, before: Column | None, after: Column | None) -> int:
         """How many steps are left out between two columns, or in front of the first or behind the last."""
         if before is not None and after is not None and before.run == after.run:
-            return self.flow.times.count(before.run, before.t, after.t)
-        count = self.flow.times.count
+            return self.flow.runs.count(before.run, before.t, after.t)
+        count = self.flow.runs.count
         behind = count(before.run, before.t, None) if before is not None and before.t is not None else 0
         ahead = count(after.run, None, after.t) if after is not None and after.t is not None else 0
         return behind + ahead
@@ -81,7 +81,7 @@ class Builder(Links):
             key += f"r{column.run}"
         block = Block(key, "" if column.t is None else f"t = {column.t + 1}", framed=column.t is not None)
         self.picture.slots.append(block)
-        self.runs[block] = column.run
+        self.run_of[block] = column.run
         self._fill(block, column, column.t)
         if self.targets and column.t is not None and column.run == self.sequences[-1]:
             self._say(block, column, column.t)
@@ -158,15 +158,15 @@ class Builder(Links):
 
     def _token(self, block: Block, t: int) -> str | None:
         """What the step of a block reads, if it has a name."""
-        run = self.runs[block]
+        run = self.run_of[block]
         number = self.sequences.index(run)
         names = self.tokens[number] if number < len(self.tokens) else ()
-        k = t - min(self.flow.times.steps[run])
+        k = t - min(self.flow.runs.steps[run])
         return names[k] if k < len(names) else None
 
     def _say(self, block: Block, column: Column, t: int) -> None:
         """What a step says stands above what it is read from."""
-        k = t - min(self.flow.times.steps[column.run])
+        k = t - min(self.flow.runs.steps[column.run])
         said = [n for n in column.ops if n not in self.losses and self._is_said(n, column)]
         if k < len(self.targets) and said:
             tail = self.items[max(said, key=lambda n: n.index)]
@@ -368,10 +368,10 @@ class Builder(Links):
         """Of two directions the second stands above the first."""
         runs: dict[int, list[Item]] = defaultdict(list)
         for item in block.items:
-            run = self.flow.times.run.get(item.nodes[-1])
+            run = self.flow.runs.of.get(item.nodes[-1])
             if run is not None and item.kind != "input":
                 runs[run].append(item)
-        for a, b in self.flow.times.beside:
+        for a, b in self.flow.runs.beside:
             ends = {t for t, h, _ in block.edges if t in runs[a] and h in runs[a]}
             starts = {h for t, h, _ in block.edges if t in runs[b] and h in runs[b]}
             block.leftward |= set(runs[b])

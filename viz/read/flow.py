@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Chosen, Constant, Leaf, Node, ancestors, operands
-from viz.read.runs import Choose, Place, Times, mirrored
+from viz.read.runs import Choose, Place, Runs, mirrored
 
 VIEWS = {"reshape", "permute", "broadcast_to", "cast", "transfer", "split", "unbind"}
 
 
 class Flow:
-    """The graph without plumbing. nodes: as in Times. All maps are keyed by node, all lists are oldest first.
+    """The graph without plumbing. nodes: as in Runs. All maps are keyed by node, all lists are oldest first.
 
     args     what a node reads: nodes, and numbers; None for what stands in a step that is left out
     readers  the nodes that read it
@@ -32,12 +32,12 @@ class Flow:
     terms    when the root is a sum of losses: these; else empty
     scale    what the sum of losses is divided by
     same     for each node of the whole graph the one that is drawn for it
-    times    the runs over time
+    runs     the runs over time
     """
 
     def __init__(self, nodes: list[Node], choose: Choose | None = None):
-        self.times = Times(nodes, choose)
-        order, self.place = self.times.order, self.times.place
+        self.runs = Runs(nodes, choose)
+        order, self.place = self.runs.order, self.runs.place
         self.slices: set[Node] = set()
         self.handed: set[Node] = set()
         self.joins: dict[Node, list[Node]] = {}
@@ -80,7 +80,7 @@ class Flow:
 
     def _index(self) -> None:
         """What the root still depends on, and who reads what."""
-        self.nodes = ancestors({self.root, *(self.same[node] for node in self.times.cut)}, self.parents)
+        self.nodes = ancestors({self.root, *(self.same[node] for node in self.runs.cut)}, self.parents)
         self.readers: dict[Node, list[Node]] = defaultdict(list)
         for node in self.nodes:
             for parent in self._parents[node]:
@@ -94,7 +94,7 @@ class Flow:
         reads |= {node: where for node in inputs if (where := _in_memory(node))}
         through = lambda node: [s for p in self.parents(node) for s in ((p, *self.parents(p)) if p in joins else (p,))]
         fed = self.slices | {node for node in self.nodes if type(node) is Constant}
-        self.times.align(self.nodes, through, reads, fed)
+        self.runs.align(self.nodes, through, reads, fed)
         one: dict[tuple, Node] = {}
         for node, read in reads.items():
             at = {place.get(reader) for reader in self.readers[node]}
@@ -119,7 +119,7 @@ class Flow:
 
     def _is_of_the_past(self, node: Node) -> bool:
         """Is it the outputs of a run that goes backwards? Turned round they are in the order of time."""
-        return self.op(node) == "stack" and all(self.times.run.get(p) in self.times.back for p in self.parents(node))
+        return self.op(node) == "stack" and all(self.runs.of.get(p) in self.runs.back for p in self.parents(node))
 
     @staticmethod
     def _read(node: Node) -> tuple[Node, int]:
@@ -164,7 +164,7 @@ class Flow:
         """Of inputs that several steps read: are they read in another way each time? What a cell captured is not."""
         uses: dict[Node, dict[Place, set]] = {node: defaultdict(set) for node in steps}
         ranks: Counter[tuple] = Counter()
-        for node in self.times.order if steps else ():
+        for node in self.runs.order if steps else ():
             at = self.place.get(node)
             if at is None or node.op is None or node in steps:
                 continue
@@ -174,7 +174,7 @@ class Flow:
                     uses[parent][at].add((node.op.name, ranks[at, node.op.name], i))
         for node, places in steps.items():
             ways, (run, *others) = list(uses[node].values()), {run for run, _ in places}
-            by_all = len(places) == len(self.times.wanted[run]) > 3
+            by_all = len(places) == len(self.runs.wanted[run]) > 3
             if not others and not by_all and ways[0] not in ways[1:]:
                 self.handed.add(node)
 
@@ -230,7 +230,7 @@ class Flow:
             else:
                 stack.extend(reversed(parts))
         if len(terms) > 1:
-            self.terms, self.scale = [t for t in terms if not self.times.is_left_out(t)], scale
+            self.terms, self.scale = [t for t in terms if not self.runs.is_left_out(t)], scale
             self.args[self.root] = self._parents[self.root] = list(self.terms)
             self.place.pop(self.root, None)
             self._index()

@@ -22,7 +22,7 @@ DEEP = 8  # nodes from the root within which a sum may be scaled, stacked, cast
 SUMS = {"add", "sub", "mul", "div", "neg", "sum", "stack", "cast", "reshape", "transfer"}
 
 
-class Times:
+class Runs:
     """The steps of a graph. nodes: all of it, oldest first, the root last
 
     order    the nodes that are kept, oldest first: those of the steps that are drawn and of their neighbours, those
@@ -32,7 +32,7 @@ class Times:
     steps    for each run all its steps, in the order of computing
     beside   pairs of runs that read the same sequence: the two directions
     back     the runs that read their sequence from its end, and `turned`: those that say so
-    run      the run that a node belongs to, also where runs share columns and `place` has one number for them
+    of       the run that a node belongs to, also where runs share columns and `place` has one number for them
     """
 
     def __init__(self, nodes: list[Node], choose: Choose | None = None):
@@ -76,7 +76,7 @@ class Times:
         below: dict[int, set[int]] = defaultdict(set)
         source: dict[Node, set[int]] = {}  # the runs that a node outside of them comes from
         for node in nodes:
-            own = self.run.get(node)
+            own = self.of.get(node)
             found = {run for p in parents(node) for run in source.get(p, ())} - {own}
             if own is not None:
                 below[own] |= found
@@ -116,9 +116,9 @@ class Times:
             if node in place and place[node][0] in last:
                 run, t = place[node]
                 place[node] = run, last[run] - t
-        self.run = {node: place[node][0] for node in nodes if node in place}
+        self.of = {node: place[node][0] for node in nodes if node in place}
         group, self.beside = _merged(nodes, parents, place, slices, fed)
-        for node in self.run:
+        for node in self.of:
             place[node] = group[place[node][0]], place[node][1]
         for run, first in group.items():
             self.steps[first] = max(self.steps[first], self.steps[run], key=len)

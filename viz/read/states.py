@@ -162,7 +162,7 @@ class Unrolled:
         readers: filled with the operations that read a state
         """
         flow, column, strangers = self.flow, self.column, []
-        order = {(run, t): k for run, ts in flow.times.steps.items() for k, t in enumerate(sorted(ts))}
+        order = {(run, t): k for run, ts in flow.runs.steps.items() for k, t in enumerate(sorted(ts))}
         for node in flow.nodes:
             for i, source in enumerate(flow.args[node]):
                 spot = self.spot.get(source) if isinstance(source, Node) else None
@@ -215,7 +215,7 @@ class Unrolled:
         if len(self.kinds) > FEW:
             return
         calls: dict[tuple, tuple[Carries, list[Node]]] = {}  # those of inner cells behind those of outer ones
-        for node in self.flow.times.order:
+        for node in self.flow.runs.order:
             at = self.flow.place.get(node)
             if node.op is not None and at in firsts:
                 for k, name in enumerate(node.scope):
