@@ -20,7 +20,7 @@ from viz.layout.step_template import Box, Curve
 from viz.picture.picture import Block, Item
 from viz.read.flow import Flow
 from viz.read.names import Code
-from viz.read.states import Unrolled
+from viz.read.states import States
 from viz.style import glow, ramp, subscript
 from viz.texts import visible
 
@@ -91,8 +91,8 @@ def _ways(flow: Flow, alpha: Node, states: set[Node]) -> tuple[bool, bool, bool]
 
 def _new_states(flow: Flow) -> set[Node]:
     """What goes on to the next step: as the steps read it, as the cells return it."""
-    unrolled = Unrolled(flow)
-    return {n for n in flow.nodes if unrolled.state(n)} | {flow.same.get(n, n) for n in Code(flow.runs.order).new}
+    states = States(flow)
+    return {n for n in flow.nodes if states.state(n)} | {flow.same.get(n, n) for n in Code(flow.runs.order).new}
 
 
 def _reached(start: Iterable[Node], step: Callable[[Node], Iterable[Node]]) -> set[Node]:

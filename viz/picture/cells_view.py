@@ -44,9 +44,9 @@ class CellBuilder(Builder):
 
     def _is_recurrent(self, group: Group) -> bool:
         """Does it hold a state, or read one?"""
-        unrolled = self.unrolled
-        reads = (unrolled.stream(m, i) for m in group.members for i in range(len(self.flow.args[m])))
-        return any(unrolled.state(m) for m in group.members) or any(stream is not None for stream in reads)
+        states = self.states
+        reads = (states.stream(m, i) for m in group.members for i in range(len(self.flow.args[m])))
+        return any(states.state(m) for m in group.members) or any(stream is not None for stream in reads)
 
     def _operation(self, block: Block, node: Node, group: Group, on_path: bool, t: int | None) -> Item:
         if not group.name:
@@ -55,7 +55,7 @@ class CellBuilder(Builder):
             return self._add(block, node, "ŷ", "output", "ball", t)
         kind = "hidden" if self._is_recurrent(group) else "op"
         item = self._add(block, node, group.name, kind, "module", None)
-        item.states = [m for m in group.members if self.unrolled.state(m)]
+        item.states = [m for m in group.members if self.states.state(m)]
         return item
 
     def _add(self, block: Block, node: Node, label: str, kind: str, form: str, t: int | None, tail: str = "") -> Item:

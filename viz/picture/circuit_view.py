@@ -53,11 +53,11 @@ class Folded(Builder):
     def _drawn_for(self, source: Node) -> Item | None:
         """What stands for a value: that of another step of its run is the same here."""
         found = super()._drawn_for(source)
-        spot = self.unrolled.spot.get(source)
+        spot = self.states.spot.get(source)
         if found is not None or spot is None:
             return found
-        block = self.blocks.get(self.unrolled.columns[self.unrolled.column[source]].run)
-        if block is None or spot not in self.unrolled.states:
+        block = self.blocks.get(self.states.columns[self.states.column[source]].run)
+        if block is None or spot not in self.states.kind:
             return None if block is None else self.spots[spot].get(block)
         return self._holder(spot, block)
 
@@ -66,9 +66,9 @@ class Folded(Builder):
         hidden: Sides = defaultdict(list)
         for source, head, stream in self.crossing:
             if stream is not None:
-                reads = [(self.unrolled.spot[n], i) for n in head.nodes if n in self.unrolled.spot
+                reads = [(self.states.spot[n], i) for n in head.nodes if n in self.states.spot
                          for i, a in enumerate(self.flow.args[n]) if a is source]  # fmt: skip
-                apart = max((self.unrolled.apart.get(read, 1) for read in reads), default=1)
+                apart = max((self.states.apart.get(read, 1) for read in reads), default=1)
                 hidden[self.block[head]].append(Entry(stream, head, apart, self._name_of(stream, source, head)))
             elif (tail := self._drawn_for(source)) is not None and tail is not head:
                 self._connect(tail, head, None, source)
@@ -83,14 +83,14 @@ class Folded(Builder):
 
     def _fill_gaps(self, hidden: Sides) -> None:
         for block, reader, i in self.firsts:
-            stream = self.unrolled.stream(reader, i)
+            stream = self.states.stream(reader, i)
             if stream is not None:
-                apart = self.unrolled.apart.get((self.unrolled.spot[reader], i), 1)
+                apart = self.states.apart.get((self.states.spot[reader], i), 1)
                 name = self.labels.state(stream, reader, i)
                 hidden[block].append(Entry(stream, self.items[reader], apart, name))
         for node, item in self.items.items():  # the first step is fed what others say later
-            stream = self.unrolled.stream(node, 1)
-            if stream is not None and self.unrolled.states[stream] == "said" and self.flow.said(node) is None:
+            stream = self.states.stream(node, 1)
+            if stream is not None and self.states.kind[stream] == "said" and self.flow.said(node) is None:
                 hidden[self.block[item]].append(Entry(stream, item, name=self.labels.state(stream)))
         starts = self._starts()
         for block, entries in hidden.items():
@@ -100,11 +100,11 @@ class Folded(Builder):
     def _starts(self) -> Starts:
         """What states are before the first step, where it is computed: it comes from outside of their run."""
         found: Starts = defaultdict(list)
-        columns, column = self.unrolled.columns, self.unrolled.column
+        columns, column = self.states.columns, self.states.column
         for here in (c for c in columns if c.t is not None):
             for node in here.ops:
                 for i, source in enumerate(self.flow.args[node]):
-                    stream = self.unrolled.stream(node, i)
+                    stream = self.states.stream(node, i)
                     if stream is None or not isinstance(source, Node):
                         continue
                     if source in self.flow.slices and self.flow.parents(source):
@@ -132,7 +132,7 @@ class Folded(Builder):
             tail = self._holder(entry.stream, block)
             if tail is None or entry.head is None:
                 continue
-            kind, name = self.unrolled.states[entry.stream], aged.get((entry.stream, 1), entry.name)
+            kind, name = self.states.kind[entry.stream], aged.get((entry.stream, 1), entry.name)
             begin = tuple(starts.get((tail, entry.name, entry.head), ()))
             for n in range(1, entry.apart + 1):
                 first = begin if n == entry.apart else ()

@@ -15,7 +15,7 @@ from viz.picture.picture import Block, Item, Picture
 from viz.read.flow import Flow
 from viz.read.names import Code, names
 from viz.read.runs import Choose
-from viz.read.states import Column, Spot, Unrolled
+from viz.read.states import Column, Spot, States
 from viz.style import subscript
 
 ROUND = 4  # characters of a name that fits a circle
@@ -45,13 +45,13 @@ class Draft:
     ):  # fmt: skip
         self.choose, self.tokens, self.targets = choose, tokens, targets
         self.flow = Flow(nodes, choose)
-        self.unrolled = Unrolled(self.flow)
+        self.states = States(self.flow)
         self.parts: dict[Node, Node] = {}
         self.names = names(self.flow)
         self.code = Code(self.flow.runs.order)
-        self.labels = Labels(self.unrolled, self.names, self.code.called, self.code.operand)
-        self.fold = Folder(self.flow, self.unrolled.is_pinned, self.labels.letter)
-        self.fixed, self.still = fixed(self.unrolled, self.code)
+        self.labels = Labels(self.states, self.names, self.code.called, self.code.operand)
+        self.fold = Folder(self.flow, self.states.is_pinned, self.labels.letter)
+        self.fixed, self.still = fixed(self.states, self.code)
         self.losses = self._losses()
         self.items: dict[Node, Item] = {}
         self.block: dict[Item, Block] = {}
@@ -84,18 +84,18 @@ class Draft:
 # ---- what steps read that is no parameter, and does not change ------------------------------------------------------
 
 
-def fixed(unrolled: Unrolled, code: Code) -> tuple[dict[Node, Node], set[Node]]:
+def fixed(states: States, code: Code) -> tuple[dict[Node, Node], set[Node]]:
     """For what does not change the one node that is drawn for it; and that of which it is not known.
 
     What does not change is what a module holds, or what it computes anew in each step if that is seen to be the same.
     """
     together: dict[Hashable, list[Node]] = defaultdict(list)
-    outside = Column(None, -1, leaves=[n for n in (*unrolled.above, *unrolled.below) if n.op is None])
-    for column in (*unrolled.columns, outside):
+    outside = Column(None, -1, leaves=[n for n in (*states.above, *states.below) if n.op is None])
+    for column in (*states.columns, outside):
         seen: Counter[Hashable] = Counter()
         for leaf in column.leaves:
             if isinstance(leaf, Constant) and (leaf in code.own or leaf in code.within):
-                key = (column.run, *_use(unrolled, code, leaf))
+                key = (column.run, *_use(states, code, leaf))
                 together[*key, seen[key]].append(leaf)
                 seen[key] += 1
     found: dict[Node, Node] = {}
@@ -105,20 +105,20 @@ def fixed(unrolled: Unrolled, code: Code) -> tuple[dict[Node, Node], set[Node]]:
         if same:
             found.update(dict.fromkeys(leaves, leaves[0]))
         elif same is None:
-            unknown.update(leaf for leaf in leaves if not _is_scale(unrolled, code, leaf))
+            unknown.update(leaf for leaf in leaves if not _is_scale(states, code, leaf))
     return found, unknown
 
 
-def _is_scale(unrolled: Unrolled, code: Code, leaf: Node) -> bool:
+def _is_scale(states: States, code: Code, leaf: Node) -> bool:
     """Does it but scale things, without a name, as what dropout draws?"""
-    flow = unrolled.flow
+    flow = states.flow
     named = any(code.operand(r, i) for r in flow.readers[leaf] for i, a in enumerate(r.inputs) if a is leaf)
     return not named and all(flow.op(r) == "mul" for r in flow.readers[leaf])
 
 
-def _use(unrolled: Unrolled, code: Code, leaf: Node) -> tuple:
+def _use(states: States, code: Code, leaf: Node) -> tuple:
     """What is called alike and read in the same place in another step is the same thing there."""
-    reader = min(unrolled.flow.readers[leaf], key=lambda n: n.index, default=leaf)
+    reader = min(states.flow.readers[leaf], key=lambda n: n.index, default=leaf)
     modules = tuple([id(name) for name in reader.scope if isinstance(name, str)])
     return code.own.get(leaf, ""), leaf.shape, modules
 

@@ -25,8 +25,8 @@ def over_time(builder: Builder, found: Mapping[Node, float]) -> dict[str, np.nda
     Of sequences that have ended nothing counts.
     """
     states: dict[tuple, dict[int, float]] = {}
-    for column in builder.unrolled.columns:
-        held = [n for n in column.ops if builder.unrolled.state(n)]
+    for column in builder.states.columns:
+        held = [n for n in column.ops if builder.states.state(n)]
         if not held:  # a last step of its own kind: its state is what the code calls so
             called = {name for name, *_ in states}
             held = [n for n in column.ops if builder.labels.variables.get(n) in called]
@@ -43,8 +43,8 @@ def over_time(builder: Builder, found: Mapping[Node, float]) -> dict[str, np.nda
 
 def _enter(states: dict[tuple, dict[int, float]], builder: Builder, node: Node, found: Mapping[Node, float]) -> None:
     """Put down the norm of a state, by its name, its run, its layer, and its step."""
-    flow, spot = builder.flow, builder.unrolled.spot[node]
-    is_state = spot in builder.unrolled.states
+    flow, spot = builder.flow, builder.states.spot[node]
+    is_state = spot in builder.states.kind
     name = builder.labels.state(spot) if is_state else builder.labels.variables[node]
     run, t, layer = flow.runs.of.get(node, 0), flow.place[node][1], 0
     while t in states.setdefault((name, run, layer), {}):

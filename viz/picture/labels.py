@@ -10,7 +10,7 @@ from typing import Any
 
 from tinygrad_rnn.autograd.graph import Constant, Leaf, Node
 from viz.picture.groups import Group
-from viz.read.states import Spot, Unrolled
+from viz.read.states import Spot, States
 from viz.style import NAMES, SIGNS, subscript
 
 _POWERS = str.maketrans("0123456789.-", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻")
@@ -23,10 +23,10 @@ class Labels:
     """
 
     def __init__(
-        self, unrolled: Unrolled, names: Mapping[Node, str], variables: Mapping[Node, str],
+        self, states: States, names: Mapping[Node, str], variables: Mapping[Node, str],
         operand: Callable[[Node, int], str | None],
     ):  # fmt: skip
-        self.unrolled, self.flow, self.names, self.variables = unrolled, unrolled.flow, names, dict(variables)
+        self.states, self.flow, self.names, self.variables = states, states.flow, names, dict(variables)
         self._operand = operand
         self.parts: dict[Node, list[str]] = defaultdict(list)  # the names of what a value was split into
         for node, name in variables.items():
@@ -35,7 +35,7 @@ class Labels:
                 if _size(whole) == _size(node):
                     self.variables.setdefault(whole, name)  # of another shape only
                 self.parts[whole].append(name)
-        self.called = {spot: name for n, spot in unrolled.spot.items() if (name := self._called(n))}
+        self.called = {spot: name for n, spot in states.spot.items() if (name := self._called(n))}
 
     def _called(self, node: Node) -> str:
         """What the code calls a value; a mask's is what it lets through."""
@@ -47,9 +47,9 @@ class Labels:
 
     def letter(self, reader: Node, i: int) -> str:
         """What an equation calls argument i of an operation: as the code does, else x, h or c; "" if it has no name."""
-        stream = self.unrolled.stream(reader, i)
+        stream = self.states.stream(reader, i)
         if stream is not None:
-            is_input = stream[1] < 0 or self.unrolled.states[stream] == "said"  # the code may have a name for later
+            is_input = stream[1] < 0 or self.states.kind[stream] == "said"  # the code may have a name for later
             kept = is_input and self.operand(reader, i)
             return kept or self.state(stream, reader, i)
         source = self.flow.args[reader][i]
@@ -69,18 +69,18 @@ class Labels:
 
         reader, i: of one that is handed on from step to step, as h₁, h₂: what it is called there
         """
-        heard = self.unrolled.heard.get((self.unrolled.spot[reader], i)) if reader in self.unrolled.spot else None
+        heard = self.states.heard.get((self.states.spot[reader], i)) if reader in self.states.spot else None
         if heard:
             return heard
         if stream[1] < 0:
-            return self.unrolled.called.get(stream, "x")
-        default = {"cell": "c", "said": "ŷ"}.get(self.unrolled.states[stream], "h")
-        return self.unrolled.called.get(stream) or self.called.get(stream) or default
+            return self.states.called.get(stream, "x")
+        default = {"cell": "c", "said": "ŷ"}.get(self.states.kind[stream], "h")
+        return self.states.called.get(stream) or self.called.get(stream) or default
 
     def rank(self, stream: Spot) -> int:
         """The number of a state among those of one name in its kind of step: which layer's h it is."""
         name = self.state(stream)
-        return sum(s[0] == stream[0] and s[1] < stream[1] and self.state(s) == name for s in self.unrolled.states)
+        return sum(s[0] == stream[0] and s[1] < stream[1] and self.state(s) == name for s in self.states.kind)
 
     def gate(self, node: Node, label: str) -> str:
         """f  σ for a gate whose value is called f, σ(f) for one that is computed from what is called f."""
@@ -92,8 +92,8 @@ class Labels:
         return f"{label}({name})" if name else label
 
     def _letter(self, node: Node) -> str:
-        if self.unrolled.state(node):
-            return self.state(self.unrolled.spot[node])
+        if self.states.state(node):
+            return self.state(self.states.spot[node])
         if node.op is None and not isinstance(node, Constant) and node not in self.flow.place:
             return ""
         if node.op is None or node in self.flow.slices:
@@ -145,8 +145,8 @@ class Labels:
         return f"{name}ᵀ" if node.op.name == "permute" and len(node.shape) == 2 else name
 
     def _is_of_below(self, operand: Node, head: Node) -> bool:
-        column = self.unrolled.column
-        same_step = operand.op is not None and operand in self.unrolled.spot and column[operand] == column.get(head)
+        column = self.states.column
+        same_step = operand.op is not None and operand in self.states.spot and column[operand] == column.get(head)
         return same_step and operand.scope != head.scope and operand not in self.variables
 
     def operation(self, node: Node) -> tuple[str, str]:

@@ -44,7 +44,7 @@ class Links(Draft):
     def _name_of(self, stream: Spot, source: Node, head: Item) -> str:
         """What a state is called where it is read."""
         read = [(n, i) for n in head.nodes for i, a in enumerate(self.flow.args.get(n, ()))
-                if self.parts.get(a, a) is source and self.unrolled.stream(n, i) == stream]  # fmt: skip
+                if self.parts.get(a, a) is source and self.states.stream(n, i) == stream]  # fmt: skip
         return self.labels.state(stream, *next(iter(read), (None, 0)))
 
     def _drawn_for(self, source: Node) -> Item | None:
@@ -61,13 +61,13 @@ class Links(Draft):
                 for entries in (hidden.get(side, ()) for side in sides if side is not None):
                     for back in (False, True):
                         before, after = sides[::-1] if back else sides
-                        mine = [e for e in entries if (e.stream in self.unrolled.back) == back]
+                        mine = [e for e in entries if (e.stream in self.states.back) == back]
                         self._through(gap, before, [e for e in mine if e.head and self.block[e.head] is after])
 
     def _connect(self, tail: Item, head: Item, stream: Spot | None, source: Node) -> None:
         kind = "flow"
         if stream is not None:
-            kind = self.unrolled.states[stream] + " over time"
+            kind = self.states.kind[stream] + " over time"
         elif any(self.flow.said(node) is source for node in head.nodes):
             kind = "said"
         elif tail.kind == "initial":
@@ -91,14 +91,14 @@ class Links(Draft):
             ):
                 continue
             for stream in self.held[side].values():
-                if (stream in self.unrolled.back) == back:
+                if (stream in self.states.back) == back:
                     self._through(gap, side, [Entry(stream, None, name=self.labels.state(stream))])
 
     def _through(self, gap: Block, before: Block | None, entries: list[Entry]) -> None:
         """The states run into dots, and out of them."""
         dots: dict[Item | Spot, Item] = {}
         for entry in entries:
-            name, kind = self._dots(entry), self.unrolled.states[entry.stream]
+            name, kind = self._dots(entry), self.states.kind[entry.stream]
             item = dots.get(name)
             if item is None:
                 item = dots[name] = Item(f"{gap.key}.{len(gap.items)}", "· · ·", f"{kind} dots", "text", "· · ·")

@@ -24,8 +24,8 @@ class Builder(Links):
 
     def build(self) -> Picture:
         """The picture of the chosen steps."""
-        self._outside(self.picture.below, self.unrolled.below)
-        columns = self.unrolled.columns
+        self._outside(self.picture.below, self.states.below)
+        columns = self.states.columns
         self.ends = columns[:1] + columns[-1:]
         self._check_tokens(columns)
         before: Column | None = None
@@ -36,7 +36,7 @@ class Builder(Links):
             if column is not None:
                 self._column(column)
             before = column
-        self._outside(self.picture.above, self.unrolled.above)
+        self._outside(self.picture.above, self.states.above)
         self._link()
         self._rails()
         self._number()
@@ -117,10 +117,10 @@ class Builder(Links):
     # ---- inputs ---------------------------------------------------------------------------------------------------
 
     def _leaf(self, block: Block, node: Node, column: Column | None, groups: dict[Node, Group], t: int | None) -> None:
-        mine = lambda r: node not in self.flow.handed or self.unrolled.column.get(r) == self.unrolled.column[node]
+        mine = lambda r: node not in self.flow.handed or self.states.column.get(r) == self.states.column[node]
         read = [(r, i) for r in set(self.flow.readers[node]) if mine(r)
                 for i, a in enumerate(self.flow.args[r]) if a is node]  # fmt: skip
-        streams = [s for s in (self.unrolled.stream(r, i) for r, i in read) if s is not None]
+        streams = [s for s in (self.states.stream(r, i) for r, i in read) if s is not None]
         if all(self.flow.op(r) == "where" and i == 0 for r, i in read):
             return  # the mask of shorter sequences
         if node in self.fixed:
@@ -180,7 +180,7 @@ class Builder(Links):
         heads = [self.items.get(r) for r in self.flow.readers[node]]
         if own is None or (own.kind == "loss"):
             return False
-        out = any(r not in self.unrolled.column for r in self.flow.readers[node])
+        out = any(r not in self.states.column for r in self.flow.readers[node])
         return out or any(head is not None and head.kind == "loss" for head in heads)
 
     def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Spot], read: list) -> None:
@@ -192,12 +192,12 @@ class Builder(Links):
             self.parts[node] = whole[0]
             return
         multiplied = all(self.flow.op(r) == "mul" for r, _ in read)
-        carried = [(s, r, i) for r, i in read if (s := self.unrolled.stream(r, i)) is not None]
+        carried = [(s, r, i) for r, i in read if (s := self.states.stream(r, i)) is not None]
         letter = self.labels.state(*carried[0]) if carried else self.code.old.get(node, "")
         letter = letter or ("c" if multiplied else "h")
-        back = bool(streams) and streams[0] in self.unrolled.back
+        back = bool(streams) and streams[0] in self.states.back
         place = self._beside(block, column, back) if column is not None else block
-        ago = max((self.unrolled.apart.get((self.unrolled.spot[r], i), 1) for r, i in read if streams), default=1)
+        ago = max((self.states.apart.get((self.states.spot[r], i), 1) for r, i in read if streams), default=1)
         self._add(place, node, letter, "initial", "circle", None if column is None else -ago)
 
     def _beside(self, block: Block, column: Column, back: bool) -> Block:
@@ -221,7 +221,7 @@ class Builder(Links):
     def _is_scaled(self, reader: Node, node: Node) -> bool:
         """Does a constant scale what is computed, or a state?"""
         others = [(i, a) for i, a in enumerate(self.flow.args[reader]) if isinstance(a, Node) and a is not node]
-        made = (a.op is not None or self.unrolled.stream(reader, i) is not None for i, a in others)
+        made = (a.op is not None or self.states.stream(reader, i) is not None for i, a in others)
         return self.flow.op(reader) == "mul" and any(made)
 
     # ---- operations -----------------------------------------------------------------------------------------------
@@ -247,10 +247,10 @@ class Builder(Links):
 
     def _hold(self, block: Block, node: Node, item: Item) -> None:
         """Note what stands for a value, which may be a state."""
-        spot = self.unrolled.spot.get(node)
+        spot = self.states.spot.get(node)
         if spot is not None:
             self.spots[spot][block] = item
-        if spot in self.unrolled.states:
+        if spot in self.states.kind:
             self.held[block][self.labels.state(spot), self.labels.rank(spot)] = spot
 
     def _operation(self, block: Block, node: Node, group: Group, on_path: bool, t: int | None) -> Item:
@@ -275,13 +275,13 @@ class Builder(Links):
             return self._add(block, node, "L", "loss", self.round, None)
         scale = "" if abs(self.flow.scale) == 1 else f" / {abs(self.flow.scale):.6g}"
         sign = "−" if self.flow.scale < 0 else ""
-        inside = all(n in self.losses and n in self.unrolled.column for n in self.flow.terms)
+        inside = all(n in self.losses and n in self.states.column for n in self.flow.terms)
         each = "Lₜ" if inside else "Lᵢ" if all(n in self.losses for n in self.flow.terms) else "…"
         form = "box" if self.round == "circle" else "pill"
         return self._add(block, node, f"L = {sign}Σ {each}{scale}", "loss", form, None)
 
     def _kind(self, node: Node, group: Group, on_path: bool) -> str:
-        state = self.unrolled.state(node)
+        state = self.states.state(node)
         if node in self.losses or (node is self.flow.root and self.flow.terms):
             return "loss"
         if state or on_path:
@@ -292,19 +292,19 @@ class Builder(Links):
         return "gate" if self.labels.is_gate(node, affine) else "op"
 
     def _is_sum(self, node: Node) -> bool:
-        if self.flow.op(node) not in ("add", "matmul") or self.unrolled.state(node):
+        if self.flow.op(node) not in ("add", "matmul") or self.states.state(node):
             return False
         return not any(self._reads_memory(p) for p in self.flow.parents(node))
 
     def _reads_memory(self, node: Node) -> bool:
-        streams = [self.unrolled.stream(node, i) for i in range(len(self.flow.args[node]))]
-        return any(s is not None and self.unrolled.states[s] == "cell" for s in streams)
+        streams = [self.states.stream(node, i) for i in range(len(self.flow.args[node]))]
+        return any(s is not None and self.states.kind[s] == "cell" for s in streams)
 
     def _edges(self, block: Block, item: Item, node: Node, group: Group) -> None:
         for i, source in enumerate(self.flow.args[node]):
             if not isinstance(source, Node) or source in group.members:
                 continue
-            stream = self.unrolled.stream(node, i)
+            stream = self.states.stream(node, i)
             if source in self.parts:
                 source = self.parts[source]
             known = source in self.items or source in self.flow.handed
@@ -329,7 +329,7 @@ class Builder(Links):
         """An initial state that is learned, or that several steps read, stands where the initial states stand."""
         if leaf in self.items:
             return
-        place = self.picture.finish if stream in self.unrolled.back else self.picture.start
+        place = self.picture.finish if stream in self.states.back else self.picture.start
         if leaf in self.names:
             self._add(place, leaf, self.names[leaf], "parameter", "box", None)
         else:
@@ -347,7 +347,7 @@ class Builder(Links):
     # ---- rows -----------------------------------------------------------------------------------------------------
 
     def _memory_path(self, ops: list[Node]) -> set[Node]:
-        return memory_path(self.unrolled, ops)
+        return memory_path(self.states, ops)
 
     def _level(self, block: Block, path: set[Node]) -> None:
         """A memory runs straight through its step, and gates of the same operands stand side by side."""

@@ -33,7 +33,7 @@ class Column:
     leaves: list[Node] = field(default_factory=list)
 
 
-class Unrolled:
+class States:
     """The steps of a graph.
 
     columns  in the order of computing
@@ -41,7 +41,7 @@ class Unrolled:
     below    what the steps read, computed before them
     column   the number of the column of each node in one
     spot     where in its step an operation stands
-    states   for the spots whose value a later column reads: "hidden" or "cell"; "said" if that is the letter of it
+    kind     for the spots whose value a later column reads: "hidden" or "cell"; "said" if that is the letter of it
              alone, by look-ups: what a model says and is fed is no state
     shown    the spots that are read outside of the columns
     carried  (spot, number of the argument): the spot of the state that is read there
@@ -138,7 +138,7 @@ class Unrolled:
         self.shown |= {spot for reader, i, spot in strangers if (reader, i) not in self.carried}
         for (reader, _), spot in self.carried.items():
             readers[spot].add(ops[reader])
-        self.states = {spot: "cell" if found <= POINTWISE else "hidden" for spot, found in readers.items()}
+        self.kind = {spot: "cell" if found <= POINTWISE else "hidden" for spot, found in readers.items()}
         said: set[Spot] = set()
         kept: set[Spot] = set()
         flow = self.flow
@@ -146,7 +146,7 @@ class Unrolled:
                for i, a in enumerate(flow.args[n]) if a is source}  # fmt: skip
         for read, spot in self.carried.items():
             (said if read in fed else kept).add(spot)
-        self.states |= dict.fromkeys(said - kept, "said")
+        self.kind |= dict.fromkeys(said - kept, "said")
 
     def _first_read(self, leaf: Node) -> int:
         """Where in its step a leaf stands: below 0, by the argument that it is first."""
@@ -272,7 +272,7 @@ class Unrolled:
     def state(self, node: Node) -> str:
         """Of which kind: "hidden", "cell" or ""; an input that goes on to the next step is an input."""
         spot = self.spot.get(node)
-        kind = "" if spot is None or spot[1] < 0 else self.states.get(spot, "")
+        kind = "" if spot is None or spot[1] < 0 else self.kind.get(spot, "")
         return "" if kind == "said" else kind
 
     def stream(self, node: Node, i: int) -> Spot | None:
@@ -283,7 +283,7 @@ class Unrolled:
     def is_pinned(self, node: Node) -> bool:
         """Must it be drawn because others than its own step read it?"""
         spot = self.spot.get(node)
-        return node is self.flow.root or spot in self.states or spot in self.shown
+        return node is self.flow.root or spot in self.kind or spot in self.shown
 
 
 def _matched(carries: Carries, made: list[Node]) -> dict[int, Node]:
