@@ -13,7 +13,7 @@ from viz.picture.links import Entry
 from viz.picture.ops_view import Builder
 from viz.picture.picture import Block, Item, Link, Loop
 from viz.read.flow import Flow
-from viz.read.states import Spot
+from viz.read.states import Position
 
 LANES = 22.0  # between two lines into a box, in points
 Path = tuple[str | int, ...]
@@ -75,9 +75,9 @@ class CellBuilder(Builder):
         """Boxes stand above each other, each alone in its row: targets stand beside their losses."""
         block.level = [[a, b] for a, b, _ in block.edges if a.kind == "output" and not a.nodes[0].inputs]
 
-    def _dots(self, entry: Entry) -> Item | Spot:
+    def _dots(self, entry: Entry) -> Item | Position:
         if entry.head is None:
-            return next(iter(self.spots[entry.stream].values()))
+            return next(iter(self.items_at[entry.stream].values()))
         return entry.head  # one for all states of a cell
 
     def _put(self, link: Link, name: str) -> None:

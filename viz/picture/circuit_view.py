@@ -12,7 +12,7 @@ from viz.picture.links import Entry
 from viz.picture.ops_view import Builder
 from viz.picture.picture import Block, Item, Loop
 from viz.read.flow import is_parameter
-from viz.read.states import Column, Spot
+from viz.read.states import Column, Position
 
 Starts = dict[tuple[Item | None, str, Item | None], list[Item]]  # by what holds a state, its name, and who reads it
 Sides = dict[Block, list[Entry]]
@@ -43,7 +43,7 @@ class Folded(Builder):
             self.blocks[column.run] = block
         self._fill(block, column, None)
 
-    def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Spot], read: list) -> None:
+    def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Position], read: list) -> None:
         """None: the drawing is of any step. Where it is the first one, another one tells what is read here."""
         self.firsts += [(block, reader, i) for reader, i in read]
 
@@ -53,20 +53,20 @@ class Folded(Builder):
     def _drawn_for(self, source: Node) -> Item | None:
         """What stands for a value: that of another step of its run is the same here."""
         found = super()._drawn_for(source)
-        spot = self.states.spot.get(source)
-        if found is not None or spot is None:
+        position = self.states.position.get(source)
+        if found is not None or position is None:
             return found
         block = self.blocks.get(self.states.columns[self.states.column[source]].run)
-        if block is None or spot not in self.states.kind:
-            return None if block is None else self.spots[spot].get(block)
-        return self._holder(spot, block)
+        if block is None or position not in self.states.kind:
+            return None if block is None else self.items_at[position].get(block)
+        return self._holder(position, block)
 
     def _link(self) -> None:
         """What goes from step to step comes back to the one that is drawn."""
         hidden: Sides = defaultdict(list)
         for source, head, stream in self.crossing:
             if stream is not None:
-                reads = [(self.states.spot[n], i) for n in head.nodes if n in self.states.spot
+                reads = [(self.states.position[n], i) for n in head.nodes if n in self.states.position
                          for i, a in enumerate(self.flow.args[n]) if a is source]  # fmt: skip
                 apart = max((self.states.apart.get(read, 1) for read in reads), default=1)
                 hidden[self.block[head]].append(Entry(stream, head, apart, self._name_of(stream, source, head)))
@@ -74,7 +74,7 @@ class Folded(Builder):
                 self._connect(tail, head, None, source)
         self._fill_gaps(hidden)
 
-    def _tap(self, item: Item, source: Node, stream: Spot | None) -> None:
+    def _tap(self, item: Item, source: Node, stream: Position | None) -> None:
         """A first state is read by a delay, and by no operation."""
         if stream is None:
             super()._tap(item, source, stream)
@@ -85,7 +85,7 @@ class Folded(Builder):
         for block, reader, i in self.firsts:
             stream = self.states.stream(reader, i)
             if stream is not None:
-                apart = self.states.apart.get((self.states.spot[reader], i), 1)
+                apart = self.states.apart.get((self.states.position[reader], i), 1)
                 name = self.labels.state(stream, reader, i)
                 hidden[block].append(Entry(stream, self.items[reader], apart, name))
         for node, item in self.items.items():  # the first step is fed what others say later

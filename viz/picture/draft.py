@@ -15,7 +15,7 @@ from viz.picture.picture import Block, Item, Picture
 from viz.read.flow import Flow
 from viz.read.names import Code, names
 from viz.read.runs import Choose
-from viz.read.states import Column, Spot, States
+from viz.read.states import Column, Position, States
 from viz.style import subscript
 
 ROUND = 4  # characters of a name that fits a circle
@@ -32,7 +32,7 @@ class Draft:
     fixed     of what steps read and does not change: the one that is drawn for it, at the left
     parts     of a first state that is a part of what was computed before: that
     still     what is computed in a step from what leaves no graph, and may change or not: it has no number
-    spots     the item that stands for a spot, in each block
+    items_at  the item that stands for a position, in each block
     held      the states of a block, by name and layer
     crossing  (node, who reads it, the state that it is or None): edges between blocks
     """
@@ -56,12 +56,12 @@ class Draft:
         self.items: dict[Node, Item] = {}
         self.block: dict[Item, Block] = {}
         self.taps: dict[Node, list[Item]] = defaultdict(list)
-        self.spots: dict[Spot, dict[Block, Item]] = defaultdict(dict)
+        self.items_at: dict[Position, dict[Block, Item]] = defaultdict(dict)
         self.run_of: dict[Block, int] = {}
         self.starts: dict[tuple[Block, bool], Block] = {}  # where the first states of a block stand
         self.drawn: set[tuple[Item, Item]] = set()
-        self.held: dict[Block, dict[tuple[str, int], Spot]] = defaultdict(dict)  # the states of a block
-        self.crossing: list[tuple[Node, Item, Spot | None]] = []
+        self.held: dict[Block, dict[tuple[str, int], Position]] = defaultdict(dict)  # the states of a block
+        self.crossing: list[tuple[Node, Item, Position | None]] = []
         self.picture = Picture()
 
     def _losses(self) -> set[Node]:

@@ -43,9 +43,9 @@ def over_time(builder: Builder, found: Mapping[Node, float]) -> dict[str, np.nda
 
 def _enter(states: dict[tuple, dict[int, float]], builder: Builder, node: Node, found: Mapping[Node, float]) -> None:
     """Put down the norm of a state, by its name, its run, its layer, and its step."""
-    flow, spot = builder.flow, builder.states.spot[node]
-    is_state = spot in builder.states.kind
-    name = builder.labels.state(spot) if is_state else builder.labels.variables[node]
+    flow, position = builder.flow, builder.states.position[node]
+    is_state = position in builder.states.kind
+    name = builder.labels.state(position) if is_state else builder.labels.variables[node]
     run, t, layer = flow.runs.of.get(node, 0), flow.place[node][1], 0
     while t in states.setdefault((name, run, layer), {}):
         layer += 1

@@ -10,7 +10,7 @@ from typing import Any
 
 from tinygrad_rnn.autograd.graph import Constant, Leaf, Node
 from viz.picture.groups import Group
-from viz.read.states import Spot, States
+from viz.read.states import Position, States
 from viz.style import NAMES, SIGNS, subscript
 
 _POWERS = str.maketrans("0123456789.-", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻")
@@ -35,7 +35,7 @@ class Labels:
                 if _size(whole) == _size(node):
                     self.variables.setdefault(whole, name)  # of another shape only
                 self.parts[whole].append(name)
-        self.called = {spot: name for n, spot in states.spot.items() if (name := self._called(n))}
+        self.called = {position: name for n, position in states.position.items() if (name := self._called(n))}
 
     def _called(self, node: Node) -> str:
         """What the code calls a value; a mask's is what it lets through."""
@@ -64,12 +64,12 @@ class Labels:
         plain = len(self.flow.args[reader]) == len(reader.inputs) and reader not in self.flow.slices
         return self._operand(reader, i) if plain else None
 
-    def state(self, stream: Spot, reader: Node | None = None, i: int = 0) -> str:
+    def state(self, stream: Position, reader: Node | None = None, i: int = 0) -> str:
         """What the code calls a state; else h, c for a memory, or ŷ for what is said.
 
         reader, i: of one that is handed on from step to step, as h₁, h₂: what it is called there
         """
-        heard = self.states.heard.get((self.states.spot[reader], i)) if reader in self.states.spot else None
+        heard = self.states.heard.get((self.states.position[reader], i)) if reader in self.states.position else None
         if heard:
             return heard
         if stream[1] < 0:
@@ -77,7 +77,7 @@ class Labels:
         default = {"cell": "c", "said": "ŷ"}.get(self.states.kind[stream], "h")
         return self.states.called.get(stream) or self.called.get(stream) or default
 
-    def rank(self, stream: Spot) -> int:
+    def rank(self, stream: Position) -> int:
         """The number of a state among those of one name in its kind of step: which layer's h it is."""
         name = self.state(stream)
         return sum(s[0] == stream[0] and s[1] < stream[1] and self.state(s) == name for s in self.states.kind)
@@ -93,7 +93,7 @@ class Labels:
 
     def _letter(self, node: Node) -> str:
         if self.states.state(node):
-            return self.state(self.states.spot[node])
+            return self.state(self.states.position[node])
         if node.op is None and not isinstance(node, Constant) and node not in self.flow.place:
             return ""
         if node.op is None or node in self.flow.slices:
@@ -146,7 +146,7 @@ class Labels:
 
     def _is_of_below(self, operand: Node, head: Node) -> bool:
         column = self.states.column
-        same_step = operand.op is not None and operand in self.states.spot and column[operand] == column.get(head)
+        same_step = operand.op is not None and operand in self.states.position and column[operand] == column.get(head)
         return same_step and operand.scope != head.scope and operand not in self.variables
 
     def operation(self, node: Node) -> tuple[str, str]:

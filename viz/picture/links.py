@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from tinygrad_rnn.autograd.graph import Node
 from viz.picture.draft import Draft
 from viz.picture.picture import Block, Item, Link
-from viz.read.states import Spot
+from viz.read.states import Position
 
 
 @dataclass(eq=False)
 class Entry:
     """A state that comes from a column that is not drawn; None reads it, where it goes on behind what is drawn."""
 
-    stream: Spot
+    stream: Position
     head: Item | None
     apart: int = 1  # time steps
     name: str = ""
@@ -41,7 +41,7 @@ class Links(Draft):
         a, b = self.flow.place.get(source), self.flow.place.get(head.nodes[-1])
         return 1 if a is None or b is None or a[0] != b[0] else max(abs(a[1] - b[1]), 1)
 
-    def _name_of(self, stream: Spot, source: Node, head: Item) -> str:
+    def _name_of(self, stream: Position, source: Node, head: Item) -> str:
         """What a state is called where it is read."""
         read = [(n, i) for n in head.nodes for i, a in enumerate(self.flow.args.get(n, ()))
                 if self.parts.get(a, a) is source and self.states.stream(n, i) == stream]  # fmt: skip
@@ -64,7 +64,7 @@ class Links(Draft):
                         mine = [e for e in entries if (e.stream in self.states.back) == back]
                         self._through(gap, before, [e for e in mine if e.head and self.block[e.head] is after])
 
-    def _connect(self, tail: Item, head: Item, stream: Spot | None, source: Node) -> None:
+    def _connect(self, tail: Item, head: Item, stream: Position | None, source: Node) -> None:
         kind = "flow"
         if stream is not None:
             kind = self.states.kind[stream] + " over time"
@@ -96,7 +96,7 @@ class Links(Draft):
 
     def _through(self, gap: Block, before: Block | None, entries: list[Entry]) -> None:
         """The states run into dots, and out of them."""
-        dots: dict[Item | Spot, Item] = {}
+        dots: dict[Item | Position, Item] = {}
         for entry in entries:
             name, kind = self._dots(entry), self.states.kind[entry.stream]
             item = dots.get(name)
@@ -110,13 +110,13 @@ class Links(Draft):
             if entry.head is not None:
                 self._put(Link(item, entry.head, kind + " over time"), entry.name)
 
-    def _holder(self, stream: Spot, block: Block) -> Item | None:
+    def _holder(self, stream: Position, block: Block) -> Item | None:
         """What holds a state in a block; in one of another kind, such as with masks, the state of the same name."""
-        spot = stream if block in self.spots[stream] else None
-        if spot is None:
-            spot = self.held[block].get((self.labels.state(stream), self.labels.rank(stream)))
-        return None if spot is None else self.spots[spot].get(block)
+        position = stream if block in self.items_at[stream] else None
+        if position is None:
+            position = self.held[block].get((self.labels.state(stream), self.labels.rank(stream)))
+        return None if position is None else self.items_at[position].get(block)
 
-    def _dots(self, entry: Entry) -> Item | Spot:
+    def _dots(self, entry: Entry) -> Item | Position:
         """The states that share their dots are those for which this is the same."""
         return entry.stream

@@ -13,7 +13,7 @@ from viz.picture.moments import number
 from viz.picture.picture import Block, Item, Picture, Rail
 from viz.read.memory import memory_path
 from viz.read.root import OUTPUT, OUTPUTS
-from viz.read.states import Column, Spot
+from viz.read.states import Column, Position
 from viz.style import PRIME
 
 MANY = 600  # operations outside of time, beyond which they are drawn as one
@@ -183,7 +183,7 @@ class Builder(Links):
         out = any(r not in self.states.column for r in self.flow.readers[node])
         return out or any(head is not None and head.kind == "loss" for head in heads)
 
-    def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Spot], read: list) -> None:
+    def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Position], read: list) -> None:
         """An initial state stands in front of the first step, or behind the last where time runs backwards. A part of
         what was computed before, as a layer's of a bridge, is that.
         """
@@ -197,7 +197,7 @@ class Builder(Links):
         letter = letter or ("c" if multiplied else "h")
         back = bool(streams) and streams[0] in self.states.back
         place = self._beside(block, column, back) if column is not None else block
-        ago = max((self.states.apart.get((self.states.spot[r], i), 1) for r, i in read if streams), default=1)
+        ago = max((self.states.apart.get((self.states.position[r], i), 1) for r, i in read if streams), default=1)
         self._add(place, node, letter, "initial", "circle", None if column is None else -ago)
 
     def _beside(self, block: Block, column: Column, back: bool) -> Block:
@@ -247,11 +247,11 @@ class Builder(Links):
 
     def _hold(self, block: Block, node: Node, item: Item) -> None:
         """Note what stands for a value, which may be a state."""
-        spot = self.states.spot.get(node)
-        if spot is not None:
-            self.spots[spot][block] = item
-        if spot in self.states.kind:
-            self.held[block][self.labels.state(spot), self.labels.rank(spot)] = spot
+        position = self.states.position.get(node)
+        if position is not None:
+            self.items_at[position][block] = item
+        if position in self.states.kind:
+            self.held[block][self.labels.state(position), self.labels.rank(position)] = position
 
     def _operation(self, block: Block, node: Node, group: Group, on_path: bool, t: int | None) -> Item:
         kind = self._kind(node, group, on_path)
@@ -316,7 +316,7 @@ class Builder(Links):
             else:
                 self.crossing.append((source, item, stream))
 
-    def _tap(self, item: Item, source: Node, stream: Spot | None) -> None:
+    def _tap(self, item: Item, source: Node, stream: Position | None) -> None:
         source = self.fixed.get(source, source)
         if stream is not None and item in self.block and source not in self.taps:
             self._learned_start(source, stream)
@@ -325,7 +325,7 @@ class Builder(Links):
         else:
             self.taps[source].append(item)
 
-    def _learned_start(self, leaf: Node, stream: Spot) -> None:
+    def _learned_start(self, leaf: Node, stream: Position) -> None:
         """An initial state that is learned, or that several steps read, stands where the initial states stand."""
         if leaf in self.items:
             return

@@ -15,7 +15,9 @@ from typing import Any
 from tinygrad_rnn.autograd.graph import Carries, Leaf, ModuleName, Node
 from viz.read.flow import Flow
 
-Spot = tuple[int, int]  # a kind of step, and the position of an operation in it; of a leaf, below 0, that of its use
+Position = tuple[
+    int, int
+]  # a kind of step, and the position of an operation in it; of a leaf, below 0, that of its use
 Kind = tuple[int, tuple[str, ...]]  # a run, and the names of a step's operations
 
 ARGUMENTS = 64  # of an operation that are told apart
@@ -40,15 +42,15 @@ class States:
     above    what is computed from the steps and read by none
     below    what the steps read, computed before them
     column   the number of the column of each node in one
-    spot     where in its step an operation stands
-    kind     for the spots whose value a later column reads: "hidden" or "cell"; "said" if that is the letter of it
+    position     where in its step an operation stands
+    kind     for the positions whose value a later column reads: "hidden" or "cell"; "said" if that is the letter of it
              alone, by look-ups: what a model says and is fed is no state
-    shown    the spots that are read outside of the columns
-    carried  (spot, number of the argument): the spot of the state that is read there
-    apart    (spot, number of the argument): how many steps ago that state was made
+    shown    the positions that are read outside of the columns
+    carried  (position, number of the argument): the position of the state that is read there
+    apart    (position, number of the argument): how many steps ago that state was made
     called   the names of states, as the code of their cells has them
-    heard    (spot, number of the argument): the name of the state that is read there
-    back     the spots whose value an earlier column reads: states that run backwards in time
+    heard    (position, number of the argument): the name of the state that is read there
+    back     the positions whose value an earlier column reads: states that run backwards in time
     """
 
     def __init__(self, flow: Flow):
@@ -112,7 +114,7 @@ class States:
 
     def _compare(self) -> None:
         self.kinds: dict[Kind, int] = {}
-        self.spot: dict[Node, Spot] = {}
+        self.position: dict[Node, Position] = {}
         firsts: set[Any] = set()
         for c in self.columns:
             named = (c.run, tuple([self.flow.op(n) for n in c.ops]))
@@ -120,43 +122,43 @@ class States:
                 self.kinds[named] = len(self.kinds)
                 firsts.add((c.run, c.t))
             kind = self.kinds[named]
-            self.spot.update({node: (kind, k) for k, node in enumerate(c.ops)})
-            self.spot.update({leaf: (kind, self._first_read(leaf)) for leaf in c.leaves})
-        self.carried: dict[tuple[Spot, int], Spot] = {}
-        self.apart: dict[tuple[Spot, int], int] = {}
-        self.reads: list[tuple[tuple[Spot, int], Node, int]] = []
-        self.called: dict[Spot, str] = {}
-        self.heard: dict[tuple[Spot, int], str] = {}
-        self.back: set[Spot] = set()
-        self.shown: set[Spot] = set()
-        ops = {spot: self.flow.op(node) for node, spot in self.spot.items()}
-        readers: dict[Spot, set[str]] = defaultdict(set)
+            self.position.update({node: (kind, k) for k, node in enumerate(c.ops)})
+            self.position.update({leaf: (kind, self._first_read(leaf)) for leaf in c.leaves})
+        self.carried: dict[tuple[Position, int], Position] = {}
+        self.apart: dict[tuple[Position, int], int] = {}
+        self.reads: list[tuple[tuple[Position, int], Node, int]] = []
+        self.called: dict[Position, str] = {}
+        self.heard: dict[tuple[Position, int], str] = {}
+        self.back: set[Position] = set()
+        self.shown: set[Position] = set()
+        ops = {position: self.flow.op(node) for node, position in self.position.items()}
+        readers: dict[Position, set[str]] = defaultdict(set)
         strangers = self._compare_reads(readers)
         self._compare_beginnings()
         self._listen(firsts)
         self._measure()
-        self.shown |= {spot for reader, i, spot in strangers if (reader, i) not in self.carried}
-        for (reader, _), spot in self.carried.items():
-            readers[spot].add(ops[reader])
-        self.kind = {spot: "cell" if found <= POINTWISE else "hidden" for spot, found in readers.items()}
-        said: set[Spot] = set()
-        kept: set[Spot] = set()
+        self.shown |= {position for reader, i, position in strangers if (reader, i) not in self.carried}
+        for (reader, _), position in self.carried.items():
+            readers[position].add(ops[reader])
+        self.kind = {position: "cell" if found <= POINTWISE else "hidden" for position, found in readers.items()}
+        said: set[Position] = set()
+        kept: set[Position] = set()
         flow = self.flow
-        fed = {(self.spot[n], i) for n, source in flow.fed.items() if n in self.spot
+        fed = {(self.position[n], i) for n, source in flow.fed.items() if n in self.position
                for i, a in enumerate(flow.args[n]) if a is source}  # fmt: skip
-        for read, spot in self.carried.items():
-            (said if read in fed else kept).add(spot)
+        for read, position in self.carried.items():
+            (said if read in fed else kept).add(position)
         self.kind |= dict.fromkeys(said - kept, "said")
 
     def _first_read(self, leaf: Node) -> int:
         """Where in its step a leaf stands: below 0, by the argument that it is first."""
         at = self.column[leaf]
-        reads = [(self.spot[r][1], i) for r in self.flow.readers[leaf] if self.column.get(r) == at
+        reads = [(self.position[r][1], i) for r in self.flow.readers[leaf] if self.column.get(r) == at
                  for i, a in enumerate(self.flow.args[r]) if a is leaf]  # fmt: skip
         k, i = min(reads, default=(0, 0))
         return -1 - k * ARGUMENTS - min(i, ARGUMENTS - 1)
 
-    def _compare_reads(self, readers: dict[Spot, set[str]]) -> list[tuple[Spot, int, Spot]]:
+    def _compare_reads(self, readers: dict[Position, set[str]]) -> list[tuple[Position, int, Position]]:
         """Who reads what of an earlier step; returned is what is read of another run: it may be the first state.
 
         readers: filled with the operations that read a state
@@ -165,21 +167,21 @@ class States:
         order = {(run, t): k for run, ts in flow.runs.steps.items() for k, t in enumerate(sorted(ts))}
         for node in flow.nodes:
             for i, source in enumerate(flow.args[node]):
-                spot = self.spot.get(source) if isinstance(source, Node) else None
-                if spot is None or column.get(node) == column[source]:
+                position = self.position.get(source) if isinstance(source, Node) else None
+                if position is None or column.get(node) == column[source]:
                     continue
                 here, there = self.columns[column[source]], self.columns[column[node]] if node in column else None
                 if there is None or here.t is None or there.t is None:
-                    self.shown.add(spot)
+                    self.shown.add(position)
                 elif here.run != there.run:
-                    strangers.append((self.spot[node], i, spot))
+                    strangers.append((self.position[node], i, position))
                 else:
-                    self.carried[self.spot[node], i] = spot
-                    readers[spot].add(flow.op(node))
+                    self.carried[self.position[node], i] = position
+                    readers[position].add(flow.op(node))
                     ago = abs(order[there.run, there.t] - order[here.run, here.t])
-                    self.reads.append(((self.spot[node], i), source, ago))
+                    self.reads.append(((self.position[node], i), source, ago))
                     if column[node] < column[source]:
-                        self.back.add(spot)
+                        self.back.add(position)
         return strangers
 
     def _measure(self) -> None:
@@ -187,15 +189,15 @@ class States:
         read as a first state has no age.
         """
         for place, source, ago in self.reads:
-            leaf = self.spot[source][1] < 0 and self.flow.readers[source]
-            mine = [(self.spot[r], k) for r in leaf or () if self.column.get(r) == self.column[source]
+            leaf = self.position[source][1] < 0 and self.flow.readers[source]
+            mine = [(self.position[r], k) for r in leaf or () if self.column.get(r) == self.column[source]
                     for k, a in enumerate(self.flow.args[r]) if a is source]  # fmt: skip
             if not any(read in self.carried for read in mine):
                 self.apart[place] = min(ago, self.apart.get(place, ago))
-        for spot, i in self.carried.keys() - self.apart.keys():  # as in other steps that begin like it
-            ages = [ago for (other, k), ago in self.apart.items() if (other[1], k) == (spot[1], i)]
+        for position, i in self.carried.keys() - self.apart.keys():  # as in other steps that begin like it
+            ages = [ago for (other, k), ago in self.apart.items() if (other[1], k) == (position[1], i)]
             if ages:
-                self.apart[spot, i] = min(ages)
+                self.apart[position, i] = min(ages)
 
     def _compare_beginnings(self) -> None:
         """Where one kind of step begins as another (the same cell, then a mask), both read their states there."""
@@ -203,10 +205,10 @@ class States:
             return
         for ((run, short), a), ((other_run, long), b) in permutations(self.kinds.items(), 2):
             if run == other_run and len(short) < len(long) and long[: len(short)] == short:
-                for (spot, i), source in list(self.carried.items()):
+                for (position, i), source in list(self.carried.items()):
                     for kind, other in ((a, b), (b, a)):
-                        if spot[0] == kind and spot[1] < len(short):
-                            self.carried.setdefault(((other, spot[1]), i), source)
+                        if position[0] == kind and position[1] < len(short):
+                            self.carried.setdefault(((other, position[1]), i), source)
 
     # ---- what the code of cells says ------------------------------------------------------------------------------
 
@@ -230,10 +232,10 @@ class States:
         inside, states = set(made.values()), {place for _, _, reads in carries.leaves for place in reads}
         for name, new, reads in carries.leaves:
             fresh = self._argument(made, *new) if new is not None else None
-            spot = self.spot[fresh] if fresh is not None and self.column.get(fresh) == here else None
+            position = self.position[fresh] if fresh is not None and self.column.get(fresh) == here else None
             for place in [p for k, i in reads if k in made for p in self._readers(made[k], i)]:
-                if spot is not None:
-                    self.carried.setdefault(place, spot)
+                if position is not None:
+                    self.carried.setdefault(place, position)
                 if name and place in self.carried:
                     self.called[self.carried[place]] = self.heard[place] = name
         for k, node in made.items():  # what comes from the step before and is no state of the cell is fed to it
@@ -252,38 +254,38 @@ class States:
         masks = (r for r in self.flow.readers.get(drawn, ()) if self.flow.is_mask(r) and self.flow.args[r][1] is drawn)
         return next(masks, drawn)
 
-    def _readers(self, node: Node, i: int) -> Iterable[tuple[Spot, int]]:
+    def _readers(self, node: Node, i: int) -> Iterable[tuple[Position, int]]:
         """Where in its step an operation's argument is read: by itself, or by those that read it where it is a view.
 
         What the step computed itself is not from before it.
         """
-        same, spot, column = self.flow.same, self.spot, self.column
+        same, position, column = self.flow.same, self.position, self.column
         source = same.get(node.inputs[i])
         if source is None:
             return []
-        if same.get(node) is node and node in spot:
+        if same.get(node) is node and node in position:
             found = [(node, i)]
         else:
-            readers = [r for r in self.flow.readers.get(source, ()) if r in spot]
+            readers = [r for r in self.flow.readers.get(source, ()) if r in position]
             found = [(r, k) for r in readers for k, a in enumerate(self.flow.args[r]) if a is source]
-        own = source in spot and spot[source][1] >= 0
-        return [(spot[r], k) for r, k in found if not (own and column[r] == column[source])]
+        own = source in position and position[source][1] >= 0
+        return [(position[r], k) for r, k in found if not (own and column[r] == column[source])]
 
     def state(self, node: Node) -> str:
         """Of which kind: "hidden", "cell" or ""; an input that goes on to the next step is an input."""
-        spot = self.spot.get(node)
-        kind = "" if spot is None or spot[1] < 0 else self.kind.get(spot, "")
+        position = self.position.get(node)
+        kind = "" if position is None or position[1] < 0 else self.kind.get(position, "")
         return "" if kind == "said" else kind
 
-    def stream(self, node: Node, i: int) -> Spot | None:
-        """The spot of the state that argument i of an operation is, in its step or in others of its kind."""
-        spot = self.spot.get(node)
-        return None if spot is None else self.carried.get((spot, i))
+    def stream(self, node: Node, i: int) -> Position | None:
+        """The position of the state that argument i of an operation is, in its step or in others of its kind."""
+        position = self.position.get(node)
+        return None if position is None else self.carried.get((position, i))
 
     def is_pinned(self, node: Node) -> bool:
         """Must it be drawn because others than its own step read it?"""
-        spot = self.spot.get(node)
-        return node is self.flow.root or spot in self.kind or spot in self.shown
+        position = self.position.get(node)
+        return node is self.flow.root or position in self.kind or position in self.shown
 
 
 def _matched(carries: Carries, made: list[Node]) -> dict[int, Node]:
