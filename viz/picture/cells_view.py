@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import ClassVar
 
 from tinygrad_rnn.autograd.graph import ModuleName, Node
-from viz.picture.groups import Folder, Group
+from viz.picture.groups import Group, Groups
 from viz.picture.links import Entry
 from viz.picture.ops_view import Builder
 from viz.picture.picture import Block, Item, Link, Loop
@@ -27,7 +27,7 @@ class CellBuilder(Builder):
     depth = 1
 
     def _groups(self, ops: list[Node]) -> dict[Node, Group]:
-        groups = Modules(self.flow, self.fold, self.depth)(ops, self.losses)
+        groups = Modules(self.flow, self.groups, self.depth)(ops, self.losses)
         for group in groups.values():
             if group.name and self.depth == 1 and self._is_read_out(group):
                 group.name = "ŷ"
@@ -39,7 +39,7 @@ class CellBuilder(Builder):
         reads = [(r, m) for m in members for r in self.flow.readers[m] if r not in members]
         heard = {r for r, m in reads if self.flow.said(r) is not m}
         return (
-            bool(heard) and not self._is_recurrent(group) and all(self.fold.is_of_loss(r, self.losses) for r in heard)
+            bool(heard) and not self._is_recurrent(group) and all(self.groups.is_of_loss(r, self.losses) for r in heard)
         )
 
     def _is_recurrent(self, group: Group) -> bool:
@@ -159,8 +159,8 @@ def _tall(wide: float) -> float:
 class Modules:
     """Groups the operations of modules: the outermost modules that compute something themselves, or deeper ones."""
 
-    def __init__(self, flow: Flow, fold: Folder, depth: int = 1):
-        self.flow, self.fold, self.depth = flow, fold, depth
+    def __init__(self, flow: Flow, groups: Groups, depth: int = 1):
+        self.flow, self.groups, self.depth = flow, groups, depth
 
     def __call__(self, ops: list[Node], losses: set[Node]) -> dict[Node, Group]:
         paths = {node: _path(node) for node in ops if not self._is_plumbing(node)}
@@ -177,7 +177,7 @@ class Modules:
                 found.update(dict.fromkeys(members, Group(head, members, name=title(path[-1]))))
         self._mask(ops, found)
         rest = [node for node in ops if node not in found]
-        return self.fold(rest, losses) | found
+        return self.groups(rest, losses) | found
 
     def _is_plumbing(self, node: Node) -> bool:
         """Is it how sequences are put together?"""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Constant, Copied, Node
-from viz.picture.groups import Folder
+from viz.picture.groups import Groups
 from viz.picture.labels import Labels
 from viz.picture.picture import Block, Item, Picture
 from viz.read.flow import Flow
@@ -50,7 +50,7 @@ class Draft:
         self.names = names(self.flow)
         self.code = Code(self.flow.runs.order)
         self.labels = Labels(self.states, self.names, self.code.called, self.code.operand)
-        self.fold = Folder(self.flow, self.states.is_pinned, self.labels.letter)
+        self.groups = Groups(self.flow, self.states.is_pinned, self.labels.letter)
         self.fixed, self.still = fixed(self.states, self.code)
         self.losses = self._losses()
         self.items: dict[Node, Item] = {}

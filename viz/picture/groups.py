@@ -33,7 +33,7 @@ class Group:
     name: str = ""
 
 
-class Folder:
+class Groups:
     """Finds the groups among the operations of one step (or among those outside of all)."""
 
     def __init__(self, flow: Flow, pinned: Callable[[Node], bool], letter: Callable[[Node, int], str]):

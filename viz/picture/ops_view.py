@@ -94,7 +94,7 @@ class Builder(Links):
         self._operations(block, column.ops, groups, t)
 
     def _groups(self, ops: list[Node]) -> dict[Node, Group]:
-        return self.fold(ops, self.losses)
+        return self.groups(ops, self.losses)
 
     def _outside(self, block: Block, nodes: list[Node]) -> None:
         nodes = [n for n in nodes if n.op is not OUTPUTS]
@@ -308,7 +308,7 @@ class Builder(Links):
             if source in self.parts:
                 source = self.parts[source]
             known = source in self.items or source in self.flow.handed
-            if self.fold.is_weight(source) or (source.op is None and not known):
+            if self.groups.is_weight(source) or (source.op is None and not known):
                 if not (self.flow.op(node) == "where" and i == 0):
                     self._tap(item, source, stream)
             elif self.block.get(self.items.get(source)) is block:  # type: ignore[arg-type]
