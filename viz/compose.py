@@ -20,11 +20,11 @@ from viz.layout.layout import Layout
 from viz.layout.legend import legend, tint_edges
 from viz.layout.rails import Rails
 from viz.picture import gradient
-from viz.picture.cells_view import CellBuilder
-from viz.picture.circuit_view import Folded, FoldedCells, middle
+from viz.picture.cells_view import CellsView
+from viz.picture.circuit_view import CircuitOfCells, CircuitView, middle
 from viz.picture.gradient import Scale
 from viz.picture.notes import note_norms, note_shapes
-from viz.picture.ops_view import Builder, check_names
+from viz.picture.ops_view import OpsView, check_names
 from viz.picture.picture import Item, Picture
 from viz.read.chosen_steps import chooser
 from viz.read.expand import expanded
@@ -157,17 +157,17 @@ class _Sketch:
         root = nodes[-1]
         self.norms: Mapping[Node, float] = norms(root) if options.gradient else {}
         single = options.view != "circuit"  # are single steps drawn?
-        builder = self._builder()(nodes, choose, options.tokens if single else (), options.targets if single else ())
-        if isinstance(builder, CellBuilder):
-            builder.depth = options.depth or 1
-        self.picture: Picture = builder.build()
+        view = self._view()(nodes, choose, options.tokens if single else (), options.targets if single else ())
+        if isinstance(view, CellsView):
+            view.depth = options.depth or 1
+        self.picture: Picture = view.build()
         self.known: dict[Item, float] = {}
         self._mark(root)
 
-    def _builder(self) -> type[Builder]:
+    def _view(self) -> type[OpsView]:
         if self.options.view == "circuit":
-            return FoldedCells if self.options.in_boxes else Folded
-        return CellBuilder if self.options.in_boxes else Builder
+            return CircuitOfCells if self.options.in_boxes else CircuitView
+        return CellsView if self.options.in_boxes else OpsView
 
     def _mark(self, root: Node) -> None:
         """Notes and colours."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 from tinygrad_rnn.autograd.graph import ModuleName, Node
 from viz.picture.groups import Group, Groups
 from viz.picture.links import Entry
-from viz.picture.ops_view import Builder
+from viz.picture.ops_view import OpsView
 from viz.picture.picture import Block, Item, Link, Loop
 from viz.read.flow import Flow
 from viz.read.states import Position
@@ -19,7 +19,7 @@ LANES = 22.0  # between two lines into a box, in points
 Path = tuple[str | int, ...]
 
 
-class CellBuilder(Builder):
+class CellsView(OpsView):
     """Makes a picture of a graph, module by module. depth: how far into modules within modules"""
 
     round: ClassVar[str] = "ball"

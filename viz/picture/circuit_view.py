@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.autograd.graph import Node
-from viz.picture.cells_view import CellBuilder
+from viz.picture.cells_view import CellsView
 from viz.picture.links import Entry
-from viz.picture.ops_view import Builder
+from viz.picture.ops_view import OpsView
 from viz.picture.picture import Block, Item, Loop
 from viz.read.flow import is_parameter
 from viz.read.states import Column, Position
@@ -25,7 +25,7 @@ def middle(steps: Sequence[int]) -> list[int]:
     return [steps[(len(steps) - 1) // 2]] if len(steps) else []
 
 
-class Folded(Builder):
+class CircuitView(OpsView):
     """Draws one step for all."""
 
     def __init__(self, *args: Any):
@@ -147,7 +147,7 @@ class Folded(Builder):
         self.picture.loops += loops.values()
 
 
-class FoldedCells(Folded, CellBuilder):
+class CircuitOfCells(CircuitView, CellsView):
     """The same with a box for each module."""
 
     def _rails(self) -> None:

@@ -19,7 +19,7 @@ from viz.style import PRIME
 MANY = 600  # operations outside of time, beyond which they are drawn as one
 
 
-class Builder(Links):
+class OpsView(Links):
     """Makes a picture of a graph, operation by operation."""
 
     def build(self) -> Picture:
