@@ -15,7 +15,7 @@ from viz.drawing import Drawing
 from viz.layout.attention import USUAL, Rows, Wiring, checked, weights, wiring
 from viz.layout.beside import beside
 from viz.layout.columns import Composer
-from viz.layout.delays import Loops, rooms
+from viz.layout.delays import Delays, rooms
 from viz.layout.layout import Layout
 from viz.layout.legend import legend, tint_edges
 from viz.layout.rails import Rails
@@ -189,7 +189,7 @@ class _Sketch:
         composer = Composer(self.picture, turned=down, rooms=rooms)
         layout = composer.compose()
         Rails(composer).add()
-        Loops(composer).add()
+        Delays(composer).add()
         layout = layout.turned() if down else layout
         if self.options.gradient:
             tint_edges(layout, self.known, self.scale)

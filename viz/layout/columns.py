@@ -13,7 +13,7 @@ from dataclasses import replace
 from viz.graphviz.dot import Point
 from viz.layout.layout import Edge, Layout
 from viz.layout.routes import Tracks, line
-from viz.layout.step_template import Box, Curve, Frame, Needs, lay_out, moved
+from viz.layout.step_template import Box, Curve, Needs, Template, lay_out, moved
 from viz.picture.picture import Block, Item, Link, Loop, Picture
 
 LANE = 7.0  # between lines side by side
@@ -39,7 +39,7 @@ class Composer:
     def compose(self) -> Layout:
         """The drawing, parameters excepted."""
         self._measure()
-        self._frames()
+        self._templates()
         self._loose()
         self.sideways = [k for k in self.picture.links if k.tail in self.slot and k.head in self.slot]
         self.met = {k.head for k in self.sideways if self._side_in(k) < 0}  # by what comes from the right
@@ -98,13 +98,13 @@ class Composer:
             if self.block[start] is self.picture.below:
                 needs[self.picture.below].up.add(self.number[start])
 
-    def _frames(self) -> None:
+    def _templates(self) -> None:
         """One template for all blocks with the same signature."""
         needs, alike = self._needs(), defaultdict(list)
         for block in self.picture.blocks():
             if block.items and not self._is_loose(block):
                 alike[block.signature()].append(block)
-        self.frame: dict[Block, Frame] = {}
+        self.template: dict[Block, Template] = {}
         for blocks in alike.values():
             together = Needs()
             for block in blocks:
@@ -116,8 +116,8 @@ class Composer:
                 known = self._sizes(zip(labels, blocks[0].items, strict=True))
                 sizes = [_as_tall(known[label, item.shape], together.tall.get(i, 0.0))
                          for i, (label, item) in enumerate(zip(labels, blocks[0].items, strict=True))]  # fmt: skip
-            frame = lay_out(blocks[0], labels, title, together, self.ranksep, sizes)
-            self.frame.update(dict.fromkeys(blocks, frame))
+            template = lay_out(blocks[0], labels, title, together, self.ranksep, sizes)
+            self.template.update(dict.fromkeys(blocks, template))
 
     def _measure(self) -> None:
         """The sizes of what stands in no template: initial states, dots, parameters, names of delays."""
@@ -142,17 +142,16 @@ class Composer:
             boxes += [self.size[self.titles[block]]] if block in self.titles else []
             width = max(b.width for b in boxes)
             heights = self._heights(block)
-            frame = Frame([replace(self.size[i], x=width / 2, y=y) for i, y in zip(block.items, heights, strict=True)],
-                          {}, {}, {}, width, 0, None)  # fmt: skip
-            self.frame[block] = frame
+            boxes = [replace(self.size[i], x=width / 2, y=y) for i, y in zip(block.items, heights, strict=True)]
+            self.template[block] = Template(boxes, {}, {}, {}, width, 0, None)
 
     def _sizes(self, labelled: Iterable[tuple[str, Item]]) -> dict[tuple[str, str], Box]:
         """The size of an item of a shape with a label: as Graphviz says, or turned."""
         unlike = {(label, item.shape): item for label, item in labelled}
         if not unlike:
             return {}
-        frame = lay_out(Block("loose", "", list(unlike.values())), [label for label, _ in unlike], "", Needs())
-        boxes = [box.turned() for box in frame.boxes] if self.turned else frame.boxes
+        template = lay_out(Block("loose", "", list(unlike.values())), [label for label, _ in unlike], "", Needs())
+        boxes = [box.turned() for box in template.boxes] if self.turned else template.boxes
         return dict(zip(unlike, boxes, strict=True))
 
     def _heights(self, block: Block) -> list[float]:
@@ -174,8 +173,8 @@ class Composer:
         return [found[i] for i in block.items]
 
     def _box(self, item: Item) -> Box:
-        """An item's box in its block's frame."""
-        return self.frame[self.block[item]].boxes[self.number[item]]
+        """An item's box in its block's template."""
+        return self.template[self.block[item]].boxes[self.number[item]]
 
     # ---- columns --------------------------------------------------------------------------------------------------
 
@@ -188,9 +187,9 @@ class Composer:
         return self._cross(link.head, -self._side_in(link), "in") + link.dock
 
     def _cross(self, item: Item, side: int, name: str) -> float:
-        frame, i = self.frame[self.block[item]], self.number[item]
+        template, i = self.template[self.block[item]], self.number[item]
         is_met = name == "out" and side > 0 and item in self.met
-        return frame.boxes[i].y if frame.clear(i, side) and not is_met else frame.track(i, (name, i))
+        return template.boxes[i].y if template.clear(i, side) and not is_met else template.track(i, (name, i))
 
     def _side(self, link: Link) -> int:
         """On which side of its tail a line leaves: 1 to the right, and to what is later."""
@@ -248,48 +247,48 @@ class Composer:
         """Rails take the tracks next to their row."""
         for k, rail in enumerate(self.picture.rails):
             for reader in rail.readers:
-                self.frame[self.block[reader]].track(self.number[reader], ("rail", k))
+                self.template[self.block[reader]].track(self.number[reader], ("rail", k))
 
     def _columns(self) -> None:
         x = 0.0
         self.left: dict[int, float] = {}
         for k, block in enumerate(self.slots):
-            frame, (left, right, _) = self.frame[block], self.room(block)
+            template, (left, right, _) = self.template[block], self.room(block)
             x += left if k else 0.0
             self.left[k] = x
             self._stamp(block, x, 0)
-            x += frame.width + self.gap + right
+            x += template.width + self.gap + right
         self.left[len(self.slots)] = x
         steps = [k for k, b in enumerate(self.slots) if b.is_gap or not self._is_loose(b)]
-        right = self.left[steps[-1]] + self.frame[self.slots[steps[-1]]].width if steps else 0.0
+        right = self.left[steps[-1]] + self.template[self.slots[steps[-1]]].width if steps else 0.0
         self.span = (self.left[steps[0]] if steps else 0.0, right)
-        self.top = max((self.frame[b].height + self.room(b)[2] for b in self.slots), default=0.0)
+        self.top = max((self.template[b].height + self.room(b)[2] for b in self.slots), default=0.0)
 
     def room(self, block: Block) -> Room:
         """What is kept clear at the left, at the right and above a block."""
         return self.rooms.get(block, (0.0, 0.0, 0.0))
 
     def _stamp(self, block: Block, x: float, y: float) -> None:
-        frame = self.frame[block]
-        for item, box in zip(block.items, frame.boxes, strict=True):
+        template = self.template[block]
+        for item, box in zip(block.items, template.boxes, strict=True):
             self.result.boxes[item] = box.moved(x, y)
         if block.is_gap:
-            heights = [box.y for box in frame.boxes]
+            heights = [box.y for box in template.boxes]
             foot = min(20.0, *(h - 26 for h in heights)) if any(abs(h - 20) < 26 for h in heights) else 20.0
-            self.result.frames.append((block, x, y, frame.width, 0, (x + frame.width / 2, foot)))
+            self.result.frames.append((block, x, y, template.width, 0, (x + template.width / 2, foot)))
         elif block in self.picture.slots and not block.is_start:
-            title = frame.title and (frame.title[0] + x, frame.title[1] + y)
-            self.result.frames.append((block, x, y, frame.width, frame.height, title))
+            title = template.title and (template.title[0] + x, template.title[1] + y)
+            self.result.frames.append((block, x, y, template.width, template.height, title))
 
     def _inner_edges(self) -> None:
         for block in self.picture.blocks():
-            frame = self.frame.get(block)
-            if not block.edges or frame is None:
+            template = self.template.get(block)
+            if not block.edges or template is None:
                 continue
-            at, box = self.result.boxes[block.items[0]], frame.boxes[0]
+            at, box = self.result.boxes[block.items[0]], template.boxes[0]
             dx, dy = at.x - box.x, at.y - box.y
             for tail, head, kind in block.edges:
-                curve = frame.curves[self.number[tail], self.number[head]]
+                curve = template.curves[self.number[tail], self.number[head]]
                 self.result.edges.append(Edge(tail, head, kind, moved(curve, dx, dy)))
 
     # ---- from column to column ------------------------------------------------------------------------------------
@@ -339,20 +338,22 @@ class Composer:
         targets = dict.fromkeys(k.head for k in picture.links if self.block[k.head] is picture.above)
         self.bus = {item: self.top + 13 + LANE * k for k, item in enumerate(targets)}
         if picture.above.items:
-            frame = self.frame[picture.above]
+            template = self.template[picture.above]
             y = self.top + 18 + LANE * max(len(targets) - 1, 0) if self.slots else 0.0
             self._stamp(
-                picture.above, self._middle([k.tail for k in picture.links if k.head in self.bus]) - frame.width / 2, y
+                picture.above,
+                self._middle([k.tail for k in picture.links if k.head in self.bus]) - template.width / 2,
+                y,
             )
         out = [*(k.tail for k in picture.links), *(start for _, start in self._starts())]
         sources = dict.fromkeys(item for item in out if self.block[item] is picture.below)
         floor = -14 - LANE * len(self.lanes)
         self.bus |= {item: floor - LANE * k for k, item in enumerate(sources)}
         if picture.below.items:
-            frame = self.frame[picture.below]
+            template = self.template[picture.below]
             heads = [k.head for k in picture.links if k.tail in self.bus]
             middle = self._middle(heads + [h for loop, s in self._starts() if s in self.bus for h in loop.heads])
-            self._stamp(picture.below, middle - frame.width / 2, floor - LANE * len(sources) - frame.height - 8)
+            self._stamp(picture.below, middle - template.width / 2, floor - LANE * len(sources) - template.height - 8)
 
     def _middle(self, items: list[Item]) -> float:
         """Half way between the outermost items that stand in columns."""
@@ -370,15 +371,15 @@ class Composer:
 
     def port(self, item: Item, curves: dict[int, Curve]) -> Curve:
         """The way between an item and the edge of its block, as dot led it; of an initial state its upper edge."""
-        frame, i = self.frame[self.block[item]], self.number[item]
-        at, box = self.result.boxes[item], frame.boxes[i]
+        template, i = self.template[self.block[item]], self.number[item]
+        at, box = self.result.boxes[item], template.boxes[i]
         if i not in curves:
             return [(at.x, at.y + at.height / 2)], None
         return moved(curves[i], at.x - box.x, at.y - box.y)
 
     def _up(self, link: Link) -> None:
-        start, _ = self.port(link.tail, self.frame[self.block[link.tail]].up)
-        end, tip = self.port(link.head, self.frame[self.block[link.head]].down)
+        start, _ = self.port(link.tail, self.template[self.block[link.tail]].up)
+        end, tip = self.port(link.head, self.template[self.block[link.head]].down)
         (x, y), (goal, height), bus = start[-1], end[0], self.bus[link.head]
         corners = [(x, y), (x, bus), (goal, bus), (goal, height)] if abs(x - goal) > 2 else [(x, y), (goal, height)]
         middle, _ = line(corners, link.kind, arrow=False)
@@ -386,7 +387,7 @@ class Composer:
         self._draw(link, (points, tip))
 
     def _from_below(self, link: Link) -> None:
-        start, _ = self.port(link.tail, self.frame[self.picture.below].up)
+        start, _ = self.port(link.tail, self.template[self.picture.below].up)
         (x, y), bus, box = start[-1], self.bus[link.tail], self.result.boxes[link.head]
         if link.kind.endswith("over time"):
             side, ends = self._beside(link), self._way_in(link)
@@ -402,7 +403,7 @@ class Composer:
         """Where a first state from below goes up, beside the step that reads it; each has a place of its own."""
         block, tails = self.block[link.head], list(self.bus)
         k, side = self.slot[link.head], self._side(link)
-        edge = self.left[k] if side > 0 else self.left[k] + self.frame[block].width
+        edge = self.left[k] if side > 0 else self.left[k] + self.template[block].width
         return edge - side * (7 + LANE * (tails.index(link.tail) - len(tails) + self.sources()))
 
     def sources(self) -> int:

@@ -70,7 +70,7 @@ class _Around:
     ways: int = 0
 
 
-class Loops:
+class Delays:
     """Adds the loops to a drawing whose blocks have their places."""
 
     def __init__(self, composer: Composer):
@@ -175,10 +175,10 @@ class Loops:
         if item.shape == "delay":
             box = self.boxes[item]
             return [(box.x, box.y - SIDE / 2), (box.x, box.y - SIDE / 2 - 8)]
-        box, frame, i = self.boxes[item], *self._place(item)
-        if frame.clear(i, 1):
+        box, template, i = self.boxes[item], *self._place(item)
+        if template.clear(i, 1):
             return [(box.x + box.width / 2, box.y)]
-        x, y = box.x + min(6, box.width / 4), frame.track(i, ("out", i)) + box.y - frame.boxes[i].y
+        x, y = box.x + min(6, box.width / 4), template.track(i, ("out", i)) + box.y - template.boxes[i].y
         return [(x, box.foot(x)), (x, y)]
 
     def _way_in(self, item: Item, space: _Around, back: bool = False) -> list[Point]:
@@ -186,18 +186,18 @@ class Loops:
 
         back: the way out is there already
         """
-        box, frame, i = self.boxes[item], *self._place(item)
-        if frame.clear(i, 1) and not back:
+        box, template, i = self.boxes[item], *self._place(item)
+        if template.clear(i, 1) and not back:
             return [(space.right + 4, box.y), (box.x + box.width / 2, box.y)]
-        y = frame.track(i, ("in", i)) + box.y - frame.boxes[i].y
-        if frame.clear(i, -1):
+        y = template.track(i, ("in", i)) + box.y - template.boxes[i].y
+        if template.clear(i, -1):
             x = box.x - box.width / 2 - 14
             return [(space.right + 4, y), (x, y), (x, box.y), (box.x - box.width / 2, box.y)]
         x = box.x + box.width / 4 if box.width > 20 else box.x + 3
         return [(space.right + 4, y), (x, y), (x, box.foot(x))]
 
     def _place(self, item: Item) -> tuple:
-        return self.composer.frame[self.composer.block[item]], self.composer.number[item]
+        return self.composer.template[self.composer.block[item]], self.composer.number[item]
 
     # ---- first states ---------------------------------------------------------------------------------------------
 
@@ -240,11 +240,11 @@ class Loops:
     def _from_a_column(self, loop: Loop, start: Item, *, under: bool) -> list[Point]:
         """Out of a step or a box at the left, to where the way turns; under: on a lane below the steps."""
         composer, block = self.composer, self.composer.block[start]
-        box, frame, i = self.boxes[start], *self._place(start)
+        box, template, i = self.boxes[start], *self._place(start)
         source = next((k for k in composer.picture.loops if k.tail is start and k.name == loop.name), None)
         y = self._level(source) if source is not None and source.is_round else box.y + self._offset(loop, start)
         way = [(box.x + box.width / 2, y)]
-        if not frame.clear(i, 1):
+        if not template.clear(i, 1):
             way = self._way_out(start)
         behind = composer.slot[start] + 1
         bend = composer.left[behind] - composer.room(composer.slots[behind])[0] - 8 - 6 * self.bends[block]
@@ -261,7 +261,7 @@ class Loops:
 
     def _from_outside(self, start: Item) -> Point:
         """The upper end of the way out of a block below."""
-        (point, *_), _ = self.composer.port(start, self.composer.frame[self.composer.block[start]].up)
+        (point, *_), _ = self.composer.port(start, self.composer.template[self.composer.block[start]].up)
         return point
 
     def _next(self, block: Block) -> int:

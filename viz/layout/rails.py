@@ -80,11 +80,11 @@ class Rails:
 
     def _tap(self, chain: _Chain, reader: Item) -> Point:
         """Where a reader's tap leaves the rail."""
-        frame, i = self.composer.frame[self.composer.block[reader]], self.composer.number[reader]
-        at, own = self.boxes[reader], frame.boxes[i]
-        rails = [name for name in frame.tracks[round(own.y)] if name[0] == "rail"]
+        template, i = self.composer.template[self.composer.block[reader]], self.composer.number[reader]
+        at, own = self.boxes[reader], template.boxes[i]
+        rails = [name for name in template.tracks[round(own.y)] if name[0] == "rail"]
         share = min(at.width * (0.3 if at.width > 20 else 0.15), 8.0 + 6 * rails.index(("rail", chain.rail)))
-        return at.x - at.width / 2 + share, frame.track(i, ("rail", chain.rail)) + at.y - own.y
+        return at.x - at.width / 2 + share, template.track(i, ("rail", chain.rail)) + at.y - own.y
 
     def _draw(self, chain: _Chain) -> None:
         """Each edge is one piece of the rail and one tap, so that dashes are not drawn over dashes."""

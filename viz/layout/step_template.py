@@ -73,7 +73,7 @@ class Needs:
 
 
 @dataclass(eq=False)
-class Frame:
+class Template:
     """A block laid out. Its lower left corner is (0, 0)."""
 
     boxes: list[Box]
@@ -104,7 +104,7 @@ class Frame:
 
 def lay_out(
     block: Block, labels: list[str], title: str, needs: Needs, ranksep: float = 0.25, sizes: list[Box] | None = None
-) -> Frame:
+) -> Template:
     """Lay out a block.
 
     labels, title: the widest of all blocks that this template is for
@@ -113,36 +113,40 @@ def lay_out(
     In two passes: the first tells which items stand in one row, the second puts what is read from the left leftmost
     in its row and what is read on the right rightmost, so that lines between steps meet nothing on their way.
     """
-    first = _frame(_statements(block, labels, needs, [], sizes), block, ranksep)
+    first = _run_dot(_statements(block, labels, needs, [], sizes), block, ranksep)
     order = list(_sides(first, needs))
-    frame = _frame(_statements(block, labels, needs, order, sizes), block, ranksep) if order else first
-    most = _busiest(frame, needs)
+    template = _run_dot(_statements(block, labels, needs, order, sizes), block, ranksep) if order else first
+    most = _busiest(template, needs)
     if most > 2:
-        frame = _frame(_statements(block, labels, needs, order, sizes), block, ranksep + 0.07 * (most - 2))
-    return _framed(frame, title if block.framed else "", needs, turned=sizes is not None)
+        template = _run_dot(_statements(block, labels, needs, order, sizes), block, ranksep + 0.07 * (most - 2))
+    return _with_margins(template, title if block.framed else "", needs, turned=sizes is not None)
 
 
-def _busiest(frame: Frame, needs: Needs) -> int:
+def _busiest(template: Template, needs: Needs) -> int:
     """The most level lines that run below one row."""
     rows: Counter[int] = Counter()
     for i, n in needs.taps.items():
-        rows[round(frame.boxes[i].y)] += n
+        rows[round(template.boxes[i].y)] += n
     for i, n in needs.loops.items():
-        rows[round(frame.boxes[i].y)] += 0 if frame.clear(i, 1) else n
+        rows[round(template.boxes[i].y)] += 0 if template.clear(i, 1) else n
     for items, side in ((needs.left, -1), (needs.right, 1)):
-        rows.update(round(frame.boxes[i].y) for i in items if not frame.clear(i, side))
+        rows.update(round(template.boxes[i].y) for i in items if not template.clear(i, side))
     return max(rows.values(), default=0)
 
 
-def _framed(frame: Frame, title: str, needs: Needs, turned: bool) -> Frame:
+def _with_margins(template: Template, title: str, needs: Needs, turned: bool) -> Template:
     """Set a margin around it, and the title at its foot."""
-    boxes = frame.boxes
-    points = [p for curves in (frame.curves, frame.up, frame.down) for points, _ in curves.values() for p in points]
+    boxes = template.boxes
+    points = [
+        p for curves in (template.curves, template.up, template.down) for points, _ in curves.values() for p in points
+    ]
     left = min([b.x - b.width / 2 for b in boxes] + [x for x, _ in points])
     right = max([b.x + b.width / 2 for b in boxes] + [x for x, _ in points])
     bottom = min(b.y - b.height / 2 for b in boxes)
     low = {i for i, b in enumerate(boxes) if b.y - b.height / 2 < bottom + 5}
-    lines = sum(not frame.clear(i, side) for items, side in ((needs.left, -1), (needs.right, 1)) for i in items & low)
+    lines = sum(
+        not template.clear(i, side) for items, side in ((needs.left, -1), (needs.right, 1)) for i in items & low
+    )
     rails = max((n for i, n in needs.taps.items() if i in low), default=0)
     bottom -= 5.0 * (rails + lines) + (7 if lines else 0)  # room for what runs below the lowest row
     top = max(b.y + b.height / 2 for b in boxes)
@@ -150,19 +154,19 @@ def _framed(frame: Frame, title: str, needs: Needs, turned: bool) -> Frame:
     if turned:
         along, across = across, along
     side = MARGIN + max(0.0, along - (right - left)) / 2
-    frame = _moved(frame, side - left, MARGIN + across - bottom)
-    frame.width, frame.height = right - left + 2 * side, top - bottom + 2 * MARGIN + across
+    template = _moved(template, side - left, MARGIN + across - bottom)
+    template.width, template.height = right - left + 2 * side, top - bottom + 2 * MARGIN + across
     if title:
-        frame.title = (frame.width / 2, MARGIN / 2 + across / 2 if turned else TITLE - 3)
-    _trim(frame)
-    return frame
+        template.title = (template.width / 2, MARGIN / 2 + across / 2 if turned else TITLE - 3)
+    _trim(template)
+    return template
 
 
-def _moved(frame: Frame, dx: float, dy: float) -> Frame:
-    curves = {k: moved(curve, dx, dy) for k, curve in frame.curves.items()}
-    up = {k: moved(curve, dx, dy) for k, curve in frame.up.items()}
-    down = {k: moved(curve, dx, dy) for k, curve in frame.down.items()}
-    return Frame([b.moved(dx, dy) for b in frame.boxes], curves, up, down, 0, 0, None)
+def _moved(template: Template, dx: float, dy: float) -> Template:
+    curves = {k: moved(curve, dx, dy) for k, curve in template.curves.items()}
+    up = {k: moved(curve, dx, dy) for k, curve in template.up.items()}
+    down = {k: moved(curve, dx, dy) for k, curve in template.down.items()}
+    return Template([b.moved(dx, dy) for b in template.boxes], curves, up, down, 0, 0, None)
 
 
 def moved(curve: Curve, dx: float, dy: float) -> Curve:
@@ -171,19 +175,19 @@ def moved(curve: Curve, dx: float, dy: float) -> Curve:
     return [(x + dx, y + dy) for x, y in points], tip and (tip[0] + dx, tip[1] + dy)
 
 
-def _trim(frame: Frame) -> None:
+def _trim(template: Template) -> None:
     """Lines that leave straight up end at the frame; if others were led round something, the frame goes up to them."""
-    ends = {i: points for i, (points, _) in frame.up.items()}
+    ends = {i: points for i, (points, _) in template.up.items()}
     if not all(abs(x - points[0][0]) < 1 for points in ends.values() for x, _ in points):
-        frame.height = max(frame.height, *(points[-1][1] for points in ends.values()))
+        template.height = max(template.height, *(points[-1][1] for points in ends.values()))
     for i, points in ends.items():
         if all(abs(x - points[0][0]) < 1 for x, _ in points):
-            (x, y), top = points[0], frame.height
-            frame.up[i] = [(x, y), (x, y + (top - y) / 3), (x, y + (top - y) * 2 / 3), (x, top)], None
-    for i, (points, tip) in frame.down.items():
+            (x, y), top = points[0], template.height
+            template.up[i] = [(x, y), (x, y + (top - y) / 3), (x, y + (top - y) * 2 / 3), (x, top)], None
+    for i, (points, tip) in template.down.items():
         (_, foot), (x, y) = points[0], points[-1]
         if foot < 0 and all(abs(x - a) < 1 for a, _ in points):
-            frame.down[i] = [(x, 0), (x, y / 3), (x, y * 2 / 3), (x, y)], tip
+            template.down[i] = [(x, 0), (x, y / 3), (x, y * 2 / 3), (x, y)], tip
 
 
 def _statements(block: Block, labels: list[str], needs: Needs, order: list[str], sizes: list[Box] | None) -> list[str]:
@@ -235,25 +239,25 @@ def _ports(mark: str, items: list[int], rank: str) -> list[str]:
     return [*made, f"{{ rank={rank}; " + " ".join(f'"{mark}{i}";' for i in items) + " }"]
 
 
-def _sides(frame: Frame, needs: Needs) -> Iterable[str]:
+def _sides(template: Template, needs: Needs) -> Iterable[str]:
     """Invisible edges within rows."""
     rows: dict[int, list[int]] = {}
-    for i, box in enumerate(frame.boxes):
+    for i, box in enumerate(template.boxes):
         rows.setdefault(round(box.y), []).append(i)
     left = needs.left - needs.right
     for row in rows.values():
         pairs = [(i, k) for i in row for k in row if i != k and i in left and k not in left]
         pairs += [(i, k) for i in row for k in row if i != k and k in needs.right and i not in needs.right]
-        for i, k in dict.fromkeys(p for p in pairs if not {p, p[::-1]} & {*frame.curves} and p[::-1] not in pairs):
+        for i, k in dict.fromkeys(p for p in pairs if not {p, p[::-1]} & {*template.curves} and p[::-1] not in pairs):
             yield f'{{ rank=same; "{i}" -> "{k}" [style="invis"]; }}'
 
 
-def _frame(statements: list[str], block: Block, ranksep: float) -> Frame:
+def _run_dot(statements: list[str], block: Block, ranksep: float) -> Template:
     """Run dot and read what it says."""
     found = render.layout(statements, rankdir="BT", newrank="true", ranksep=ranksep, nodesep=0.16)
     nodes = {o["name"]: o for o in found["objects"]}
     names = {o["_gvid"]: o["name"] for o in found["objects"]}
-    result = Frame([_box(nodes[str(i)]) for i in range(len(block.items))], {}, {}, {}, 0, 0, None)
+    result = Template([_box(nodes[str(i)]) for i in range(len(block.items))], {}, {}, {}, 0, 0, None)
     for e in found.get("edges", ()):
         if e.get("style") != "invis":
             ends = names[e["tail"]], names[e["head"]]
@@ -261,13 +265,13 @@ def _frame(statements: list[str], block: Block, ranksep: float) -> Frame:
     return result
 
 
-def _keep(frame: Frame, tail: str, head: str, curve: Curve) -> None:
+def _keep(template: Template, tail: str, head: str, curve: Curve) -> None:
     if head.startswith("^"):
-        frame.up[int(tail)] = curve
+        template.up[int(tail)] = curve
     elif tail.startswith("_"):
-        frame.down[int(head)] = curve
+        template.down[int(head)] = curve
     else:
-        frame.curves[int(tail), int(head)] = curve
+        template.curves[int(tail), int(head)] = curve
 
 
 def _box(found: dict[str, Any]) -> Box:
