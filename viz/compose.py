@@ -14,11 +14,9 @@ from tinygrad_rnn.autograd.graph import Node
 from viz.drawing import Drawing
 from viz.layout.attention import USUAL, Rows, Wiring, checked, weights, wiring
 from viz.layout.beside import beside
-from viz.layout.columns import Composer
-from viz.layout.delays import Delays, rooms
 from viz.layout.layout import Layout
 from viz.layout.legend import legend, tint_edges
-from viz.layout.rails import Rails
+from viz.layout.place import placed
 from viz.picture import gradient
 from viz.picture.cells_view import CellsView
 from viz.picture.circuit_view import CircuitOfCells, CircuitView, middle
@@ -185,12 +183,7 @@ class _Sketch:
     @_uncollected()
     def layout(self) -> Layout:
         """Everything in its place."""
-        down = self.options.direction == "down"
-        composer = Composer(self.picture, turned=down, rooms=rooms)
-        layout = composer.compose()
-        Rails(composer).add()
-        Delays(composer).add()
-        layout = layout.turned() if down else layout
+        layout = placed(self.picture, down=self.options.direction == "down")
         if self.options.gradient:
             tint_edges(layout, self.known, self.scale)
             legend(layout, self.scale)

@@ -3,57 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from viz.graphviz.dot import Point
-from viz.layout.columns import Composer, Room
+from viz.layout.columns import Columns
 from viz.layout.layout import Edge
+from viz.layout.rooms import OUT, SIDE, apart_over, lane, lane_round, lanes_beside
 from viz.layout.routes import line
 from viz.layout.step_template import Box
-from viz.picture.picture import Block, Item, Loop, Picture
-
-SIDE = 12.0  # of a square, in points
-OUT = 22.0  # from the nodes to the first lane
-LANE = 24.0  # between lanes: a square and its name fit
-OVER = 24.0  # of loops round a box: how much further over it the outer ones go
-
-
-def rooms(picture: Picture, size: Mapping[Item, Box]) -> dict[Block, Room]:
-    """What the loops of each block need at its left, at its right and above it, beyond its nodes."""
-    result: dict[Block, Room] = {}
-    for block in {loop.block: None for loop in picture.loops}:
-        mine = [loop for loop in picture.loops if loop.block is block]
-        names = [size[loop.tag] for loop in mine]
-        text = max(name.width for name in names)
-        most = max(Counter(loop.tail for loop in mine if loop.is_round).values(), default=0)
-        nested = max((most + 1) // 2 - 1, 0)
-        side = _lane_round(most, names) * nested + 22 if most else 0.0
-        left = side + text + 14 if most and any(loop.starts for loop in mine) else side
-        result[block] = left, (side + text + 14 if most else 0.0) + _lanes(mine, size), _over(names) * nested
-    return result
-
-
-def _lanes(loops: list[Loop], size: Mapping[Item, Box]) -> float:
-    """The room that loops beside a step take."""
-    beside = [loop for loop in loops if not loop.is_round]
-    starts = sum(len(loop.starts) for loop in loops)
-    return OUT + sum(_lane(size[loop.tag]) for loop in beside) + 8 * starts if beside else 0.0
-
-
-def _lane_round(n: int, names: Iterable[Box]) -> float:
-    """How far apart the loops on one side of a box are, of n with these names: a square and its name fit."""
-    return SIDE + max(name.width for name in names) + 10 if n > 2 else 14.0
-
-
-def _over(names: Iterable[Box]) -> float:
-    """How much further over their box outer loops go than inner ones."""
-    return max(OVER, *(name.height + 10 for name in names))
-
-
-def _lane(name: Box) -> float:
-    """From the middle of a lane to that of the next."""
-    return max(LANE, SIDE + 8 + name.width)
+from viz.picture.picture import Block, Item, Loop
 
 
 @dataclass(eq=False)
@@ -73,14 +31,15 @@ class _Around:
 class Delays:
     """Adds the loops to a drawing whose blocks have their places."""
 
-    def __init__(self, composer: Composer):
-        self.composer, self.boxes = composer, composer.result.boxes
+    def __init__(self, columns: Columns):
+        self.columns, self.blocks, self.index = columns, columns.blocks, columns.index
+        self.boxes, self.loops = columns.layout.boxes, columns.index.picture.loops
         self.around: dict[Block, _Around] = {}
         self.bends: Counter[Block] = Counter()
 
     def add(self) -> None:
         """The short ones inside, the long ones outside."""
-        loops = self.composer.picture.loops
+        loops = self.loops
         first = [loop for loop in loops if loop.tail in self.boxes]
         for loop in (*sorted(first, key=self._length), *(loop for loop in loops if loop not in first)):
             if loop.is_round:
@@ -101,8 +60,8 @@ class Delays:
         if block not in self.around:
             boxes = [self.boxes[i] for i in block.items]
             left, right = min(b.x - b.width / 2 for b in boxes), max(b.x + b.width / 2 for b in boxes)
-            mine = [loop for loop in self.composer.picture.loops if loop.block is block]
-            taken = self.composer.room(block)[1] - _lanes(mine, self.composer.size)  # by those round a box
+            mine = [loop for loop in self.loops if loop.block is block]
+            taken = self.blocks.room(block)[1] - lanes_beside(mine, self.blocks.size)  # by those round a box
             self.around[block] = _Around(left, right, right + taken + OUT)
         return self.around[block]
 
@@ -113,12 +72,12 @@ class Delays:
         box = self.boxes[loop.tail]
         i, n = self._rank(loop)
         over = i < n / 2 if n > 1 else False
-        names = [self.composer.size[k.tag] for k in self.composer.picture.loops if k.tail is loop.tail]
+        names = [self.blocks.size[k.tag] for k in self.loops if k.tail is loop.tail]
         outside = (n + 1) // 2 - 1 - (i if over else n - 1 - i)
-        out = 16.0 + _lane_round(n, names) * outside
+        out = 16.0 + lane_round(n, names) * outside
         y = self._level(loop)
         right, left = box.x + box.width / 2 + 10 + out, box.x - box.width / 2 - 6 - out
-        edge = box.y + (1 if over else -1) * (box.height / 2 + 15 + _over(names) * outside)
+        edge = box.y + (1 if over else -1) * (box.height / 2 + 15 + apart_over(names) * outside)
         x, middle, half = left if loop.starts else right, (y + edge) / 2, SIDE / 2 if over else -SIDE / 2
         self._square(loop, x, middle)
         side = box.width / 2
@@ -130,7 +89,7 @@ class Delays:
 
     def _rank(self, loop: Loop) -> tuple[int, int]:
         """Which of the states of a box it is, memories first, and of how many."""
-        mine = [k for k in self.composer.picture.loops if k.tail is loop.tail and k.is_round]
+        mine = [k for k in self.loops if k.tail is loop.tail and k.is_round]
         mine.sort(key=lambda k: -k.dock)
         return mine.index(loop), len(mine)
 
@@ -144,7 +103,7 @@ class Delays:
         """Out on the right, down a lane of its own, and from there to each reader."""
         space = self._space(loop.block)
         x = space.lane
-        space.lane += _lane(self.composer.size[loop.tag])
+        space.lane += lane(self.blocks.size[loop.tag])
         start = self._way_out(loop.tail)
         goals = [self._way_in(head, space, head is loop.tail) for head in loop.heads]
         height = start[-1][1]
@@ -162,7 +121,7 @@ class Delays:
 
     def _free(self, x: float, y: float, sign: int) -> float:
         """A height for a square where no rail of a parameter crosses its lane."""
-        rails = [e.curve[0] for e in self.composer.result.edges if e.kind == "parameter"]
+        rails = [e.curve[0] for e in self.columns.layout.edges if e.kind == "parameter"]
         level = [b for points in rails for a, b in zip(points[::3], points[3::3], strict=False)
                  if abs(a[1] - b[1]) < 1 and min(a[0], b[0]) < x + 20 and max(a[0], b[0]) > x]  # fmt: skip
         for _ in range(4):
@@ -175,7 +134,7 @@ class Delays:
         if item.shape == "delay":
             box = self.boxes[item]
             return [(box.x, box.y - SIDE / 2), (box.x, box.y - SIDE / 2 - 8)]
-        box, template, i = self.boxes[item], *self._place(item)
+        box, template, i = self.boxes[item], *self.blocks.place(item)
         if template.clear(i, 1):
             return [(box.x + box.width / 2, box.y)]
         x, y = box.x + min(6, box.width / 4), template.track(i, ("out", i)) + box.y - template.boxes[i].y
@@ -186,7 +145,7 @@ class Delays:
 
         back: the way out is there already
         """
-        box, template, i = self.boxes[item], *self._place(item)
+        box, template, i = self.boxes[item], *self.blocks.place(item)
         if template.clear(i, 1) and not back:
             return [(space.right + 4, box.y), (box.x + box.width / 2, box.y)]
         y = template.track(i, ("in", i)) + box.y - template.boxes[i].y
@@ -195,9 +154,6 @@ class Delays:
             return [(space.right + 4, y), (x, y), (x, box.y), (box.x - box.width / 2, box.y)]
         x = box.x + box.width / 4 if box.width > 20 else box.x + 3
         return [(space.right + 4, y), (x, y), (x, box.foot(x))]
-
-    def _place(self, item: Item) -> tuple:
-        return self.composer.template[self.composer.block[item]], self.composer.number[item]
 
     # ---- first states ---------------------------------------------------------------------------------------------
 
@@ -213,8 +169,8 @@ class Delays:
     def _to_the_left(self, loop: Loop, start: Item) -> list[Point]:
         """To a square at the left of its box, level from the blocks at the left, or up from below."""
         at = self.boxes[loop.delay]
-        if start in self.composer.slot:
-            k, mine = self.composer.slot[start], self.composer.slot[loop.tail]
+        if start in self.index.slot:
+            k, mine = self.index.slot[start], self.index.slot[loop.tail]
             way = self._from_a_column(loop, start, under=mine - k != 1)
             bend = way[-1][0]
             if mine - k != 1:
@@ -222,7 +178,7 @@ class Delays:
                 way.append((bend, way[-1][1]))
             return [*way, (bend, at.y)]
         x, y = self._from_outside(start)
-        bend, bus = at.x - 24 - 6 * self._next(loop.block), self.composer.bus[start]
+        bend, bus = at.x - 24 - 6 * self._next(loop.block), self.columns.bus[start]
         return [(x, y), (x, bus), (bend, bus), (bend, at.y)]
 
     def _to_the_right(self, loop: Loop, start: Item) -> list[Point]:
@@ -231,37 +187,37 @@ class Delays:
         x = space.lane + 8 * space.ways
         space.ways += 1
         at = self.boxes[loop.delay]
-        if start in self.composer.slot:
+        if start in self.index.slot:
             way = self._from_a_column(loop, start, under=True)
             return [*way, (x, way[-1][1]), (x, at.y)]
-        (u, v), bus = self._from_outside(start), self.composer.bus[start]
+        (u, v), bus = self._from_outside(start), self.columns.bus[start]
         return [(u, v), (u, bus), (x, bus), (x, at.y)]
 
     def _from_a_column(self, loop: Loop, start: Item, *, under: bool) -> list[Point]:
         """Out of a step or a box at the left, to where the way turns; under: on a lane below the steps."""
-        composer, block = self.composer, self.composer.block[start]
-        box, template, i = self.boxes[start], *self._place(start)
-        source = next((k for k in composer.picture.loops if k.tail is start and k.name == loop.name), None)
+        block, slots = self.index.block[start], self.index.slots
+        box, template, i = self.boxes[start], *self.blocks.place(start)
+        source = next((k for k in self.loops if k.tail is start and k.name == loop.name), None)
         y = self._level(source) if source is not None and source.is_round else box.y + self._offset(loop, start)
         way = [(box.x + box.width / 2, y)]
         if not template.clear(i, 1):
             way = self._way_out(start)
-        behind = composer.slot[start] + 1
-        bend = composer.left[behind] - composer.room(composer.slots[behind])[0] - 8 - 6 * self.bends[block]
+        behind = self.index.slot[start] + 1
+        bend = self.columns.left[behind] - self.blocks.room(slots[behind])[0] - 8 - 6 * self.bends[block]
         self.bends[block] += 1
         way.append((bend, way[-1][1]))
-        return [*way, (bend, composer.lane(("start", loop.delay, start)))] if under else way
+        return [*way, (bend, self.columns.lanes.height(("start", loop.delay, start)))] if under else way
 
     def _offset(self, loop: Loop, start: Item) -> float:
         """Several states that come out of one box side by side."""
-        of = [k for k in self.composer.picture.loops if start in k.starts]
+        of = [k for k in self.loops if start in k.starts]
         of.sort(key=lambda k: (not k.kind.startswith("cell"), k.name))
         room = min(self.boxes[start].height * 0.54, 18.0)
         return room * (0.5 - of.index(loop) / (len(of) - 1)) if len(of) > 1 else 0.0
 
     def _from_outside(self, start: Item) -> Point:
         """The upper end of the way out of a block below."""
-        (point, *_), _ = self.composer.port(start, self.composer.template[self.composer.block[start]].up)
+        (point, *_), _ = self.columns.way_up(start)
         return point
 
     def _next(self, block: Block) -> int:
@@ -275,7 +231,7 @@ class Delays:
 
     def _name(self, loop: Loop) -> None:
         """At the right of the square, at the left where a first state comes in there; clear of lines if it can be."""
-        box, name = self.boxes[loop.delay], self.composer.size[loop.tag]
+        box, name = self.boxes[loop.delay], self.blocks.size[loop.tag]
         x = box.x + (-1 if loop.is_round and loop.starts else 1) * (SIDE / 2 + 4 + name.width / 2)
         aside = range(10, int(name.height / 2) + 13, 8)
         places = [name.moved(x - name.x, box.y + d - name.y) for far in (0, *aside) for d in dict.fromkeys((far, -far))]
@@ -284,9 +240,9 @@ class Delays:
     def _is_crossed(self, name: Box) -> bool:
         """Does a line of a state run through a name, or a rail?"""
         left, right = name.x - name.width / 2, name.x + name.width / 2
-        edge = 3 if self.composer.turned else -1  # letters fill a text's width, not its height
+        edge = 3 if self.blocks.turned else -1  # letters fill a text's width, not its height
         low, high = name.y - name.height / 2 - edge, name.y + name.height / 2 + edge
-        every = self.composer.result.edges
+        every = self.columns.layout.edges
         lines = [e.curve[0] for e in every if e.kind == "parameter" or e.kind.endswith("over time")]
         ends = ((a, b) for points in lines for a, b in zip(points[::3], points[3::3], strict=False))
         return any(
@@ -295,4 +251,4 @@ class Delays:
         )
 
     def _line(self, tail: Item, head: Item, loop: Loop, corners: list[Point], arrow: bool = True) -> None:
-        self.composer.result.edges.append(Edge(tail, head, loop.kind, line(corners, loop.kind, arrow=arrow), arrow))
+        self.columns.layout.edges.append(Edge(tail, head, loop.kind, line(corners, loop.kind, arrow=arrow), arrow))

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from viz.graphviz.dot import Point
-from viz.layout.columns import Composer
+from viz.layout.columns import Columns
 from viz.layout.layout import Edge
 from viz.layout.routes import line
 from viz.layout.step_template import Box
@@ -26,10 +26,10 @@ class _Chain:
 class Rails:
     """Adds the parameters to a drawing whose blocks have their places."""
 
-    def __init__(self, composer: Composer):
-        self.composer, self.rails = composer, composer.picture.rails
-        self.boxes = composer.result.boxes
-        self.lefts = [composer.left[k] for k in range(len(composer.slots))]
+    def __init__(self, columns: Columns):
+        self.columns, self.blocks, self.index = columns, columns.blocks, columns.index
+        self.boxes, self.rails = columns.layout.boxes, columns.index.picture.rails
+        self.lefts = columns.left[:-1]
         self.taken: dict[
             tuple[int, int], tuple[float, float]
         ] = {}  # by height and number of a rail: from where to where
@@ -47,17 +47,17 @@ class Rails:
 
     def _ways_up(self) -> float:
         """The room that first states from below take in front of the first step."""
-        composer = self.composer
-        below, first = composer.picture.below, composer.slots[:1]
-        tails = {k.tail for k in composer.picture.links if k.kind.endswith("over time")
-                 and composer.block[k.tail] is below and composer.block[k.head] in first}  # fmt: skip
+        index = self.index
+        below, first = index.picture.below, index.slots[:1]
+        tails = {k.tail for k in index.picture.links if k.kind.endswith("over time")
+                 and index.block[k.tail] is below and index.block[k.head] in first}  # fmt: skip
         return 7 * len(tails) + 8 if tails else 0
 
     def _leftmost(self) -> float:
         return min((b.x - b.width / 2 for b in self.boxes.values()), default=0.0)
 
     def _place(self, chains: list[_Chain], right: float) -> None:
-        sizes = self.composer.size
+        sizes = self.blocks.size
         width = max((sizes[r.item].width for r in self.rails), default=0.0)
         ceiling = float("-inf")
         for chain in chains:
@@ -73,14 +73,14 @@ class Rails:
         rows: dict[int, list[Item]] = defaultdict(list)
         count: Counter[Block] = Counter()
         for reader in sorted(self.rails[k].readers, key=lambda r: self.boxes[r].x):
-            block = self.composer.block[reader]
-            rows[count[block] if reader in self.composer.slot else -1 - count[block]].append(reader)
+            block = self.index.block[reader]
+            rows[count[block] if reader in self.index.slot else -1 - count[block]].append(reader)
             count[block] += 1
         return [_Chain(k, readers) for readers in rows.values()]
 
     def _tap(self, chain: _Chain, reader: Item) -> Point:
         """Where a reader's tap leaves the rail."""
-        template, i = self.composer.template[self.composer.block[reader]], self.composer.number[reader]
+        template, i = self.blocks.place(reader)
         at, own = self.boxes[reader], template.boxes[i]
         rails = [name for name in template.tracks[round(own.y)] if name[0] == "rail"]
         share = min(at.width * (0.3 if at.width > 20 else 0.15), 8.0 + 6 * rails.index(("rail", chain.rail)))
@@ -96,7 +96,7 @@ class Rails:
             to = self.boxes[reader]
             along = self._along(chain, at, self._before(reader) if k else chain.bend, reader, y)
             corners = [at, *along, (x, y), (x, to.foot(x))]
-            self.composer.result.edges.append(Edge(item, reader, "parameter", line(corners, "parameter", radius=3)))
+            self.columns.layout.edges.append(Edge(item, reader, "parameter", line(corners, "parameter", radius=3)))
             start, end = self.taken.get((round(y), chain.rail), (along[-1][0], x))
             self.taken[round(y), chain.rail] = min(start, along[-1][0]), max(end, x)
             at = (x, y)
@@ -105,7 +105,7 @@ class Rails:
         """Level to the reader's step; where nodes of other steps or other rails are in the way, under the steps."""
         if not self._is_blocked(chain, at[0], reader, y):
             return [(bend, at[1]), (bend, y)]
-        lane = self.composer.lane(("rail", chain.rail))
+        lane = self.columns.lanes.height(("rail", chain.rail))
         return [(bend, at[1]), (bend, lane), (self._before(reader), lane), (self._before(reader), y)]
 
     def _is_blocked(self, chain: _Chain, x: float, reader: Item, y: float) -> bool:
@@ -113,11 +113,11 @@ class Rails:
         for (height, rail), (start, end) in self.taken.items():
             if abs(height - y) < 2 and rail != chain.rail and start < goal and end > x:
                 return True
-        first, slots = bisect_right(self.lefts, x), self.composer.slots
-        passed = [self.boxes[i] for b in slots[first : self.composer.slot.get(reader, first)] for i in b.items]
+        first, slots = bisect_right(self.lefts, x), self.index.slots
+        passed = [self.boxes[i] for b in slots[first : self.index.slot.get(reader, first)] for i in b.items]
         return any(abs(b.y - y) < b.height / 2 + 2 for b in passed)
 
     def _before(self, reader: Item) -> float:
         """Just left of the reader's step."""
-        slot = self.composer.slot.get(reader)
+        slot = self.index.slot.get(reader)
         return self.boxes[reader].x if slot is None else self.lefts[slot] - 5
