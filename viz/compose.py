@@ -12,7 +12,7 @@ from typing import Any
 
 from tinygrad_rnn.autograd.graph import Node
 from viz.drawing import Drawing
-from viz.layout.attention import USUAL, Rows, Wiring, checked, weights, wiring
+from viz.layout.attention import Rows, checked
 from viz.layout.beside import beside
 from viz.layout.layout import Layout
 from viz.layout.legend import legend, tint_edges
@@ -24,6 +24,7 @@ from viz.picture.gradient import Scale
 from viz.picture.notes import note_norms, note_shapes
 from viz.picture.ops_view import OpsView, check_names
 from viz.picture.picture import Item, Picture
+from viz.read.attention import USUAL, Wiring, weights, wiring
 from viz.read.chosen_steps import chooser
 from viz.read.expand import expanded
 from viz.read.flow import Flow
