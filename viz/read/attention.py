@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import to_numpy
-from tinygrad_rnn.autograd.graph import Node
+from tinygrad_rnn.autograd.graph import Node, ancestors
 from viz.read.flow import Flow
 from viz.read.names import Code
 from viz.read.states import States
@@ -66,12 +66,12 @@ def _ways(flow: Flow, alpha: Node, states: set[Node]) -> tuple[bool, bool, bool]
     contexts = {m for m, _ in _mixing(flow, alpha)}
     contexts |= {r for m in contexts for r in flow.readers[m] if flow.op(r) == "sum"}
     states = states - contexts - {alpha}
-    asked = _reached({alpha}, lambda n: filter(inside, flow.parents(n)))
-    shown = _reached(contexts, lambda n: () if n in states else filter(inside, flow.readers[n])) - states
+    asked = ancestors({alpha}, lambda n: filter(inside, flow.parents(n)))
+    shown = {*ancestors(contexts, lambda n: () if n in states else filter(inside, flow.readers[n]))} - states
     read = {r for n in shown for r in flow.readers[n] if not inside(r)}
     later = {r for r in read if r in flow.place and flow.place[r][0] == place[0]}
     is_lost = any(n.shape == () for n in shown)  # a loss of this step
-    return bool(asked & states), bool(later), bool(read - later) or is_lost
+    return not states.isdisjoint(asked), bool(later), bool(read - later) or is_lost
 
 
 def _new_states(flow: Flow) -> set[Node]:
@@ -80,21 +80,11 @@ def _new_states(flow: Flow) -> set[Node]:
     return {n for n in flow.nodes if states.state(n)} | {flow.same.get(n, n) for n in Code(flow.runs.order).new}
 
 
-def _reached(start: Iterable[Node], step: Callable[[Node], Iterable[Node]]) -> set[Node]:
-    seen, stack = {*start}, [*start]
-    while stack:
-        for node in step(stack.pop()):
-            if node not in seen:
-                seen.add(node)
-                stack.append(node)
-    return seen
-
-
 def _runs(flow: Flow, node: Node, decoder: int) -> set[int]:
     """The runs over time that a memory comes from, those nearest to it."""
     run = flow.runs.of
     within = lambda n: () if n in run and flow.place.get(n, (decoder,))[0] != decoder else flow.parents(n)
-    return {run[n] for n in _reached([node], within) if n in run and flow.place.get(n, (decoder,))[0] != decoder}
+    return {run[n] for n in ancestors([node], within) if n in run and flow.place.get(n, (decoder,))[0] != decoder}
 
 
 def _softmaxes(flow: Flow) -> list[tuple[int, Node]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinygrad_rnn.autograd.graph import Chosen, Node, all_parents, ancestors, recording
 from tinygrad_rnn.autograd.primitive import PICK
-from viz.read.runs import Choose, needed, reached
+from viz.read.runs import Choose, needed
 
 
 def expanded(root: Node, choose: Choose | None = None, *, copy: bool = False) -> list[Node]:
@@ -15,15 +15,15 @@ def expanded(root: Node, choose: Choose | None = None, *, copy: bool = False) ->
     The copy's nodes are made in the order of computing. Leaves are not copied.
     choose: as in Runs, to leave out time steps  copy: make one in any case
     """
-    order = reached(root)
+    order = ancestors([root], drawn)
     if copy:
         root = _copied(order, choose)[root]
-        order = reached(root)
+        order = ancestors([root], drawn)
     while any(
         op is not None and op.unroll is not None for op in {node.op for node in order}
     ):  # again, for what stands for many in what was found
         root = _copied(order, None if choose is None else lambda steps: needed(steps, choose))[root]
-        order = reached(root)
+        order = ancestors([root], drawn)
     return order
 
 

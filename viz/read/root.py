@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.arrays import from_numpy
-from tinygrad_rnn.autograd.graph import Constant, FirstState, Leaf, Node, recording, scope
+from tinygrad_rnn.autograd.graph import Constant, FirstState, Leaf, Node, ancestors, recording, scope
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.tensor import Tensor
 
@@ -130,11 +131,13 @@ def _of_circuit(circuit: Any) -> Node:
     for s in circuit.states:
         made[s] = Constant(s.shape, s.dtype)
     roots = [v for v in (*circuit.roots["y"], *circuit.roots["state"]) if v is not None]
+    values = ancestors(roots, attrgetter("values"))
     ys: list[Node] = []
     for t in range(STEPS):
         step = dict(made)
-        for v in _needed(roots, step):
-            step[v] = _node(v, step, t)
+        for v in values:
+            if v not in step:
+                step[v] = _node(v, step, t)
         ys.append(_marked(OUTPUT, [step[circuit.roots["y"][0]]], (t,)))
         for s, new in zip(circuit.states, circuit.roots["state"], strict=True):
             made[s] = made[s] if new is None else step[new]
@@ -145,17 +148,6 @@ def _marked(op: Any, inputs: list[Node], where: tuple) -> Node:
     made = Node(op, tuple(inputs), None, (), None, inputs[0].shape, inputs[0].dtype)
     made.scope = where
     return made
-
-
-def _needed(roots: list[Any], known: dict[Any, Node]) -> list[Any]:
-    """The values that are still to be made, oldest first."""
-    seen, stack = set(roots), list(roots)
-    while stack:
-        for v in stack.pop().values:
-            if v not in seen:
-                seen.add(v)
-                stack.append(v)
-    return sorted((v for v in seen if v not in known), key=lambda v: v.index)
 
 
 def _node(v: Any, step: dict[Any, Node], t: int) -> Node:

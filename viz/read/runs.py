@@ -167,19 +167,6 @@ def needed(steps: Sequence[int], choose: Choose | None) -> set[int]:
     return {t for t, i in number.items() if i in near}
 
 
-def reached(root: Node) -> list[Node]:
-    """The nodes that the root depends on, oldest first."""
-    seen = {root}
-    order = [root]
-    for node in order:  # it grows
-        for parent in node.inputs:
-            if isinstance(parent, Node) and parent not in seen:
-                seen.add(parent)
-                order.append(parent)
-    order.sort(key=attrgetter("index"))
-    return order
-
-
 def _sums(root: Node) -> set[Node]:
     """The sum of losses: the root, what it is a multiple of, and the sums of scalars below."""
     found, stack = {root}, [root]
