@@ -13,7 +13,7 @@ from viz.picture.links import Entry
 from viz.picture.ops_view import OpsView
 from viz.picture.picture import Block, Item, Link, Loop
 from viz.read.flow import Flow
-from viz.read.states import Position
+from viz.read.positions import Position
 
 LANES = 22.0  # between two lines into a box, in points
 Path = tuple[str | int, ...]

@@ -11,8 +11,9 @@ from viz.picture.cells_view import CellsView
 from viz.picture.links import Entry
 from viz.picture.ops_view import OpsView
 from viz.picture.picture import Block, Item, Loop
+from viz.read.columns import Column
 from viz.read.flow import is_parameter
-from viz.read.states import Column, Position
+from viz.read.positions import Position
 
 Starts = dict[tuple[Item | None, str, Item | None], list[Item]]  # by what holds a state, its name, and who reads it
 Sides = dict[Block, list[Entry]]

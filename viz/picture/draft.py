@@ -12,10 +12,12 @@ from tinygrad_rnn.autograd.graph import Constant, Copied, Node
 from viz.picture.groups import Groups
 from viz.picture.labels import Labels
 from viz.picture.picture import Block, Item, Picture
+from viz.read.columns import Column
 from viz.read.flow import Flow
 from viz.read.names import Code, names
+from viz.read.positions import Position
 from viz.read.runs import Choose
-from viz.read.states import Column, Position, States
+from viz.read.states import States, states_of
 from viz.style import subscript
 
 ROUND = 4  # characters of a name that fits a circle
@@ -45,7 +47,7 @@ class Draft:
     ):  # fmt: skip
         self.choose, self.tokens, self.targets = choose, tokens, targets
         self.flow = Flow(nodes, choose)
-        self.states = States(self.flow)
+        self.states = states_of(self.flow)
         self.parts: dict[Node, Node] = {}
         self.names = names(self.flow)
         self.code = Code(self.flow.runs.order)

@@ -10,7 +10,8 @@ from typing import Any
 
 from tinygrad_rnn.autograd.graph import Constant, Leaf, Node
 from viz.picture.groups import Group
-from viz.read.states import Position, States
+from viz.read.positions import Position
+from viz.read.states import States
 from viz.style import NAMES, SIGNS, subscript
 
 _POWERS = str.maketrans("0123456789.-", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻")

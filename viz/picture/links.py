@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tinygrad_rnn.autograd.graph import Node
 from viz.picture.draft import Draft
 from viz.picture.picture import Block, Item, Link
-from viz.read.states import Position
+from viz.read.positions import Position
 
 
 @dataclass(eq=False)

@@ -11,9 +11,10 @@ from viz.picture.labels import shape
 from viz.picture.links import Links
 from viz.picture.moments import number
 from viz.picture.picture import Block, Item, Picture, Rail
+from viz.read.columns import Column
 from viz.read.memory import memory_path
+from viz.read.positions import Position
 from viz.read.root import OUTPUT, OUTPUTS
-from viz.read.states import Column, Position
 from viz.style import PRIME
 
 MANY = 600  # operations outside of time, beyond which they are drawn as one

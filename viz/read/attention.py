@@ -14,7 +14,7 @@ from tinygrad_rnn.autograd.arrays import to_numpy
 from tinygrad_rnn.autograd.graph import Node, ancestors
 from viz.read.flow import Flow
 from viz.read.names import Code
-from viz.read.states import States
+from viz.read.states import states_of
 
 
 class Wiring(NamedTuple):
@@ -76,7 +76,7 @@ def _ways(flow: Flow, alpha: Node, states: set[Node]) -> tuple[bool, bool, bool]
 
 def _new_states(flow: Flow) -> set[Node]:
     """What goes on to the next step: as the steps read it, as the cells return it."""
-    states = States(flow)
+    states = states_of(flow)
     return {n for n in flow.nodes if states.state(n)} | {flow.same.get(n, n) for n in Code(flow.runs.order).new}
 
 
