@@ -1,4 +1,5 @@
 # make demo   set up a virtual environment, train a language model on real text, sample from it, draw it
+# make quick  the tests to run while editing: ops, graph, rewrites, optimisers, decoding, a cell of each family
 # make test   set it up with the test tools, and run the tests
 # make gallery draw every view of six networks: docs/gallery/index.html
 # make slow   more random cells than there is time for each day
@@ -13,6 +14,13 @@ demo: $(VENV)/installed-demo
 	$(BIN)/tinygrad-rnn train lm --out runs/demo $(if $(wildcard runs/demo/config.json),--resume)
 	$(BIN)/tinygrad-rnn sample runs/demo --prompt "The statement " --length 300 --temperature 0.5 --seed 2
 	$(BIN)/tinygrad-rnn score runs/demo "The function returns a value."
+
+QUICK := $(addsuffix .py,$(addprefix tests/test_,graph ops rewriting optim decode compiler))
+FAMILY := RNN or LSTM or GRU or peepholes or nested or attention
+
+quick: $(VENV)/installed-test
+	$(BIN)/python -m pytest -q -n 2 $(QUICK) \
+		-k "not test_compiler or (equals_eager_in_values and numpy and float64 and ($(FAMILY)))"
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -n auto
@@ -55,4 +63,4 @@ $(VENV)/installed-peers: $(VENV)/installed-oracle
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
 	touch $@
 
-.PHONY: demo test gallery slow oracle lint bench
+.PHONY: demo quick test gallery slow oracle lint bench
