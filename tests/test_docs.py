@@ -1,0 +1,107 @@
+"""The pages for those who carry on: what they name is there, what they show is what the code does."""
+
+import functools
+import importlib
+import importlib.util
+import re
+
+from pathlib import Path
+
+import pytest
+
+import tinygrad_rnn as tg
+import viz
+
+from tinygrad_rnn import decode, nn, optim
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("CONTRIBUTING.md"), *(ROOT / "docs").glob("*.md")])
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+INSIDE = [ROOT, ROOT / "docs", ROOT / "tinygrad_rnn", ROOT / "tests"]  # where a path in a page may begin
+ROOTS = {"tg": tg, "nn": nn, "ops": tg.ops, "optim": optim, "decode": decode, "viz": viz, "tinygrad_rnn": tg}
+
+
+@functools.cache
+def script(name):
+    """A script of the folder docs, as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def prose(page):
+    """The text of a page without its blocks of code."""
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def words(page):
+    """What stands in backquotes in the text of a page."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def found(path):
+    return [folder / path for folder in INSIDE if (folder / path).exists()]
+
+
+def resolved(dotted):
+    """The object of a dotted name; AttributeError or ImportError if there is none."""
+    first, *rest = dotted.split(".")
+    thing, name = ROOTS[first], ROOTS[first].__name__
+    for part in rest:
+        name = f"{name}.{part}"
+        thing = getattr(thing, part) if hasattr(thing, part) else importlib.import_module(name)
+    return thing
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_file_that_a_page_mentions_is_there(page):
+    paths = [w for w in words(page) if re.fullmatch(r"([\w.-]+/)*[\w-]+\.(py|md|toml)|([\w.]+/)+([\w.]+\.svg)?", w)]
+    assert [p for p in paths if not found(p)] == []
+
+
+@every_page
+def test_every_name_that_a_page_mentions_is_there(page):
+    dotted = [re.match(rf"({'|'.join(ROOTS)})(\.\w+)+(?=$|\(|\[)", w) for w in words(page)]
+    names = [m[0] for m in dotted if m and not m[0].endswith((".py", ".md"))]
+    for name in names:
+        resolved(name)
+
+
+@every_page
+def test_every_link_of_a_page_leads_somewhere(page):
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", prose(page)) if "://" not in link]
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+@every_page
+def test_every_make_target_of_a_page_is_in_the_makefile(page):
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {w.removeprefix("make ") for w in words(page) if w.startswith("make ")} <= set(targets)
+
+
+def test_the_tests_of_make_quick_are_there():
+    names = re.search(r"tests/test_,([\w ]+)\)", (ROOT / "Makefile").read_text())[1].split()
+    assert [n for n in names if not (ROOT / "tests" / f"test_{n}.py").exists()] == []
+
+
+# ---- the other pages ------------------------------------------------------------------------------------------------
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_listings_of_a_cell_are_what_the_passes_make_of_it():
+    page = (ROOT / "docs" / "compiler.md").read_text(encoding="utf-8")
+    assert script("compiler").with_listings(page) == page, "python docs/compiler.py"
+
+
+def test_the_cell_of_the_listings_is_the_one_that_stands_above_them():
+    names = {"nn": nn, "ops": tg.ops}
+    exec(blocks("compiler.md")[0], names)
+    name, text = next(script("compiler").listings())
+    assert str(tg.circuit(names["MGU"](3, 4), tg.zeros(2, 3))) == text and name == "record"
