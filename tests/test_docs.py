@@ -4,9 +4,11 @@ import functools
 import importlib
 import importlib.util
 import re
+import sys
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
@@ -86,6 +88,94 @@ def test_every_make_target_of_a_page_is_in_the_makefile(page):
 def test_the_tests_of_make_quick_are_there():
     names = re.search(r"tests/test_,([\w ]+)\)", (ROOT / "Makefile").read_text())[1].split()
     assert [n for n in names if not (ROOT / "tests" / f"test_{n}.py").exists()] == []
+
+
+# ---- architecture.md ------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_shows_the_imports_as_they_are():
+    titles = re.findall(r"<title>(\S+?)&#45;&gt;(\S+?)</title>", (ROOT / "docs" / "architecture.svg").read_text())
+    made = script("architecture")
+    assert {*titles} == {*made.essential(made.imports())}, "python docs/architecture.py"
+
+
+def test_the_table_of_folders_says_what_their_docstrings_say():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert script("architecture").with_folders(page) == page, "python docs/architecture.py"
+
+
+def walk(title):
+    """The steps of a walk: (file, function or "")."""
+    section = (ROOT / "docs" / "architecture.md").read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+    steps = re.findall(r"^\d+\. `([\w/]+\.py)`(?: `([\w.]+)`)?", section, re.MULTILINE)
+    assert len(steps) == len(re.findall(r"^\d+\. ", section, re.MULTILINE)) > 0
+    return steps
+
+
+def calls(run):
+    """(file, function) of each call of ours, in order; a function within another one counts as that too."""
+    seen = []
+    start = f"{ROOT}/"
+
+    def look(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(start):
+            seen.append((code.co_filename[len(start) :].removeprefix("tinygrad_rnn/"), code.co_qualname))
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return seen
+
+
+def missing(steps, seen):
+    """The steps of a walk that are not taken in this order."""
+    rest, lost = iter(seen), []
+    for file, function in steps:
+        if not any(f == file and function in ("", name) for f, name in rest):
+            lost.append((file, function))
+            break
+    return lost
+
+
+class MGU(nn.Cell):
+    def __init__(self, I, H):
+        self.Uf, self.Wf, self.U, self.W = (nn.Parameter(nn.init.xavier_uniform((n, H))) for n in (I, H, I, H))
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, self.W.shape[0])
+
+    def forward(self, x, h):
+        f = tg.ops.sigmoid(x @ self.Uf + h @ self.Wf)
+        h = (1 - f) * h + f * tg.ops.tanh(x @ self.U + (f * h) @ self.W)
+        return h, h
+
+
+def test_a_token_s_id_becomes_its_gradient_on_the_way_that_is_told():
+    embedding, rnn, head = nn.Embedding(9, 4), nn.Recurrent(nn.LSTMCell(4, 8), engine="numpy"), nn.Linear(8, 9)
+    ids = np.arange(12).reshape(6, 2) % 9
+
+    def run():
+        nn.cross_entropy(head(rnn(embedding(ids))[0]), ids).backward()
+
+    run()  # which records the cell
+    assert missing(walk("A token's id to its gradient"), calls(run)) == []
+
+
+def test_a_product_becomes_machine_code_on_the_way_that_is_told():
+    pytest.importorskip("llvmlite")
+    xs = tg.tensor(np.ones((5, 2, 3), np.float32))
+    seen = calls(lambda: nn.Recurrent(MGU(3, 4), engine="fast")(xs))
+    assert missing(walk("`f * h` to machine code"), seen) == []
+
+
+def test_a_loss_becomes_a_picture_on_the_way_that_is_told(tmp_path):
+    loss = nn.Recurrent(MGU(3, 4), engine="numpy")(tg.tensor(np.ones((5, 2, 3), np.float32)))[0].sum()
+    seen = calls(lambda: viz.draw(loss, tmp_path / "loss.svg"))
+    assert missing(walk("A loss to an SVG"), seen) == []
 
 
 # ---- the other pages ------------------------------------------------------------------------------------------------
