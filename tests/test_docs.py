@@ -15,6 +15,7 @@ import tinygrad_rnn as tg
 import viz
 
 from tinygrad_rnn import decode, nn, optim
+from tinygrad_rnn.autograd import blas
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("CONTRIBUTING.md"), *(ROOT / "docs").glob("*.md")])
@@ -195,3 +196,19 @@ def test_the_cell_of_the_listings_is_the_one_that_stands_above_them():
     exec(blocks("compiler.md")[0], names)
     name, text = next(script("compiler").listings())
     assert str(tg.circuit(names["MGU"](3, 4), tg.zeros(2, 3))) == text and name == "record"
+
+
+@pytest.mark.parametrize("page", ["extending.md", "debugging.md"])
+def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "examples"}
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), names)
+
+
+def test_every_variable_of_the_environment_that_is_read_is_in_the_table():
+    sources = [*(ROOT / "tinygrad_rnn").rglob("*.py"), *(ROOT / "viz").rglob("*.py")]
+    found = {name for path in sources for name in re.findall(r"TINYGRAD_RNN_[A-Z]+", path.read_text(encoding="utf-8"))}
+    table = (ROOT / "docs" / "debugging.md").read_text(encoding="utf-8").split("## It is wrong")[0]
+    assert set(re.findall(r"TINYGRAD_RNN_[A-Z]+", table)) == found
+    assert set(blas.SETTINGS) <= set(re.findall(r"`([A-Z_]+)`", table))
