@@ -17,8 +17,8 @@ from tinygrad_rnn.compiler.ir.columns import remake
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.functions import FUNCTIONS
-from tinygrad_rnn.compiler.schedule.places import is_view
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable
+from tinygrad_rnn.compiler.schedule.views import is_view
 
 
 class Elements:

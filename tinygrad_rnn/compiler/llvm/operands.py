@@ -71,7 +71,7 @@ class Operands:
 
     def bounds(self, v: Value, axis: int) -> tuple[Any, Any]:
         """The first and the last + 1 along an axis; along the batch this worker's."""
-        if axis == 0 and self.rows and self.s.moves(v):
+        if axis == 0 and self.rows and self.s.flow.moves(v):
             return self.n0, self.n1
         return Code.integer(0), self.size(v, axis)
 
@@ -145,7 +145,6 @@ class Operands:
     def _view(self, v: Value, op: str, shape: tuple[int, ...], **static: Any) -> Value:
         """A part of v to write into."""
         made = Value(op, (v,), static, shape, v.dtype, v.moves)
-        self.s.level[made] = self.s.level[v]
         if not self.unit(made):
             raise NotFusable(f"{v.op} across rows has no form in machine code", v)
         return made

@@ -35,13 +35,13 @@ def side_by_side(s: Schedule, v: Value) -> bool:
     if any(p.shape[-1] % kernels.panel(v.dtype) for p in v.args):
         return False
     if len(v.shape) == 1:
-        return all(u in s.addend and s.addend[u][1] is v for u in s.users[v])
-    users = s.users
+        return all(u in s.flow.accumulated and s.flow.accumulated[u][1] is v for u in s.flow.users[v])
+    users = s.flow.users
     return all(_weight(s, v, u) or (u is not None and is_transpose(u) and _weight(s, u, *users[u])) for u in users[v])
 
 
 def _weight(s: Schedule, W: Any, *readers: Any) -> bool:
-    return all(u is not None and s._is_product(u) and u.args[1] is W for u in readers)
+    return all(u is not None and s.flow.is_product(u) and u.args[1] is W for u in readers)
 
 
 def of_weight(s: Schedule, W: Value, look: Callable[[Any], np.ndarray], out: int) -> Iterator[Job]:

@@ -22,7 +22,7 @@ class Products(Operands):
 
     def _terms(self, v: Value) -> tuple[Value, Value, Any]:
         """(a, W, start) of v = start + a @ W."""
-        m, start = self.s.addend.get(v, (v, None))
+        m, start = self.s.flow.accumulated.get(v, (v, None))
         a, W = m.args
         if not self.unit(a):
             raise NotFusable(f"a product with {a.op} across rows has no form in machine code", m)
@@ -53,7 +53,7 @@ class Products(Operands):
 
     def _batched_product(self, v: Value) -> bool:
         """A product for all steps: as one over the rows of all steps, if one worker has them all."""
-        if not (v in self.s.addend or (v.op == "matmul" and self.s._is_product(v))):
+        if not self.s.flow.is_computed_as_product(v):
             return False
         a, _, start = self._terms(v)
         row = isinstance(start, Value) and len(start.shape) == 2 and start.shape[0] != 1
@@ -143,12 +143,12 @@ class Sums(Products):
         out = code.add(self.read("address", v), code.mul(self.who, self.read("worker", v)))
         self.t = start
         steps = code.b.sub(end, start)
-        if self.s.contracted(g) and g.op == "matmul" and len(g.shape) == 2:
+        if self.s.flow.contracted(g) and g.op == "matmul" and len(g.shape) == 2:
             a = g.args[0].args[0]
             self._contract(a, g.args[1], v, out, steps)
-        elif self.s.contracted(g) and g.op == "sum":
+        elif self.s.flow.contracted(g) and g.op == "sum":
             self._contract(Constant.of(np.ones(1, code.dtype), self.table, "one"), g.args[0], v, out, steps)
-        elif self.s.contracted(g):
+        elif self.s.flow.contracted(g):
             self._contract_each(v, g, steps)
         else:
             self._add_up(v, g, start, end)

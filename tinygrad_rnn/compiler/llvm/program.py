@@ -32,7 +32,9 @@ from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
 from tinygrad_rnn.compiler.runtime.memory import address, recycled
 from tinygrad_rnn.compiler.schedule.batch_rows import by_rows
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
-from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
+from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.policy import Nests
+from tinygrad_rnn.compiler.schedule.schedule import Schedule, schedule
 
 NAME = "llvm"
 workers.when_started.append(lambda: blas.share_products(shared_products.product))
@@ -82,7 +84,7 @@ class Code(run_numpy.Code):
     @functools.cached_property
     def s(self) -> Schedule:
         """The schedule for a batch of the size that stands for any."""
-        return Schedule(Renaming(0, 0).circuit(self.c), 1, sink_bytes=0, fuse=True)
+        return schedule(self.c, Nests())
 
     def schedule(self, renaming: Renaming, steps: int) -> Schedule:
         return renaming.schedule(self.s)
@@ -97,7 +99,7 @@ class Code(run_numpy.Code):
 
 def _moving(s: Schedule, items: Sequence[Item]) -> list[Item]:
     """What is machine code: what is computed once a call stays with NumPy."""
-    return [item for item in items if s.moves(item.values[0]) or item.values[0].op == "tsum"]
+    return [item for item in items if s.flow.moves(item.values[0]) or item.values[0].op == "tsum"]
 
 
 class Written:
@@ -112,7 +114,7 @@ class Written:
         self.s = s
         self.bases: dict[Any, np.ndarray] = {}
         self.dtype = dtype_of(s.c)
-        self.rows, self.table = by_rows(s.c, s), Table()
+        self.rows, self.table = by_rows(s), Table()
         module = ir.Module(name)
         writer = Writer(module, name, s, self.table, self.dtype, self.look, self.rows)
         writer.write(items)
@@ -139,7 +141,7 @@ class Program(run_numpy.Program):
     def _choose_fresh(self) -> None:
         """What is returned is written into new arrays: an address in a table costs nothing to change."""
         s, roots = self.s, self.c.roots
-        early = {s.place[v].buffer for v in s.position if v in s.forward and v in s.place}
+        early = {s.place[v].buffer for v in s.lifetimes.position if v in s.forward and v in s.place}
         for name, time in (("y", True), ("dx", True), ("dwatched", True), ("dcaptured", False)):
             for v in roots.get(name, ()):
                 buffer = s.where(v).buffer if v is not None and v.op != "zeros" else None
@@ -248,7 +250,7 @@ class Native:
 
     def _shared(self, g: Value) -> bool:
         """Do all workers add to the sum of g over time? Each then has one of its own, added up at the end."""
-        return self.s.contracted(g) and len(g.shape) == (1 if g.op == "sum" else 2)
+        return self.s.flow.contracted(g) and len(g.shape) == (1 if g.op == "sum" else 2)
 
     # ---- the table ------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,10 @@ from tinygrad_rnn.compiler.llvm import kernels
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.llvm.products import Sums
-from tinygrad_rnn.compiler.schedule.schedule import Item, NotFusable, about, is_view
+from tinygrad_rnn.compiler.schedule.nests import fusable, grouped
+from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.schedule import NotFusable, about
+from tinygrad_rnn.compiler.schedule.views import is_view
 
 
 class Writer(Sums):
@@ -35,7 +38,7 @@ class Writer(Sums):
                 continue
             with self.code.loop(0, self.read("T"), down=item.backward) as t:
                 self.t = t
-                for group in self.s._grouped(item):
+                for group in grouped(self.s.flow, item.values):
                     with about(group[0]):
                         self._group(group)
         if sums:
@@ -46,9 +49,9 @@ class Writer(Sums):
         v = group[0]
         if v.op == "pack":
             self._pack(v)
-        elif self.s.fusable(v):
+        elif fusable(self.s.flow, v):
             self._nest(group)
-        elif v in self.s.addend or (v.op == "matmul" and self.s._is_product(v)):
+        elif self.s.flow.is_computed_as_product(v):
             self._product(v)
         elif v.op == "matmul":
             self._matmul(v)
@@ -89,7 +92,7 @@ class Writer(Sums):
                     first.setdefault(a, k)
         ready: list[list[Value]] = [[] for _ in group]
         for k, u in enumerate(group):
-            if u not in self.s.registers:
+            if u not in self.s.fusion.in_registers:
                 there = self.s.place[u]
                 ready[max([k, *(i for a, i in first.items() if self.s.where(a).overlaps(there))])].append(u)
         return ready

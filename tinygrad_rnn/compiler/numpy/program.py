@@ -24,8 +24,10 @@ from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
 from tinygrad_rnn.compiler.passes.merge_reductions import merge_reductions
 from tinygrad_rnn.compiler.runtime.memory import Arena, recycled
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
+from tinygrad_rnn.compiler.schedule.order import Item
 from tinygrad_rnn.compiler.schedule.places import Buffer, Place
-from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
+from tinygrad_rnn.compiler.schedule.policy import CallByCall
+from tinygrad_rnn.compiler.schedule.schedule import Schedule, schedule
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
 
 # Formulas that are one call of NumPy
@@ -70,7 +72,7 @@ class Code:
 
     def schedule(self, renaming: Renaming, steps: int) -> Schedule:
         """What to compute when, for a batch of another size."""
-        return Schedule(renaming.circuit(self.c), steps, sink_bytes=SINK)
+        return schedule(renaming.circuit(self.c), CallByCall(SINK, steps))
 
 
 class Program:
@@ -193,7 +195,7 @@ class Program:
         if v.op == "zeros":
             return np.zeros((self.T, *v.shape) if t == "all" else v.shape, v.dtype)
         found, p = self.view(v, t), self.s.where(v)
-        if t == "all" and not self.s.moves(v):
+        if t == "all" and not self.s.flow.moves(v):
             found = np.broadcast_to(found, (self.T, *v.shape))
         fresh = p.buffer in (*self.fresh["forward"], *self.fresh["backward"])
         whole = p.buffer.time == (t == "all") and t in ("all", None)
@@ -352,7 +354,7 @@ class Program:
             self._general(v, loop)
 
     def _sum(self, v: Value, loop: Item | None) -> None:
-        lead = int(loop is None and self.s.moves(v))
+        lead = int(loop is None and self.s.flow.moves(v))
         axis, keep = tuple(k + lead for k in v.static["axis"]), v.static["keepdims"]
         f = lambda a, out: np.add.reduce(a, axis=axis, keepdims=keep, out=out)
         f.__name__ = "sum"
@@ -432,9 +434,9 @@ class Program:
     def _matmul(self, v: Value, loop: Item | None) -> None:
         a, b = v.args
         out = self.operand(v, loop)
-        if loop is None and self.s.moves(a) and not self.s.moves(b) and len(b.shape) == 2:
+        if loop is None and self.s.flow.moves(a) and not self.s.flow.moves(b) and len(b.shape) == 2:
             flat = lambda x, lead: x.reshape(-1, x.shape[-1])  # one product over all rows of all steps
-            if _flat(self.s.where(v)) and self.s.moves(v):
+            if _flat(self.s.where(v)) and self.s.flow.moves(v):
                 left, out = self.operand(a, loop, flat, "rows"), self.operand(v, loop, flat, "rows")
                 self._call(np.matmul, left, self.operand(b, loop), out)
                 return
@@ -445,7 +447,7 @@ class Program:
     def _over_time(self, v: Value, g: Value) -> None:
         """Σₜ g: for the gradient of a weight, one contraction over time and batch."""
         out = self.operand(v, None)
-        if self.s.contracted(g) and g.op == "matmul":
+        if self.s.flow.contracted(g) and g.op == "matmul":
             a, b = g.args
             if len(a.shape) == 2:
                 left = self.operand(a.args[0], None, lambda x, lead: x.reshape(-1, x.shape[-1]).T, "rows transposed")
@@ -453,23 +455,23 @@ class Program:
                 self._call(np.matmul, left, right, out)
             else:
                 self._call(_contract, self.operand(a, None), self.operand(b, None), out)
-        elif self.s.contracted(g):
+        elif self.s.flow.contracted(g):
             rows = self.operand(g.args[0], None, lambda x, lead: x.reshape(-1, x.shape[-1]), "rows")
             self._call(_column_sums, rows, out)
-        elif self.s.moves(g):
+        elif self.s.flow.moves(g):
             self._call(_column_sums, self.operand(g, None), out)
         else:
             self._call(np.multiply, self.operand(g, None), self._sized("T", lambda: self.T), out)
 
     def _general(self, v: Value, loop: Item | None) -> None:
         """Any other operation by its own function; for all steps, with its axes moved behind that of time."""
-        if loop is not None or not self.s.moves(v) or v.op == "gather":
+        if loop is not None or not self.s.flow.moves(v) or v.op == "gather":
             self._call(_into(v), *(self.operand(a, loop) for a in v.args), self.operand(v, loop))
             return
         assert batched(v), v
         args = []
         for a in v.args:
-            each = isinstance(a, Value) and self.s.moves(a)
+            each = isinstance(a, Value) and self.s.flow.moves(a)
             spread = lambda x, lead: x if lead else np.broadcast_to(x, (self.T, *x.shape))
             args.append(self.operand(a, None, spread, "" if each else EVERY_STEP))
         f = self._sized(("f", v), lambda: _into(v, _behind_time(v, self.T)), "f")

@@ -11,7 +11,8 @@ from typing import Any
 
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.value import OVER_TIME, Value
-from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
+from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.schedule import Schedule
 
 
 @dataclass(repr=False)
@@ -52,7 +53,7 @@ def _phase(s: Schedule, items: Sequence[Item]) -> Iterator[str]:
     for n, values in enumerate(loops, 1):
         yield _line("at each step" + (f", loop {n}" if len(loops) > 1 else ""), _with_products(s, values))
     single = _with_products(s, [item.values[0] for item in items if not item.loop])
-    over_time = [v for v in single if s.moves(v) or v.op in OVER_TIME]
+    over_time = [v for v in single if s.flow.moves(v) or v.op in OVER_TIME]
     for title, values in (("for all steps at once", over_time), ("once", [v for v in single if v not in over_time])):
         if values:
             yield _line(title, values)
@@ -60,7 +61,7 @@ def _phase(s: Schedule, items: Sequence[Item]) -> Iterator[str]:
 
 def _with_products(s: Schedule, values: Sequence[Value]) -> list[Value]:
     """The values, and the products that are computed on top of them."""
-    return [u for v in values for u in ([s.addend[v][0], v] if v in s.addend else [v])]
+    return [u for v in values for u in ([s.flow.accumulated[v][0], v] if v in s.flow.accumulated else [v])]
 
 
 def _line(title: str, values: Sequence[Value]) -> str:

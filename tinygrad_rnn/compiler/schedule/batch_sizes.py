@@ -6,10 +6,9 @@ renamed for each batch that comes: no decision of the plan can rest on a batch t
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,12 @@ import numpy as np
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.infer import infer
 from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
+from tinygrad_rnn.compiler.schedule.lifetimes import Lifetimes
+from tinygrad_rnn.compiler.schedule.nests import Fusion
+from tinygrad_rnn.compiler.schedule.order import Item
 from tinygrad_rnn.compiler.schedule.places import Buffer, Place
-from tinygrad_rnn.compiler.schedule.schedule import Item, Schedule
+from tinygrad_rnn.compiler.schedule.schedule import Schedule
 
 PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157)
 COLUMNS = {"part", "pack", "splat", "spread", "sums", "dots"}  # operations on columns, which a batch must not lie along
@@ -65,30 +68,46 @@ class Renaming:
             return tuple(map(self.any, x))
         return self.value(x) if isinstance(x, Value) else x
 
+    def values(self, vs: Iterable[Any]) -> list[Any]:
+        """The same for several values, or None in their stead."""
+        return [v and self.value(v) for v in vs]
+
     def circuit(self, c: Circuit) -> Circuit:
         """A circuit of its own, whose roots can be changed."""
-        several = lambda vs: [v and self.value(v) for v in vs]
         for v in c.order():  # oldest first: a long step needs no deep recursion
             self.value(v)
+        several, alive = self.values, c.alive and self.value(c.alive)
+        roots = {name: several(vs) for name, vs in c.roots.items()}
         return Circuit(
-            self.value(c.x), several(c.states), several(c.captured), several(c.draws), c.alive and self.value(c.alive),
-            several(c.seeds), {name: several(vs) for name, vs in c.roots.items()},
-        )  # fmt: skip
+            self.value(c.x), several(c.states), several(c.captured), several(c.draws), alive, several(c.seeds), roots
+        )
 
     def schedule(self, s: Schedule) -> Schedule:
-        """A schedule whose buffers are its own; it knows what is computed when and where, not why."""
-        made, value, each = copy.copy(s), self.value, lambda vs: [v and self.value(v) for v in vs]
-        made.c = self.circuit(s.c)
-        made.level = {value(v): n for v, n in s.level.items()}
-        made.users = {value(v): each(us) for v, us in s.users.items()}
-        made.position = {value(v): n for v, n in s.position.items()}
-        made.addend = {value(v): self.any(terms) for v, terms in s.addend.items()}
-        made.forward = set(each(s.forward))
-        made.items = [Item(each(item.values), item.loop, item.backward) for item in s.items]
-        made.places = copy.copy(s.places)
-        made.places.s = made
-        made.places.place = made.place = {value(v): self.place(v, p) for v, p in s.place.items()}
-        return made
+        """A schedule whose buffers are its own."""
+        stages = {item: Item(self.values(item.values), item.loop, item.backward) for item in s.items}
+        place = {self.value(v): self.place(v, p) for v, p in s.place.items()}
+        life, fusion = self.lifetimes(s.lifetimes, stages), self.fusion(s.fusion)
+        return Schedule(self.flow(s.flow), list(stages.values()), s.split, life, fusion, place)
+
+    def flow(self, flow: Dataflow) -> Dataflow:
+        """What is known of the renamed values."""
+        level = {self.value(v): n for v, n in flow.level.items()}
+        users = {self.value(v): self.values(us) for v, us in flow.users.items()}
+        accumulated = {self.value(v): self.any(terms) for v, terms in flow.accumulated.items()}
+        return Dataflow(self.circuit(flow.circuit), level, users, accumulated)
+
+    def lifetimes(self, life: Lifetimes, stages: dict[Item, Item]) -> Lifetimes:
+        """The lifetimes of the renamed values. stages: the renamed ones"""
+        renamed = lambda numbers: {self.value(v): n for v, n in numbers.items()}
+        stage_of = {self.value(v): stages[item] for v, item in life.stage_of.items()}
+        kept = set(self.values(life.kept_over_time))
+        return Lifetimes(renamed(life.position), renamed(life.last), stage_of, life.loops, kept)
+
+    def fusion(self, fusion: Fusion) -> Fusion:
+        """The nests of the renamed values."""
+        together = [self.values(g) for g in fusion.together]
+        nest_of = {self.value(v): self.values(g) for v, g in fusion.nest_of.items()}
+        return Fusion(together, nest_of, set(self.values(fusion.in_registers)))
 
     def place(self, v: Value, p: Place) -> Place:
         """A place in a renamed buffer."""

@@ -7,29 +7,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tinygrad_rnn.compiler.ir.value import Value
-from tinygrad_rnn.compiler.schedule.places import Buffer, Place, Places, base, is_view
-
-Nest = list[Value]
+from tinygrad_rnn.compiler.schedule.nests import Nest
+from tinygrad_rnn.compiler.schedule.order import nbytes
+from tinygrad_rnn.compiler.schedule.places import Buffer, Place, Places, columns_read
+from tinygrad_rnn.compiler.schedule.views import base, is_view
 
 
 class NestPlaces(Places):
-    """The places of the values of a schedule with nests. What only its nest reads has none: it stays in registers."""
+    """Gives places to values of nests. What only its nest reads gets none: it stays in registers."""
 
     def _place(self, v: Value) -> None:
-        nest = self.s.nest.get(v)
+        nest = self.fusion.nest_of.get(v)
         if nest is None:
             super()._place(v)
         elif v is nest[-1]:  # the first one that is met
             self._place_nest(nest)
 
     def _place_nest(self, nest: Nest) -> None:
-        stored = [u for u in nest if u not in self.s.registers]
+        stored = [u for u in nest if u not in self.fusion.in_registers]
         for u in stored:
             if u not in self.place:
-                time = self.s.moves(u) and (u in self.s.outside or not self.s.item[u].loop)
+                time = self.flow.moves(u) and (u in self.life.kept_over_time or not self.life.stage_of[u].loop)
                 self.place[u] = Place(Buffer(u.shape, u.dtype, time))
         free = dict.fromkeys(sorted(stored, key=self._column))
-        for z in sorted(self._taken_apart_by(nest), key=lambda z: -self.s.bytes(z)):
+        for z in sorted(self._taken_apart_by(nest), key=lambda z: -nbytes(z)):
             self._put_where_its_parts_go(z, free)
         for a in sorted(self._dying(nest), key=self._origin):
             for u in free:
@@ -41,24 +42,23 @@ class NestPlaces(Places):
         """What the nest is the last to read, element by element only."""
         operands = dict.fromkeys(a for u in nest for a in u.values if a not in nest)
         views = {base(a) for a in operands if is_view(a)}
-        end = self.s.position[nest[-1]]
+        end = self.life.position[nest[-1]]
         for a in operands:
             alone = not is_view(a) and a not in views and a.op != "pack"
-            if alone and a not in self.place and self.s.last.get(a, -1) <= end:
+            if alone and a not in self.place and self.life.last.get(a, -1) <= end:
                 yield a
 
     def _taken_apart_by(self, nest: Nest) -> Iterator[Value]:
         """What is read as columns only, by the nest only."""
         inside = set(nest)
         for z in dict.fromkeys(a.args[0] for u in nest for a in u.values if a.op == "part"):
-            parts = [p for p in self.s.users[z] if p is not None and p.op == "part" and p.static["axis"] == -1]
-            readers = {u for p in parts for u in self.s.users[p]}
-            if len(parts) == len(self.s.users[z]) and readers <= inside and z not in inside and z not in self.place:
+            readers = {u for p in columns_read(self.flow.users, z) for u in self.flow.users[p]}
+            if readers and readers <= inside and z not in inside and z not in self.place:
                 yield z
 
     def _put_where_its_parts_go(self, z: Value, free: dict[Value, None]) -> None:
         """Place z so that each part of it is where a result of the nest will be, if there are such places."""
-        parts = sorted((p.static["lo"], p.static["hi"]) for p in self.s.users[z])
+        parts = sorted((p.static["lo"], p.static["hi"]) for p in columns_read(self.flow.users, z))
         if [lo for lo, _ in parts] != [0, *(hi for _, hi in parts[:-1])] or parts[-1][1] != z.shape[-1]:
             return
         at = {self.place[u]: u for u in free}
@@ -67,7 +67,7 @@ class NestPlaces(Places):
             if whole is None:
                 continue
             results = [at[p] for p in (whole.then("part", -1, *p) for p in parts) if p in at]
-            if len(results) == len(parts) and self._share(z, whole, min(results, key=self.s.position.__getitem__)):
+            if len(results) == len(parts) and self._share(z, whole, min(results, key=self.life.position.__getitem__)):
                 for u in results:
                     del free[u]
                 return
@@ -88,7 +88,7 @@ class NestPlaces(Places):
 
     def _origin(self, a: Value) -> tuple[bool, int]:
         """Of a value that its nest computes from one part of a value: where that part begins. Others come later."""
-        inside = set(self.s.nest.get(a, ()))
+        inside = set(self.fusion.nest_of.get(a, ()))
         seen, stack, parts = {a}, [a], set()
         while stack:
             for b in stack.pop().values:
@@ -97,4 +97,4 @@ class NestPlaces(Places):
                 elif b in inside and b not in seen:
                     seen.add(b)
                     stack.append(b)
-        return (False, parts.pop()) if len(parts) == 1 else (True, self.s.position.get(a, 0))
+        return (False, parts.pop()) if len(parts) == 1 else (True, self.life.position.get(a, 0))
