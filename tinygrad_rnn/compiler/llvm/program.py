@@ -32,7 +32,7 @@ from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
 from tinygrad_rnn.compiler.runtime.memory import address, recycled
 from tinygrad_rnn.compiler.schedule.batch_rows import by_rows
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
-from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.policy import Nests
 from tinygrad_rnn.compiler.schedule.schedule import Schedule, schedule
 
@@ -92,14 +92,14 @@ class Code(run_numpy.Code):
     def machine(self, name: str) -> Written:
         """The machine code of one direction."""
         if name not in self.written:
-            split = slice(self.s.split) if name == "forward" else slice(self.s.split, None)
-            self.written[name] = Written(name, self.s, _moving(self.s, self.s.items[split]))
+            split = slice(self.s.first_backward) if name == "forward" else slice(self.s.first_backward, None)
+            self.written[name] = Written(name, self.s, _moving(self.s, self.s.stages[split]))
         return self.written[name]
 
 
-def _moving(s: Schedule, items: Sequence[Item]) -> list[Item]:
+def _moving(s: Schedule, stages: Sequence[Stage]) -> list[Stage]:
     """What is machine code: what is computed once a call stays with NumPy."""
-    return [item for item in items if s.flow.moves(item.values[0]) or item.values[0].op == "tsum"]
+    return [stage for stage in stages if s.flow.moves(stage.values[0]) or stage.values[0].op == "tsum"]
 
 
 class Written:
@@ -110,16 +110,16 @@ class Written:
     rows      can the rows of the batch be shared out to workers?
     """
 
-    def __init__(self, name: str, s: Schedule, items: list[Item]):
+    def __init__(self, name: str, s: Schedule, stages: list[Stage]):
         self.s = s
         self.bases: dict[Any, np.ndarray] = {}
         self.dtype = dtype_of(s.c)
         self.rows, self.table = by_rows(s), Table()
         module = ir.Module(name)
         writer = Writer(module, name, s, self.table, self.dtype, self.look, self.rows)
-        writer.write(items)
+        writer.write(stages)
         self.products = list(writer.products)
-        self.code = compiled(str(module)) if items else None
+        self.code = compiled(str(module)) if stages else None
 
     def look(self, v: Any) -> np.ndarray:
         """An array with the strides of a value (with time, if it has that)."""
@@ -170,17 +170,17 @@ class Program(run_numpy.Program):
         for machine in self.machines:
             machine.aim(T)
 
-    def _compile(self, name: str, items: list[Item]) -> Callable:
+    def _compile(self, name: str, stages: list[Stage]) -> Callable:
         s = self.s
-        code = _moving(s, items)
-        fixed = [item for item in items if item not in code]
-        packs = [item.values[0] for item in fixed if panels.side_by_side(s, item.values[0])]
-        fixed = [item for item in fixed if item.values[0] not in packs]
-        after = self._after([item.values[0] for item in code if item.values[0].op == "tsum"])
-        before = super()._compile(name, [item for item in fixed if item.values[0] not in after])
+        code = _moving(s, stages)
+        fixed = [stage for stage in stages if stage not in code]
+        packs = [stage.values[0] for stage in fixed if panels.side_by_side(s, stage.values[0])]
+        fixed = [stage for stage in fixed if stage.values[0] not in packs]
+        after = self._after([stage.values[0] for stage in code if stage.values[0].op == "tsum"])
+        before = super()._compile(name, [stage for stage in fixed if stage.values[0] not in after])
         machine = Native(self, name, code, [v for v in packs if len(v.shape) == 1])
         self.machines = [*self.machines, machine]
-        then = super()._compile(name, [item for item in fixed if item.values[0] in after])
+        then = super()._compile(name, [stage for stage in fixed if stage.values[0] in after])
 
         def run(bound: dict) -> None:
             before(bound)
@@ -201,7 +201,7 @@ class Program(run_numpy.Program):
 class Native:
     """The machine code of one direction, and the table that tells it where everything is."""
 
-    def __init__(self, program: Program, name: str, items: list[Item], biases: list[Value]):
+    def __init__(self, program: Program, name: str, stages: list[Stage], biases: list[Value]):
         self.p, self.s, self.c, self.capacity = program, program.s, program.c, program.capacity
         written, rename = program.code.machine(name), program.renaming.any
         self.dtype, code = written.dtype, written.code
@@ -211,7 +211,7 @@ class Native:
         B = program.batch
         self.workers = workers.count(B) if written.rows else 1
         self.rows = [(B * i // self.workers, B * (i + 1) // self.workers) for i in range(self.workers)]
-        sums = [item.values[0] for item in items if item.values[0].op == "tsum"] if self.workers > 1 else []
+        sums = [stage.values[0] for stage in stages if stage.values[0].op == "tsum"] if self.workers > 1 else []
         sums = [v for v in sums if self._shared(v.args[0])]
         packed = [(kernels.packed_shape(W.shape, self.dtype), self.dtype) for W in products]
         self.kept = program.arena.for_a_moment([*packed, *(((self.workers, *v.shape), v.dtype) for v in sums)])

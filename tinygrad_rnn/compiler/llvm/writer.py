@@ -19,26 +19,26 @@ from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.llvm.products import Sums
 from tinygrad_rnn.compiler.schedule.nests import fusable, grouped
-from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable, about
 from tinygrad_rnn.compiler.schedule.views import is_view
 
 
 class Writer(Sums):
-    """Writes the items of a schedule as one function."""
+    """Writes the stages of a schedule as one function."""
 
-    def write(self, items: list[Item]) -> None:
-        sums = [item.values[0] for item in items if item.values[0].op == "tsum"]
+    def write(self, stages: list[Stage]) -> None:
+        sums = [stage.values[0] for stage in stages if stage.values[0].op == "tsum"]
         zero = Code.integer(0)
         kernels.call(self.code, "pack", [self.read("jobs"), zero, self.read("alone"), zero])
-        for item in items:
-            if item.values[0].op == "tsum":
+        for stage in stages:
+            if stage.values[0].op == "tsum":
                 continue
-            if not item.loop and self._batched_product(item.values[0]):
+            if not stage.loop and self._batched_product(stage.values[0]):
                 continue
-            with self.code.loop(0, self.read("T"), down=item.backward) as t:
+            with self.code.loop(0, self.read("T"), down=stage.backward) as t:
                 self.t = t
-                for group in grouped(self.s.flow, item.values):
+                for group in grouped(self.s.flow, stage.values):
                     with about(group[0]):
                         self._group(group)
         if sums:

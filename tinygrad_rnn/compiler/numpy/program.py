@@ -24,7 +24,7 @@ from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
 from tinygrad_rnn.compiler.passes.merge_reductions import merge_reductions
 from tinygrad_rnn.compiler.runtime.memory import Arena, recycled
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
-from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.places import Buffer, Place
 from tinygrad_rnn.compiler.schedule.policy import CallByCall
 from tinygrad_rnn.compiler.schedule.schedule import Schedule, schedule
@@ -106,8 +106,8 @@ class Program:
         self.starts = {"forward": self._starts(c.states), "backward": self._starts(c.carried)}
         self.wanted = self._wanted()
         self.aims: dict[int, tuple] = {}  # by number of steps: what depends on it, and is not in use
-        self._forward = self._compile("forward", self.s.items[: self.s.split])
-        self._backward = self._compile("backward", self.s.items[self.s.split :])
+        self._forward = self._compile("forward", self.s.stages[: self.s.first_backward])
+        self._backward = self._compile("backward", self.s.stages[self.s.first_backward :])
 
     def _choose_fresh(self) -> None:
         """Every buffer is the program's own, whose views are made once; results are copied."""
@@ -219,17 +219,17 @@ class Program:
 
     # ---- generating -----------------------------------------------------------------------------------------------
 
-    def _compile(self, name: str, items: list[Item]) -> Callable:
+    def _compile(self, name: str, stages: list[Stage]) -> Callable:
         self.env: dict[str, Any] = {}
         self.names: dict[Any, str] = {}
         self.heads: list[str] = []
         self.lines: list[str] = []
         self.lists: list[str] = []
-        for item in items:
-            if item.loop:
-                self._loop(item)
+        for stage in stages:
+            if stage.loop:
+                self._loop(stage)
             else:
-                self._emit(item.values[0], None)
+                self._emit(stage.values[0], None)
         source = "\n".join([f"def {name}(bound):", *self.heads, *self.lines, "    return None"])
         self.sources[name] = re.sub(r"\bf\d+(?=\()", lambda m: getattr(self.env[m[0]], "__name__", m[0]), source)
         if not self.lines:
@@ -244,13 +244,13 @@ class Program:
 
         return run
 
-    def _loop(self, item: Item) -> None:
-        for v in item.values:
+    def _loop(self, stage: Stage) -> None:
+        for v in stage.values:
             if v.op == "tsum":
-                self._call(np.copyto, self.operand(v, item), self.operand(v.dtype.type(0), item))
+                self._call(np.copyto, self.operand(v, stage), self.operand(v.dtype.type(0), stage))
         self.lists, outer, self.lines = [], self.lines, []
-        for v in item.values:
-            self._emit(v, item)
+        for v in stage.values:
+            self._emit(v, stage)
         body, self.lines = self.lines, outer
         if self.lists:
             names = ", ".join(n + "_" for n in self.lists)
@@ -278,7 +278,7 @@ class Program:
         out = f"out={out}" if f in (np.maximum, np.minimum) else out  # these two want to be told
         self.lines.append(f"    {self._name(('f', id(f)), f, 'f')}({', '.join([*first, out])})")
 
-    def operand(self, v: Any, loop: Item | None, shape: Callable = lambda a, lead: a, tag: Any = "") -> str:
+    def operand(self, v: Any, loop: Stage | None, shape: Callable = lambda a, lead: a, tag: Any = "") -> str:
         """An array, or inside a loop the array of this step. shape(array, 1 if it has time) reshapes it."""
         if not isinstance(v, Value):
             return self._name((type(v), repr(v)), np.asarray(v) if isinstance(v, np.generic) else v)
@@ -319,7 +319,7 @@ class Program:
         whole = looked(a, p, "all" if p.buffer.time else None, self.T)
         return np.may_share_memory(a, shape(whole, int(p.buffer.time)))
 
-    def _maker(self, p: Place, loop: Item | None, batch: bool, shape: Callable) -> Callable:
+    def _maker(self, p: Place, loop: Stage | None, batch: bool, shape: Callable) -> Callable:
         """A function of the buffer's array that makes what the operand is."""
         if loop is not None:
             way = -1 if loop.backward else 1
@@ -330,7 +330,7 @@ class Program:
 
     # ---- statements -----------------------------------------------------------------------------------------------
 
-    def _emit(self, v: Value, loop: Item | None) -> None:
+    def _emit(self, v: Value, loop: Stage | None) -> None:
         emit = {"pack": self._pack, "sum": self._sum, "sums": self._row_sums, "dots": self._row_sums}.get(v.op)
         if v.pointwise:
             self._pointwise(v, loop)
@@ -353,14 +353,14 @@ class Program:
         else:
             self._general(v, loop)
 
-    def _sum(self, v: Value, loop: Item | None) -> None:
+    def _sum(self, v: Value, loop: Stage | None) -> None:
         lead = int(loop is None and self.s.flow.moves(v))
         axis, keep = tuple(k + lead for k in v.static["axis"]), v.static["keepdims"]
         f = lambda a, out: np.add.reduce(a, axis=axis, keepdims=keep, out=out)
         f.__name__ = "sum"
         self._call(f, self._operand_like(v.args[0], v.args[0], loop), self.operand(v, loop))
 
-    def _row_sums(self, v: Value, loop: Item | None) -> None:
+    def _row_sums(self, v: Value, loop: Stage | None) -> None:
         """Σ over each part of the columns: as a product with ones, which BLAS is fast at."""
         parts, x = v.static["parts"], v.args[0]
         width = x.shape[-1] // parts
@@ -381,7 +381,7 @@ class Program:
         """The variable with the tuple that an operation with several outputs returned."""
         return self._name(("outputs", v), None)
 
-    def _operand_like(self, a: Any, v: Value, loop: Item | None, times: int = 0) -> str:
+    def _operand_like(self, a: Any, v: Value, loop: Stage | None, times: int = 0) -> str:
         """An operand that broadcasts with v: axes are added behind time where it has fewer."""
         rank = len(v.shape)
 
@@ -395,7 +395,7 @@ class Program:
         fewer = isinstance(a, Value) and len(a.shape) < rank
         return self.operand(a, loop, shape, (rank, times) if fewer or times else "")
 
-    def _pointwise(self, v: Value, loop: Item | None) -> None:
+    def _pointwise(self, v: Value, loop: Stage | None) -> None:
         times = next((_parts(a) for a in v.values if a.op in REPEATED), 0)
 
         def operand(a: Any) -> str:
@@ -424,14 +424,14 @@ class Program:
         else:
             self._call(_into(v), *args, out)
 
-    def _pack(self, v: Value, loop: Item | None) -> None:
+    def _pack(self, v: Value, loop: Stage | None) -> None:
         for p, lo, hi in spans(v):
             there = self.s.place[v].then("part", -1, lo, hi)
             if p.op == "zeros" or self.s.where(p) != there:
                 piece = Value("part", (v,), {"axis": -1, "lo": lo, "hi": hi}, p.shape, p.dtype, v.moves)
                 self._call(np.copyto, self.operand(piece, loop), self._operand_like(p, v, loop))
 
-    def _matmul(self, v: Value, loop: Item | None) -> None:
+    def _matmul(self, v: Value, loop: Stage | None) -> None:
         a, b = v.args
         out = self.operand(v, loop)
         if loop is None and self.s.flow.moves(a) and not self.s.flow.moves(b) and len(b.shape) == 2:
@@ -463,7 +463,7 @@ class Program:
         else:
             self._call(np.multiply, self.operand(g, None), self._sized("T", lambda: self.T), out)
 
-    def _general(self, v: Value, loop: Item | None) -> None:
+    def _general(self, v: Value, loop: Stage | None) -> None:
         """Any other operation by its own function; for all steps, with its axes moved behind that of time."""
         if loop is not None or not self.s.flow.moves(v) or v.op == "gather":
             self._call(_into(v), *(self.operand(a, loop) for a in v.args), self.operand(v, loop))

@@ -11,7 +11,7 @@ from typing import Any
 
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.value import OVER_TIME, Value
-from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.schedule import Schedule
 
 
@@ -38,21 +38,21 @@ class Plan:
 def report(program: Any) -> Iterator[str]:
     """What a program does at each step, what for all steps at once, and what it keeps."""
     s: Schedule = program.s
-    for title, items in (("forward", s.items[: s.split]), ("backward", s.items[s.split :])):
-        if items:
+    for title, stages in (("forward", s.stages[: s.first_backward]), ("backward", s.stages[s.first_backward :])):
+        if stages:
             yield title
-            yield from _phase(s, items)
+            yield from _phase(s, stages)
     buffers = {p.buffer for p in s.place.values() if not p.buffer.bound}
     if buffers:
         b = max(buffers, key=lambda b: b.nbytes(program.T))
         yield f"buffers: {size(program.nbytes)} for {len(buffers)} arrays, the largest {b.whole(program.T)} {b.dtype}"
 
 
-def _phase(s: Schedule, items: Sequence[Item]) -> Iterator[str]:
-    loops = [item.values for item in items if item.loop]
+def _phase(s: Schedule, stages: Sequence[Stage]) -> Iterator[str]:
+    loops = [stage.values for stage in stages if stage.loop]
     for n, values in enumerate(loops, 1):
         yield _line("at each step" + (f", loop {n}" if len(loops) > 1 else ""), _with_products(s, values))
-    single = _with_products(s, [item.values[0] for item in items if not item.loop])
+    single = _with_products(s, [stage.values[0] for stage in stages if not stage.loop])
     over_time = [v for v in single if s.flow.moves(v) or v.op in OVER_TIME]
     for title, values in (("for all steps at once", over_time), ("once", [v for v in single if v not in over_time])):
         if values:

@@ -19,7 +19,7 @@ from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
 from tinygrad_rnn.compiler.schedule.lifetimes import Lifetimes
 from tinygrad_rnn.compiler.schedule.nests import Fusion
-from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.places import Buffer, Place
 from tinygrad_rnn.compiler.schedule.schedule import Schedule
 
@@ -84,10 +84,10 @@ class Renaming:
 
     def schedule(self, s: Schedule) -> Schedule:
         """A schedule whose buffers are its own."""
-        stages = {item: Item(self.values(item.values), item.loop, item.backward) for item in s.items}
+        stages = {stage: Stage(self.values(stage.values), stage.loop, stage.backward) for stage in s.stages}
         place = {self.value(v): self.place(v, p) for v, p in s.place.items()}
         life, fusion = self.lifetimes(s.lifetimes, stages), self.fusion(s.fusion)
-        return Schedule(self.flow(s.flow), list(stages.values()), s.split, life, fusion, place)
+        return Schedule(self.flow(s.flow), list(stages.values()), s.first_backward, life, fusion, place)
 
     def flow(self, flow: Dataflow) -> Dataflow:
         """What is known of the renamed values."""
@@ -96,10 +96,10 @@ class Renaming:
         accumulated = {self.value(v): self.any(terms) for v, terms in flow.accumulated.items()}
         return Dataflow(self.circuit(flow.circuit), level, users, accumulated)
 
-    def lifetimes(self, life: Lifetimes, stages: dict[Item, Item]) -> Lifetimes:
+    def lifetimes(self, life: Lifetimes, stages: dict[Stage, Stage]) -> Lifetimes:
         """The lifetimes of the renamed values. stages: the renamed ones"""
         renamed = lambda numbers: {self.value(v): n for v, n in numbers.items()}
-        stage_of = {self.value(v): stages[item] for v, item in life.stage_of.items()}
+        stage_of = {self.value(v): stages[stage] for v, stage in life.stage_of.items()}
         kept = set(self.values(life.kept_over_time))
         return Lifetimes(renamed(life.position), renamed(life.last), stage_of, life.loops, kept)
 

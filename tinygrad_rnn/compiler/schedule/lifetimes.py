@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
-from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.views import base
 
 FOREVER = 1 << 30  # after everything
@@ -26,16 +26,16 @@ class Lifetimes:
 
     position: dict[Value, int]
     last: dict[Value, int]
-    stage_of: dict[Value, Item]
+    stage_of: dict[Value, Stage]
     loops: list[tuple[int, int]]
     kept_over_time: set[Value]
 
 
-def lifetimes(flow: Dataflow, items: Sequence[Item]) -> Lifetimes:
+def lifetimes(flow: Dataflow, stages: Sequence[Stage]) -> Lifetimes:
     """The lifetimes of what these stages compute, one after the other."""
-    stage_of = {v: item for item in items for v in item.values}
-    position = {v: n for n, v in enumerate(v for item in items for v in item.values)}
-    loops = [(position[item.values[0]], position[item.values[-1]]) for item in items if item.loop]
+    stage_of = {v: stage for stage in stages for v in stage.values}
+    position = {v: n for n, v in enumerate(v for stage in stages for v in stage.values)}
+    loops = [(position[stage.values[0]], position[stage.values[-1]]) for stage in stages if stage.loop]
     return Lifetimes(position, _last_reads(flow, position), stage_of, loops, _kept_over_time(flow, stage_of))
 
 
@@ -44,13 +44,13 @@ def _last_reads(flow: Dataflow, position: dict[Value, int]) -> dict[Value, int]:
     return last | {base(v): FOREVER for v in flow.circuit.wanted}
 
 
-def _kept_over_time(flow: Dataflow, stage_of: dict[Value, Item]) -> set[Value]:
+def _kept_over_time(flow: Dataflow, stage_of: dict[Value, Stage]) -> set[Value]:
     """What a loop reads that does not compute it, or that is computed for all steps; and the sequences that the caller
     reads. Of what comes in at each step of a loop that is its own, one step is enough."""
     found = {base(v) for name in ("y", "dx", "dwatched") for v in flow.circuit.roots.get(name, ()) if v is not None}
-    for v, item in stage_of.items():
+    for v, stage in stage_of.items():
         for a in map(base, flow.reads(v)):
-            within = item.loop and stage_of.get(a) is item
+            within = stage.loop and stage_of.get(a) is stage
             leaf = a.op == "input" and flow.level[a] == flow.level[v] >= 0
             if not within and not leaf:
                 found.add(a)

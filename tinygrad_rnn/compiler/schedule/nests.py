@@ -9,7 +9,7 @@ from typing import Any
 from tinygrad_rnn.compiler.ir.levels import PER_CALL
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
-from tinygrad_rnn.compiler.schedule.order import Item
+from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.views import base, is_view
 
 Nest = list[Value]
@@ -29,14 +29,14 @@ class Fusion:
     in_registers: set[Value] = field(default_factory=set)
 
 
-def fused(flow: Dataflow, *directions: Sequence[Item]) -> Fusion:
+def fused(flow: Dataflow, *directions: Sequence[Stage]) -> Fusion:
     """The nests of the stages of each direction, whose values lie as `close_together` puts them."""
-    together = [g for items in directions for item in items for g in grouped(flow, item.values)]
+    together = [g for stages in directions for stage in stages for g in grouped(flow, stage.values)]
     nest_of = {v: g for g in together if g[0].op != "pack" and fusable(flow, g[0]) for v in g}
     carried = {v for _, v, _ in flow.circuit.delays}
     stays = lambda v: all(u is not None and nest_of.get(u) is nest_of[v] for u in flow.users[v])
     in_registers = {v for v in nest_of if v not in carried and stays(v)}
-    sums = [[item.values[0] for item in items if item.values[0].op == "tsum"] for items in directions]
+    sums = [[stage.values[0] for stage in stages if stage.values[0].op == "tsum"] for stages in directions]
     return Fusion([*together, *filter(None, sums)], nest_of, in_registers)
 
 

@@ -19,7 +19,7 @@ LARGE = 1 << 22  # bytes of all steps that are not kept only to be summed
 
 
 @dataclass(eq=False)
-class Item:
+class Stage:
     """Values computed together: a loop over the steps, or one value for all of them, or one once a call.
 
     backward  of a loop: does it run from the last step to the first?
@@ -100,7 +100,7 @@ def _is_summed(flow: Dataflow, v: Value) -> bool:
 # ---- stages -----------------------------------------------------------------------------------------------------
 
 
-def stages(flow: Dataflow, body: Body) -> tuple[list[Item], list[Item]]:
+def ordered(flow: Dataflow, body: Body) -> tuple[list[Stage], list[Stage]]:
     """What is computed forward, and what backward: each value after all that it reads.
 
     body: the order of a loop, of its values that others read and all that are needed for these, see `depth_first`
@@ -108,7 +108,10 @@ def stages(flow: Dataflow, body: Body) -> tuple[list[Item], list[Item]]:
     c, level = flow.circuit, flow.level
     against = {level[s] for s, _, back in c.delays if back and s in level}  # loops from the last step to the first
     done: set[Value] = set()
-    made = lambda roots: [item for unit in _needed(flow, roots, done) for item in _items(flow, unit, against, body)]
+
+    def made(roots: list[Value]) -> list[Stage]:
+        return [stage for unit in _needed(flow, roots, done) for stage in _stages_of(flow, unit, against, body)]
+
     return made(forward_roots(c)), made(c.wanted)  # in this order: what is done forward is not needed backward
 
 
@@ -151,12 +154,12 @@ def _picked(flow: Dataflow, v: Value) -> list[Value]:
     return [u for u in flow.users[v] if u is not None] if v.several else []
 
 
-def _items(flow: Dataflow, unit: list[Value], against: set[int], body: Body) -> list[Item]:
+def _stages_of(flow: Dataflow, unit: list[Value], against: set[int], body: Body) -> list[Stage]:
     """How to compute a loop, or a value that is in none."""
     v, n = unit[0], flow.level[unit[0]]
     if n >= 0:
-        return [Item(body(flow, *_read_of(flow, unit)), loop=True, backward=n in against)]
-    return [] if flow.has_no_code(v) else [Item([u]) for u in (v, *_picked(flow, v))]
+        return [Stage(body(flow, *_read_of(flow, unit)), loop=True, backward=n in against)]
+    return [] if flow.has_no_code(v) else [Stage([u]) for u in (v, *_picked(flow, v))]
 
 
 def _read_of(flow: Dataflow, unit: list[Value]) -> tuple[list[Value], set[Value]]:
@@ -187,17 +190,17 @@ def depth_first(flow: Dataflow, read: list[Value], inside: set[Value]) -> list[V
     return out
 
 
-def by_kind(flow: Dataflow, items: list[Item]) -> list[Item]:
+def by_kind(flow: Dataflow, stages: list[Stage]) -> list[Stage]:
     """First what is computed once, then what moves, the sums over time, and what is computed once from these."""
     after: set[Value] = set()
-    kinds: dict[str, list[Item]] = {"once": [], "moving": [], "sums": [], "after": []}
-    for item in items:
-        v = item.values[0]
+    kinds: dict[str, list[Stage]] = {"once": [], "moving": [], "sums": [], "after": []}
+    for stage in stages:
+        v = stage.values[0]
         if v.op == "tsum" or not after.isdisjoint(v.values):
             after |= {v, *_views_of(flow, v)}
         kind = "sums" if v.op == "tsum" else "moving" if flow.moves(v) else "after" if v in after else "once"
-        kinds[kind].append(item)
-    return [item for kind in kinds.values() for item in kind]
+        kinds[kind].append(stage)
+    return [stage for kind in kinds.values() for stage in kind]
 
 
 def _views_of(flow: Dataflow, v: Value) -> Iterator[Value]:

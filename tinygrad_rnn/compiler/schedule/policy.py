@@ -10,7 +10,7 @@ from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
 from tinygrad_rnn.compiler.schedule.lifetimes import Lifetimes
 from tinygrad_rnn.compiler.schedule.nest_places import NestPlaces
 from tinygrad_rnn.compiler.schedule.nests import Fusion, accumulated, close_together, fused
-from tinygrad_rnn.compiler.schedule.order import Item, by_kind, depth_first, stages, sums_in_loops, sunk
+from tinygrad_rnn.compiler.schedule.order import Stage, by_kind, depth_first, ordered, sums_in_loops, sunk
 from tinygrad_rnn.compiler.schedule.places import Place, Places
 
 
@@ -31,11 +31,11 @@ class CallByCall:
         flow = replace(flow, level=level)
         return replace(flow, level=sunk(flow, self.sink_bytes / self.steps, sum_loop))
 
-    def stages(self, flow: Dataflow) -> tuple[list[Item], list[Item]]:
+    def stages(self, flow: Dataflow) -> tuple[list[Stage], list[Stage]]:
         """Forward and backward: what is read soon after it is made is still in the cache."""
-        return stages(flow, depth_first)
+        return ordered(flow, depth_first)
 
-    def fusion(self, flow: Dataflow, *directions: Sequence[Item]) -> Fusion:
+    def fusion(self, flow: Dataflow, *directions: Sequence[Stage]) -> Fusion:
         """Nothing is computed side by side."""
         return Fusion()
 
@@ -53,12 +53,12 @@ class Nests:
         flow = replace(flow, level=sunk(flow, 0))
         return replace(flow, accumulated=accumulated(flow))
 
-    def stages(self, flow: Dataflow) -> tuple[list[Item], list[Item]]:
+    def stages(self, flow: Dataflow) -> tuple[list[Stage], list[Stage]]:
         """Forward and backward: what moves stands together, between what is computed once a call."""
-        forward, backward = stages(flow, close_together)
+        forward, backward = ordered(flow, close_together)
         return by_kind(flow, forward), by_kind(flow, backward)
 
-    def fusion(self, flow: Dataflow, *directions: Sequence[Item]) -> Fusion:
+    def fusion(self, flow: Dataflow, *directions: Sequence[Stage]) -> Fusion:
         """The nests."""
         return fused(flow, *directions)
 

@@ -12,7 +12,7 @@ from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
 from tinygrad_rnn.compiler.schedule.lifetimes import Lifetimes, lifetimes
 from tinygrad_rnn.compiler.schedule.nests import Fusion
-from tinygrad_rnn.compiler.schedule.order import Item, forward_roots, with_own_states
+from tinygrad_rnn.compiler.schedule.order import Stage, forward_roots, with_own_states
 from tinygrad_rnn.compiler.schedule.places import Place, where
 from tinygrad_rnn.compiler.schedule.policy import Policy
 
@@ -39,17 +39,17 @@ def about(v: Value) -> Iterator[None]:
 class Schedule:
     """All that a backend needs to know to write a program. Made by `schedule`; nothing changes it afterwards.
 
-    flow       the circuit's values, and how often each is computed
-    items      the stages, in order: those that run forward come first
-    split      the number of the first stage that runs backward; 0 if there is nothing to do forward
-    lifetimes  from when to when each value is needed
-    fusion     what is computed in one nest
-    place      where each value lives; views are where `where` says
+    flow            the circuit's values, and how often each is computed
+    stages          loops, and what is computed for all steps at once or once a call; the forward pass comes first
+    first_backward  the number of the first stage of the backward pass; 0 if there is nothing to do forward
+    lifetimes       from when to when each value is needed
+    fusion          what is computed in one nest
+    place           where each value lives; views are where `where` says
     """
 
     flow: Dataflow
-    items: list[Item]
-    split: int
+    stages: list[Stage]
+    first_backward: int
     lifetimes: Lifetimes
     fusion: Fusion
     place: dict[Value, Place]
@@ -74,7 +74,7 @@ def schedule(circuit: Circuit, policy: Policy) -> Schedule:
     c = with_own_states(circuit)
     flow = policy.levels(Dataflow(c, levels(c), c.users()))
     forward, backward = policy.stages(flow)
-    items = [*forward, *backward]
-    life = lifetimes(flow, items)
+    stages = [*forward, *backward]
+    life = lifetimes(flow, stages)
     fusion = policy.fusion(flow, forward, backward)
-    return Schedule(flow, items, len(forward), life, fusion, policy.places(flow, life, fusion))
+    return Schedule(flow, stages, len(forward), life, fusion, policy.places(flow, life, fusion))
