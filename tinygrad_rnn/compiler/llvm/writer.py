@@ -100,7 +100,7 @@ class Writer(Sums):
     def _pack(self, v: Value) -> None:
         """Copy the pieces that are not computed in their columns."""
         for p, lo, hi in spans(v):
-            if p.op == "zeros" or self.s.where(p) != self.s.place[v].then("part", -1, lo, hi):
+            if p.op == "zeros" or self.s.where(p) != self.s.place[v].viewed("part", -1, lo, hi):
                 self._copy(p, self._view(v, "part", p.shape, axis=-1, lo=lo, hi=hi))
 
     def _joined(self, v: Value) -> None:

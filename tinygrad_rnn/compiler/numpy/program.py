@@ -201,9 +201,9 @@ class Program:
         whole = p.buffer.time == (t == "all") and t in ("all", None)
         if not p.buffer.bound:
             self.roots[v, t] = found
-        elif fresh and whole and all(step[:2] == ("part", -1) for step in p.steps):
+        elif fresh and whole and all(step[:2] == ("part", -1) for step in p.views):
             steps = [slice(p.shift, p.shift - p.buffer.extra or None)] if p.buffer.time else []
-            self.direct[v, t] = p.buffer, (*steps, ..., *(slice(*step[2:]) for step in p.steps))
+            self.direct[v, t] = p.buffer, (*steps, ..., *(slice(*step[2:]) for step in p.views))
         return found
 
     # ---- views ----------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ class Program:
             self._call(np.vecdot, *(self.operand(a, loop, apart, "parts") for a in v.args), self.operand(v, loop))
             return
         ones = self._name(("ones", width, v.static["scale"]), np.full((width, 1), v.static["scale"], v.dtype))
-        if self.s.where(x).steps or self.s.where(v).steps:  # rows that do not lie behind each other
+        if self.s.where(x).views or self.s.where(v).views:  # rows that do not lie behind each other
             self._call(np.matmul, self.operand(x, loop, apart, "parts"), ones,
                        self.operand(v, loop, lambda a, lead: a[..., None], "column"))  # fmt: skip
             return
@@ -426,7 +426,7 @@ class Program:
 
     def _pack(self, v: Value, loop: Stage | None) -> None:
         for p, lo, hi in spans(v):
-            there = self.s.place[v].then("part", -1, lo, hi)
+            there = self.s.place[v].viewed("part", -1, lo, hi)
             if p.op == "zeros" or self.s.where(p) != there:
                 piece = Value("part", (v,), {"axis": -1, "lo": lo, "hi": hi}, p.shape, p.dtype, v.moves)
                 self._call(np.copyto, self.operand(piece, loop), self._operand_like(p, v, loop))
@@ -440,7 +440,7 @@ class Program:
                 left, out = self.operand(a, loop, flat, "rows"), self.operand(v, loop, flat, "rows")
                 self._call(np.matmul, left, self.operand(b, loop), out)
                 return
-        plain = len(a.shape) == len(b.shape) == len(v.shape) == 2 and loop is not None and not self.s.where(v).steps
+        plain = len(a.shape) == len(b.shape) == len(v.shape) == 2 and loop is not None and not self.s.where(v).views
         f = np.dot if plain else np.matmul  # the same, with half a microsecond less around it
         self._call(f, self._operand_like(a, v, loop), self._operand_like(b, v, loop), out)
 
@@ -505,7 +505,7 @@ def looked(a: np.ndarray, p: Place, t: Any, steps: int) -> np.ndarray:
         a = a[p.shift : p.shift + steps]
     elif p.buffer.time:
         a = a[t + p.shift, ...]
-    for kind, *args in p.steps:
+    for kind, *args in p.views:
         a = _viewed(a, lead, kind, *args)
     return a
 
@@ -540,7 +540,7 @@ def _parts(v: Value) -> int:
 
 def _flat(p: Place) -> bool:
     """Do the rows of all steps lie in memory as the rows of one matrix?"""
-    return all(kind == "part" and args[0] == -1 for kind, *args in p.steps)
+    return all(kind == "part" and args[0] == -1 for kind, *args in p.views)
 
 
 def _into(v: Value, static: dict[str, Any] | None = None) -> Callable:

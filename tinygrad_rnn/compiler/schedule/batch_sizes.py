@@ -111,8 +111,8 @@ class Renaming:
 
     def place(self, v: Value, p: Place) -> Place:
         """A place in a renamed buffer."""
-        steps = tuple(step if step[0] == "part" else self.size(step) for step in p.steps)
-        return Place(self.buffer(p.buffer), p.shift, steps)
+        views = tuple(view if view[0] == "part" else self.size(view) for view in p.views)
+        return Place(self.buffer(p.buffer), p.shift, views)
 
     def buffer(self, b: Buffer) -> Buffer:
         if b not in self.buffers:

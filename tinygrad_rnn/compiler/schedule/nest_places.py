@@ -66,25 +66,24 @@ class NestPlaces(Places):
             whole = self._around(first, parts[0], z.shape[-1])
             if whole is None:
                 continue
-            results = [at[p] for p in (whole.then("part", -1, *p) for p in parts) if p in at]
+            results = [at[p] for p in (whole.viewed("part", -1, *p) for p in parts) if p in at]
             if len(results) == len(parts) and self._share(z, whole, min(results, key=self.life.position.__getitem__)):
                 for u in results:
                     del free[u]
                 return
 
     def _around(self, place: Place, part: tuple[int, int], width: int) -> Place | None:
-        """The columns of which a place is the first part."""
-        if not place.steps or place.steps[-1][:2] != ("part", -1):
+        """The columns of a buffer of which a place is the first part."""
+        if place.columns is None or place.around.views:
             return None
-        lo = place.steps[-1][2]
-        before = Place(place.buffer, place.shift, place.steps[:-1])
-        whole = before.then("part", -1, lo, lo + width)
-        inside = lo + width <= place.buffer.shape[-1] and not place.steps[:-1]
-        return whole if inside and whole.then("part", -1, *part) == place else None
+        lo = place.columns[0]
+        whole = place.around.viewed("part", -1, lo, lo + width)
+        inside = lo + width <= place.buffer.shape[-1]
+        return whole if inside and whole.viewed("part", -1, *part) == place else None
 
     def _column(self, u: Value) -> int:
-        steps = self.place[u].steps
-        return steps[-1][2] if steps and steps[-1][:2] == ("part", -1) else 0
+        """The first of the columns that it is, or 0."""
+        return (self.place[u].columns or (0, 0))[0]
 
     def _origin(self, a: Value) -> tuple[bool, int]:
         """Of a value that its nest computes from one part of a value: where that part begins. Others come later."""

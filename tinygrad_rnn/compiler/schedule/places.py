@@ -1,4 +1,4 @@
-"""Where each value lives: a place is a view of a buffer, (buffer, shift in time, view steps).
+"""Where each value lives: a place is a view of a buffer, (buffer, shift in time, views one after the other).
 
 Places are given in reverse order of execution: a value that dies in an elementwise operation takes the place of the
 result (computing in place), the pieces of a pack take their columns of it.
@@ -46,24 +46,38 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Place:
-    """A view of a buffer: what of it, shifted in time by so many steps."""
+    """A view of a buffer: what of it, shifted in time by so many steps.
+
+    views  one after the other, each as what it does and how: ("part", axis, first, last + 1), ("permute", axes),
+           ("reshape", shape), ("getitem", key) or ("broadcast_to", shape)
+    """
 
     buffer: Buffer
     shift: int = 0
-    steps: tuple[tuple, ...] = ()
+    views: tuple[tuple, ...] = ()
 
-    def then(self, *step: Any) -> Place:
+    def viewed(self, *view: Any) -> Place:
         """A view of this view; columns of columns are columns."""
-        if self.steps and step[0] == "part" and self.steps[-1][:2] == step[:2]:
-            at = self.steps[-1][2]
-            return Place(self.buffer, self.shift, (*self.steps[:-1], (*step[:2], at + step[2], at + step[3])))
-        return Place(self.buffer, self.shift, (*self.steps, step))
+        if self.views and view[0] == "part" and self.views[-1][:2] == view[:2]:
+            at = self.views[-1][2]
+            return Place(self.buffer, self.shift, (*self.views[:-1], (*view[:2], at + view[2], at + view[3])))
+        return Place(self.buffer, self.shift, (*self.views, view))
+
+    @property
+    def columns(self) -> tuple[int, int] | None:
+        """(first, last + 1) of the columns that it is of `around`; None if it is none."""
+        return self.views[-1][2:] if self.views and self.views[-1][:2] == ("part", -1) else None
+
+    @property
+    def around(self) -> Place:
+        """What its last view looks at."""
+        return Place(self.buffer, self.shift, self.views[:-1])
 
     def overlaps(self, other: Place) -> bool:
         """Can an element of one be an element of the other? Not if they are columns apart."""
         if self.buffer is not other.buffer:
             return False
-        a, b = (p.steps[0] if p.steps and p.steps[0][:2] == ("part", -1) else None for p in (self, other))
+        a, b = (p.views[0] if p.views and p.views[0][:2] == ("part", -1) else None for p in (self, other))
         return a is None or b is None or (a[2] < b[3] and b[2] < a[3])
 
 
@@ -124,7 +138,7 @@ class Places:
         where = self.place[v]
         if v.op == "pack":
             for p, lo, hi in spans(v):
-                self._share(p, where.then("part", -1, lo, hi), v)
+                self._share(p, where.viewed("part", -1, lo, hi), v)
         if v.pointwise and v.op not in MASKS:
             for a in v.values:
                 if a.shape == v.shape and a.dtype == v.dtype and self._dies(a, v) and self._share(a, where, v):
@@ -132,14 +146,15 @@ class Places:
 
     def _adjacent(self, v: Value, time: bool) -> Place | None:
         """A pack whose pieces lie side by side already, in a longer pack: that run of columns."""
-        found = [self.place.get(p) for p in v.args] if v.op == "pack" else [None]
-        at = [p for p in found if p is not None and p.steps and p.steps[-1][:2] == ("part", -1)]
-        if len(at) < len(found) or not _are_neighbours(at) or (time and not at[0].buffer.time):
+        found = [self.place.get(p) for p in v.args] if v.op == "pack" else []
+        at = [(p.around, *p.columns) for p in found if p is not None and p.columns]
+        if not at or len(at) < len(found) or (time and not at[0][0].buffer.time):
+            return None
+        if any(p != q or end != begin for (p, _, end), (q, begin, _) in itertools.pairwise(at)):
             return None
         if any(self.taken_from.get(p, FOREVER) <= self.life.last.get(v, -1) for p in v.args):
             return None
-        lo, hi = at[0].steps[-1][2], at[-1].steps[-1][3]
-        return Place(at[0].buffer, at[0].shift, (*at[0].steps[:-1], ("part", -1, lo, hi)))
+        return at[0][0].viewed("part", -1, at[0][1], at[-1][2])
 
     def _dies(self, a: Value, v: Value) -> bool:
         """Is v the last to read a, and the pieces of a if it is a pack?"""
@@ -173,7 +188,7 @@ class Places:
                 apart = moves(z) and life.stage_of[z] is not life.stage_of[v]
                 self.place[z] = Place(Buffer(z.shape, z.dtype, time or apart))
             if self.place[z].buffer.time or not time:
-                return self.place[z].then("part", -1, a.static["lo"], a.static["hi"])
+                return self.place[z].viewed("part", -1, a.static["lo"], a.static["hi"])
         return None
 
     def _taken_apart(self, z: Value, v: Value) -> bool:
@@ -204,12 +219,6 @@ def columns_read(users: dict[Value, list[Value | None]], z: Value) -> list[Value
     return parts if len(parts) == len(users[z]) else []
 
 
-def _are_neighbours(at: list[Place]) -> bool:
-    """Are they columns of one view, each beginning where the one before ends?"""
-    viewed = lambda p: (p.buffer, p.shift, p.steps[:-1])
-    return all(viewed(p) == viewed(q) and p.steps[-1][3] == q.steps[-1][2] for p, q in itertools.pairwise(at))
-
-
 def _widened(ends: list[int], lo: int, hi: int) -> list[int]:
     """A life that begins or ends in a range of positions lasts for all of the range."""
     return [lo if lo <= ends[0] <= hi else ends[0], hi if lo <= ends[1] <= hi else ends[1]]
@@ -221,12 +230,12 @@ def where(place: dict[Value, Place], v: Value) -> Place:
         return place[v]
     p = where(place, v.args[0])
     if v.op == "part":
-        return p.then("part", v.static["axis"], v.static["lo"], v.static["hi"])
+        return p.viewed("part", v.static["axis"], v.static["lo"], v.static["hi"])
     if v.op == "permute":
-        return p.then("permute", v.static["axes"])
+        return p.viewed("permute", v.static["axes"])
     if v.op == "reshape":
-        return p.then("reshape", v.shape)
+        return p.viewed("reshape", v.shape)
     if v.op == "getitem":
-        return p.then("getitem", v.static["key"])
+        return p.viewed("getitem", v.static["key"])
     assert v.op == "broadcast_to", v
-    return p.then("broadcast_to", v.shape)
+    return p.viewed("broadcast_to", v.shape)
