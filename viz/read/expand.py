@@ -1,4 +1,4 @@
-"""A compiled layer is one node in the graph and many in a drawing: what stands for others is drawn as these."""
+"""A compiled layer is one node in the graph and many in a drawing: what stands for others is all_parents as these."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def expanded(root: Node, choose: Choose | None = None, *, copy: bool = False) ->
     The copy's nodes are made in the order of computing. Leaves are not copied.
     choose: as in Runs, to leave out time steps  copy: make one in any case
     """
-    order = ancestors([root], drawn)
+    order = ancestors([root], all_parents)
     if copy:
         root = _copied(order, choose)[root]
-        order = ancestors([root], drawn)
+        order = ancestors([root], all_parents)
     while any(
         op is not None and op.unroll is not None for op in {node.op for node in order}
     ):  # again, for what stands for many in what was found
         root = _copied(order, None if choose is None else lambda steps: needed(steps, choose))[root]
-        order = ancestors([root], drawn)
+        order = ancestors([root], all_parents)
     return order
 
 
