@@ -1,4 +1,4 @@
-"""A compiled layer is one node in the graph and many in a drawing: what stands for others is all_parents as these."""
+"""A compiled layer is one node in the graph and many in a drawing: what stands for others is drawn as these."""
 
 from __future__ import annotations
 
