@@ -13,8 +13,6 @@ from tinygrad_rnn.autograd.arrays import xp
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.optim.schedules import checked_number
 
-# ---- clipping ---------------------------------------------------------------------------------------------------
-
 
 def clip_grad_norm_(
     parameters: Parameter | Iterable[Parameter], max_norm: float, norm_type: float = 2.0, *,
@@ -70,6 +68,7 @@ def _norm(found: list[Parameter], p: float) -> float:
 
 
 def _squared(g: Any) -> float:
+    """Σ g², in float64 where that of BLAS is not exact."""
     array = g.array
     total = float(xp(array).vdot(array, array)) if array.dtype == np.float32 else math.inf
     if 1e-20 < total < 1e30:  # BLAS adds up in many parts: as exact as the gradients are

@@ -1,4 +1,4 @@
-"""Optimisers, gradient clipping and learning-rate schedules.
+"""Optimisers: how parameters follow from their gradients, step by step.
 
 Letters: p a parameter, g its gradient, η the learning rate. `lr` is a number or a schedule: a function from the number
 of steps made so far to η. Parameters without a gradient stay as they are.
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Iterable, Mapping, Sequence
-from operator import is_
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, move, to_numpy, xp
-from tinygrad_rnn.autograd.blas import FLOATS
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler import engines
-from tinygrad_rnn.compiler.runtime.memory import address, recycled
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
+from tinygrad_rnn.optim import one_pass
 from tinygrad_rnn.optim.schedules import Schedule, checked_number
 
 
@@ -58,7 +56,7 @@ class Optimizer:
         self.steps = 0
         self.counts = [0] * len(self.parameters)
         self.states: list[dict[str, Array]] = [{} for _ in self.parameters]
-        self._known: dict[int, _Seen] = {}  # by the parameters' ids
+        self._addresses: dict[int, one_pass.Addresses] = {}  # by the parameters' ids
 
     @property
     def lr(self) -> float:
@@ -79,12 +77,12 @@ class Optimizer:
                 raise ValueError(f"{type(self).__name__}: {name} must be {end}, got {value}")
 
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient; call it after the backward pass, and `zero_grad` after it."""
         lr = self.lr
         self.steps += 1
         for t, pairs in self._by_count().items():
             self.t = t
-            for parameter, state in self._in_one_pass(pairs, lr) if self._is_formula() else pairs:
+            for parameter, state in self._in_one_pass(pairs, lr):
                 new = self.update(parameter.array, parameter.grad.array, state, lr)
                 parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
 
@@ -97,35 +95,15 @@ class Optimizer:
                 found.setdefault(self.counts[i], []).append(pair)
         return found
 
-    def _is_formula(self) -> bool:
-        """Is the formula all there is, and can it be machine code?"""
-        return bool(self.formula) and type(self).update is Optimizer.update and engines.has_formula(self.formula)
-
     def _in_one_pass(self, pairs: list[tuple], lr: float) -> list[tuple]:
-        """Update what machine code can; returns the rest."""
-        jobs: dict[Any, list[list[int]]] = {}
-        rest, made, memory, known = [], [], self.memory, self._known
-        for parameter, state in pairs:
-            p, g, seen = parameter.array, parameter.grad.array, known.get(id(parameter))
-            if seen is None or seen.p is not p or not seen.keeps(state, memory):
-                seen = known[id(parameter)] = _Seen(p, state, memory)
-            if not seen.fits or type(g) is not np.ndarray or g.shape != p.shape:
-                rest.append((parameter, state))
-                continue
-            g = np.ascontiguousarray(g, seen.dtype)
-            new, at = recycled(p.shape, seen.dtype)  # p itself stays as it is: a graph may hold it
-            jobs.setdefault(seen.dtype, []).append([p.size, seen.at, address(g), *seen.places, at, *seen.places])
-            seen.p, seen.at = new, at
-            made.append((parameter, new, g))
-        for dtype, several in jobs.items():
-            formula = engines.formula(self.formula, ("p", "g", *memory), ("p", *memory), dtype)
-            formula.run(several, self.numbers(lr))
-        for parameter, new, _ in made:
-            parameter.array = new
-        return rest
+        """Update by machine code what it can; returns the rest: all of them if the formula is not all there is."""
+        formula = self.formula
+        if not formula or type(self).update is not Optimizer.update or not engines.has_formula(formula):
+            return pairs
+        return one_pass.update(formula, self.memory, self.numbers(lr), pairs, self._addresses)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_known": {}}  # a copy has arrays elsewhere
+        return {**self.__dict__, "_addresses": {}}  # a copy has arrays elsewhere
 
     def numbers(self, lr: float) -> dict[str, float]:
         """The numbers in the formula, for the step under way."""
@@ -141,7 +119,7 @@ class Optimizer:
         return names["p"]
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set the gradient of every parameter to None, so that the next backward pass begins anew."""
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -179,32 +157,6 @@ class Optimizer:
             if n and self.formula and state.keys() != set(self.memory):  # of another kind of optimiser
                 raise ValueError(f"{who}: the state must be {list(self.memory)}, got {sorted(state)}")
         self.steps, self.counts, self.states = steps, [int(n) for n in counts], states
-
-
-class _Seen:
-    """A parameter's array, and its state, as machine code was last given them: where they are, if they fit.
-
-    They do not where a parameter was moved to another dtype, and its state was not.
-    """
-
-    __slots__ = ("at", "dtype", "fits", "kept", "memory", "p", "places")
-
-    def __init__(self, p: Array, state: dict[str, Array], memory: Sequence[str]):
-        self.p, self.memory, self.kept, self.dtype = p, memory, [], p.dtype
-        self.fits = type(p) is np.ndarray and p.dtype in FLOATS and p.flags.c_contiguous
-        if self.fits:
-            state.update({k: np.zeros(p.shape, p.dtype) for k in memory if k not in state})
-            self.kept = [state[k] for k in memory]
-            self.fits = all(
-                type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.c_contiguous
-                for a in self.kept
-            )
-        if self.fits:
-            self.at, self.places = address(p), [address(a) for a in self.kept]
-
-    def keeps(self, state: dict[str, Array], memory: Sequence[str]) -> bool:
-        """Is the state still in the same arrays?"""
-        return self.memory == memory and all(map(is_, self.kept, map(state.get, memory)))
 
 
 class SGD(Optimizer):

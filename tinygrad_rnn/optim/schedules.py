@@ -13,25 +13,22 @@ Schedule = Callable[[int], float]
 
 
 def checked_number(value: Any, what: str) -> Any:
-    """A number itself."""
+    """The value, if it is a number; TypeError that says `what` must be one if not."""
     if not isinstance(value, Real):
         raise TypeError(f"{what} must be a number, got {value!r}")
     return value
 
 
-# ---- schedules: functions from the number of steps made to the learning rate ----------------------------------------
-
-
-# They are partial applications, which can be copied and pickled with their optimiser.
+# Schedules are partial applications, which can be copied and pickled with their optimiser.
 
 
 def constant(lr: float) -> Schedule:
-    """η = lr"""
+    """η = lr at every step."""
     return partial(_constant, lr)
 
 
 def step_decay(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
-    """η = lr gamma^⌊step / step_size⌋"""
+    """η = lr gamma^⌊step / step_size⌋: multiplied by gamma after each `step_size` steps."""
     if not checked_number(step_size, "step_decay: step_size") > 0:
         raise ValueError(f"step_decay: step_size must be greater than 0, got {step_size}")
     return partial(_step_decay, lr, step_size, gamma)
