@@ -524,7 +524,7 @@ def test_decoding_works_on_every_device(device):
     drawn = decode.sample(network.step, state, **ENDS, max_length=6, temperature=0, rng=np.random.default_rng(0))
     assert_same(drawn, greedy)
     logits = tensor(np.log([[0.1, 0.9], [0.6, 0.4]]))
-    assert decode.draw(logits, top_k=1, rng=np.random.default_rng(0)).tolist() == [1, 0]
+    assert decode.sample_tokens(logits, top_k=1, rng=np.random.default_rng(0)).tolist() == [1, 0]
 
 
 # ---- scoring ----------------------------------------------------------------------------------------------------
@@ -575,7 +575,7 @@ def test_a_row_draws_the_very_tokens_that_one_draw_at_a_time_gives(temperature, 
     source, ours, theirs = np.random.default_rng(0), np.random.default_rng(7), np.random.default_rng(7)
     for _ in range(40):
         logits = np.round(3 * source.standard_normal((2, 50)), 1)  # rounded: some are equal
-        drawn = decode.draw(logits, temperature=temperature, top_k=top_k, rng=ours)
+        drawn = decode.sample_tokens(logits, temperature=temperature, top_k=top_k, rng=ours)
         assert drawn.dtype == np.int64
         assert drawn.tolist() == [one_by_one(row, temperature, top_k, theirs) for row in logits]
     assert ours.random() == theirs.random()
@@ -589,7 +589,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(temperature):
     p /= p.sum(axis=1, keepdims=True)
     rng = np.random.default_rng(2)
     for row, expected in enumerate(p):
-        drawn = decode.draw(np.repeat(logits[row : row + 1], n, axis=0), temperature=temperature, rng=rng)
+        drawn = decode.sample_tokens(np.repeat(logits[row : row + 1], n, axis=0), temperature=temperature, rng=rng)
         counts = np.bincount(drawn, minlength=6)
         error = (counts - n * expected) / np.sqrt(n * expected * (1 - expected))  # standard deviations
         assert np.abs(error).max() < 4
@@ -597,14 +597,14 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(temperature):
 
 def test_the_rows_of_a_batch_are_drawn_independently():
     n = 20_000
-    drawn = decode.draw(np.zeros((2 * n, 2)), rng=np.random.default_rng(3)).reshape(n, 2)
+    drawn = decode.sample_tokens(np.zeros((2 * n, 2)), rng=np.random.default_rng(3)).reshape(n, 2)
     counts = np.bincount(2 * drawn[:, 0] + drawn[:, 1], minlength=4)
     assert np.abs(counts - n / 4).max() < 4 * np.sqrt(n * 3 / 16)
 
 
 def support(logits, **options):
     """The tokens that are ever drawn from (V,) logits: their probabilities are large enough for 4,000 draws to show."""
-    drawn = decode.draw(np.repeat(logits[None], 4000, axis=0), **options, rng=np.random.default_rng(0))
+    drawn = decode.sample_tokens(np.repeat(logits[None], 4000, axis=0), **options, rng=np.random.default_rng(0))
     return set(drawn.tolist())
 
 
@@ -646,7 +646,7 @@ def test_the_nucleus_is_taken_after_the_temperature_and_of_the_k_likeliest():
 def test_what_is_left_is_drawn_in_proportion_to_its_probability():
     n, p = 40_000, np.array([0.1, 0.5, 0.15, 0.25])
     for options in {"top_k": 2}, {"top_p": 0.7}:
-        drawn = decode.draw(np.log(np.repeat(p[None], n, axis=0)), **options, rng=np.random.default_rng(5))
+        drawn = decode.sample_tokens(np.log(np.repeat(p[None], n, axis=0)), **options, rng=np.random.default_rng(5))
         assert abs((drawn == 1).sum() - n * 2 / 3) < 4 * np.sqrt(n * 2 / 9)
         assert ((drawn == 1) | (drawn == 3)).all()
 
@@ -659,7 +659,9 @@ def test_what_is_left_is_drawn_in_proportion_to_its_probability():
 )
 def test_any_finite_numbers_can_be_drawn_from(row, temperature, top_k, top_p):
     logits = np.array([row, row[::-1]])
-    drawn = decode.draw(logits, temperature=temperature, top_k=top_k, top_p=top_p, rng=np.random.default_rng(0))
+    drawn = decode.sample_tokens(
+        logits, temperature=temperature, top_k=top_k, top_p=top_p, rng=np.random.default_rng(0)
+    )
     assert drawn.shape == (2,)
     assert ((drawn >= 0) & (drawn < len(row))).all()
     if temperature == 0:
@@ -669,14 +671,14 @@ def test_any_finite_numbers_can_be_drawn_from(row, temperature, top_k, top_p):
 @pytest.mark.parametrize("temperature", [0, 5e-324, 1e-300, 1e-10])
 def test_as_the_temperature_goes_to_0_the_likeliest_token_is_drawn(temperature):
     logits = np.random.default_rng(0).standard_normal((200, 30)).astype(np.float32)
-    drawn = decode.draw(logits, temperature=temperature, rng=np.random.default_rng(0))
+    drawn = decode.sample_tokens(logits, temperature=temperature, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(drawn, logits.argmax(axis=1))
 
 
 def test_drawing_leaves_the_logits_as_they_are():
     logits = np.random.default_rng(0).standard_normal((3, 5))
     before = logits.copy()
-    decode.draw(logits, top_k=2, top_p=0.5, rng=np.random.default_rng(0))
+    decode.sample_tokens(logits, top_k=2, top_p=0.5, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(logits, before)
 
 
@@ -817,6 +819,7 @@ def test_draw_refuses_what_it_cannot_draw_from():
         ({"top_k": -2}, "top_k must be at least 0, got -2"),
     ]:
         with pytest.raises(ValueError) as caught:
-            decode.draw(**{"logits": np.zeros((2, 3)), "rng": RNG, **options})
-        assert str(caught.value) == f"draw: {text}"
-    assert decode.draw(np.zeros((0, 3)), rng=RNG).shape == (0,)
+            decode.sample_tokens(**{"logits": np.zeros((2, 3)), "rng": RNG, **options})
+        assert str(caught.value) == f"sample_tokens: {text}"
+    assert decode.sample_tokens(np.zeros((0, 3)), rng=RNG).shape == (0,)
+    assert decode.draw is decode.sample_tokens  # its former name

@@ -196,11 +196,13 @@ def test_top_k_leaves_the_k_likeliest(trained):
     assert "".join(language_model.sample(model, vocabulary, "the ", 30, temperature=9, top_k=1, seed=3)) == greedy
     logp = np.log(np.array([0.1, 0.2, 0.3, 0.4]))
     rng = np.random.default_rng(0)
-    drawn = [int(decode.draw(logp[None], top_k=2, rng=rng)[0]) for _ in range(4000)]
+    drawn = [int(decode.sample_tokens(logp[None], top_k=2, rng=rng)[0]) for _ in range(4000)]
     assert set(drawn) == {2, 3}
     assert np.mean(np.array(drawn) == 3) == pytest.approx(4 / 7, abs=0.03)
     hot = (
-        np.bincount([int(decode.draw(logp[None], temperature=0.5, rng=rng)[0]) for _ in range(8000)], minlength=4)
+        np.bincount(
+            [int(decode.sample_tokens(logp[None], temperature=0.5, rng=rng)[0]) for _ in range(8000)], minlength=4
+        )
         / 8000
     )
     np.testing.assert_allclose(hot, np.array([1, 4, 9, 16]) / 30, atol=0.02)

@@ -230,7 +230,7 @@ def sample(
     logp, state = read_in(model, context)
     last, before = logp[-1], vocabulary.tokens[ids[-1]] if len(ids) else ""
     for _ in range(length):
-        chosen = int(decode.draw(last[None], temperature=temperature, top_k=top_k, rng=rng)[0])
+        chosen = int(decode.sample_tokens(last[None], temperature=temperature, top_k=top_k, rng=rng)[0])
         token = vocabulary.tokens[chosen]
         yield vocabulary.spaced(token, before)
         before = token

@@ -151,7 +151,7 @@ def sampled_inputs(model: nn.EncoderDecoder, batch: Batch, share: float) -> np.n
         state = model.encode(batch.source, batch.lengths)
         for t in range(len(inputs) - 1):
             logits, state = model.step(inputs[t], state)
-            drawn = decode.draw(logits.numpy(), rng=rng)
+            drawn = decode.sample_tokens(logits.numpy(), rng=rng)
             inputs[t + 1] = np.where(own[t + 1], drawn, inputs[t + 1])
     return inputs
 
