@@ -38,13 +38,3 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         found = metadata.get("format", "another safetensors file")
         raise ValueError(f"checkpoint: {str(path)!r} must be a {FORMAT!r}, got {found!r}")
     return arrays, json.loads(metadata["progress"])
-
-
-def prefixed(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a": …} as {"prefix.a": …}"""
-    return {f"{prefix}.{name}": array for name, array in arrays.items()}
-
-
-def without_prefix(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays under "prefix.", without it."""
-    return {name.removeprefix(f"{prefix}."): a for name, a in arrays.items() if name.startswith(f"{prefix}.")}

@@ -12,7 +12,8 @@ from typing import Any
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.data import Vocabulary
-from tinygrad_rnn.tasks.checkpoint import load_checkpoint, without_prefix
+from tinygrad_rnn.state_dicts import without_prefix
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint
 from tinygrad_rnn.tasks.fit import Trainer
 from tinygrad_rnn.tasks.run_folder import RunFolder
 

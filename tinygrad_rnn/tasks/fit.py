@@ -20,7 +20,8 @@ from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.arrays import move, to_numpy
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.tasks.checkpoint import load_checkpoint, prefixed, save_checkpoint, without_prefix
+from tinygrad_rnn.state_dicts import prefixed, without_prefix
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 
@@ -80,7 +81,7 @@ class Trainer:
         arrays = {
             **prefixed("model", self.model.state_dict()),
             **prefixed("optimizer", self.optimizer.state_dict()),
-            **{f"carry.{i}": to_numpy(t.array) for i, t in enumerate(nest.leaves(self.carry))},
+            **prefixed("carry", {str(i): to_numpy(t.array) for i, t in enumerate(nest.leaves(self.carry))}),
         }
         save_checkpoint(path, arrays, {**vars(self.progress), "generator": random.get_rng_state()})
 
