@@ -18,9 +18,8 @@ import numpy as np
 import viz
 
 from tinygrad_rnn.data import read_pairs
-from tinygrad_rnn.tasks import translation
 from tinygrad_rnn.tasks.run_folder import RunFolder
-from tinygrad_rnn.tasks.translation import Config, Translator, evaluate
+from tinygrad_rnn.tasks.translation import KIND, Config, Translator, evaluate
 
 SETTINGS = {  # by minutes on two cores of an AMD EPYC
     5: Config(target_words=True, hidden=128, embed=32, dropout=0.0, epochs=8, batch=32, lr=2e-3, valid=0.02),
@@ -46,7 +45,7 @@ def main(minutes=5, sampling=0.0, folder="runs/pronunciation", **changes):
     write_pairs(folder)
     config = replace(SETTINGS[minutes], pairs=str(folder / "train.tsv"), sampling=sampling, **changes)
     run = RunFolder(folder / (f"{minutes}-minutes" + (f"-sampling-{sampling}" if sampling else "")))
-    trainer, _ = (translation.resumed_run if run.last.exists() else translation.new_run)(config, run)
+    trainer, _ = (KIND.resumed_run if run.last.exists() else KIND.new_run)(config, run)
     trainer.fit(config.epochs, print)
     translator, test = Translator.load(run), read_pairs(folder / "test.tsv")
     for beam in 1, 5:

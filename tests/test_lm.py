@@ -165,7 +165,7 @@ def test_words_are_learned_with_perplexity(tmp_path, capsys):
 
 def test_truncated_backpropagation_carries_the_state_and_cuts_the_gradient(text, tmp_path):
     config = language_model.Config(text=str(text), hidden=6, embed=4, batch=2, steps=5, dtype="float64")
-    made, _ = language_model.new_run(config, RunFolder(tmp_path / "run"))
+    made, _ = language_model.KIND.new_run(config, RunFolder(tmp_path / "run"))
     _, _, carried = made.task.loss(0, made.task.start(0))
     loss, n, _ = made.task.loss(1, carried)
     fresh, _, _ = made.task.loss(1, made.task.start(0))
@@ -388,7 +388,7 @@ def test_too_little_memory_is_one_line(text, tmp_path, monkeypatch, capsys):
     def fails(*_):
         raise MemoryError("Unable to allocate 728. TiB")
 
-    monkeypatch.setattr(language_model, "build", fails)
+    monkeypatch.setattr(language_model.LanguageModel, "__init__", fails)
     assert "not enough memory (Unable to allocate 728. TiB)" in one_line(
         capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", *SMALL
     )

@@ -46,7 +46,7 @@ def trained(pairs, tmp_path_factory):
 
 
 def test_a_model_learns_to_spell_backwards_words_that_it_has_not_seen(trained, pairs, capsys):
-    held_out = translation.held_out_sources(translation.read_config(RunFolder(trained)))
+    held_out = translation.held_out_sources(translation.KIND.read_config(RunFolder(trained)))
     assert held_out and len(held_out) < 10
     assert main(["evaluate", str(trained), "--pairs", str(pairs)]) == 0
     accuracy = float(capsys.readouterr().out.split("accuracy ")[1].split("%")[0])

@@ -138,7 +138,7 @@ def test_a_lock_of_a_process_that_has_died_holds_nobody_up(started):
 def test_a_trainer_refuses_a_folder_that_another_has_taken_since(tmp_path):
     (tmp_path / "text").write_text(CONTENT["lm"])
     config = language_model.Config(text=str(tmp_path / "text"), hidden=4, embed=4, batch=4)
-    trainer, _ = language_model.new_run(config, RunFolder(tmp_path / "run"))
+    trainer, _ = language_model.KIND.new_run(config, RunFolder(tmp_path / "run"))
     with trainer.folder.locked(), pytest.raises(RuntimeError, match="is written by process"):
         trainer.fit(1, print)
     assert trainer.progress.batch == 0
@@ -333,7 +333,7 @@ def test_ctrl_c_while_validating_ends_the_epoch(tmp_path, monkeypatch):
 def test_what_others_make_of_ctrl_c_stays(tmp_path, where):
     (tmp_path / "text").write_text(CONTENT["lm"])
     config = language_model.Config(text=str(tmp_path / "text"), cell="rnn", hidden=4, embed=4, batch=4)
-    trainer, _ = language_model.new_run(config, RunFolder(tmp_path / "run"))
+    trainer, _ = language_model.KIND.new_run(config, RunFolder(tmp_path / "run"))
     theirs = {"ignored": signal.SIG_IGN, "another thread": signal.default_int_handler}.get(where, lambda *_: None)
     before, seen = signal.signal(signal.SIGINT, theirs), []
 

@@ -18,6 +18,7 @@ from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
 from tinygrad_rnn.data.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.tasks import translation
+from tinygrad_rnn.tasks.config import checked
 from tinygrad_rnn.tasks.translation import Config, PairTask, Translator, sampled_inputs
 
 E, H, S, T, B = 3, 4, 5, 4, 3
@@ -331,7 +332,7 @@ def small(**options):
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_config_makes_a_model(kind, cell, layers):
     for query in translation.QUERIES:
-        config = translation.checked(small(attention=kind, cell=cell, layers=layers, query=query))
+        config = checked(small(attention=kind, cell=cell, layers=layers, query=query))
         model = translation.build(config, SOURCES, TARGETS)
         assert {p.dtype for p in model.parameters()} == {np.dtype("float64")}
         logits, _ = model.step(YS[0], model.encode(XS[:2], [2, 1, 2]))
@@ -360,7 +361,7 @@ def test_a_config_makes_a_model(kind, cell, layers):
 )
 def test_a_config_that_makes_no_sense_is_named(options, message):
     with pytest.raises(ValueError, match=message):
-        translation.checked(small(**options))
+        checked(small(**options))
 
 
 # ---- batches of pairs ----------------------------------------------------------------------------------------------

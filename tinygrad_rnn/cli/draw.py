@@ -11,7 +11,8 @@ from tinygrad_rnn.autograd import random
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.cli import options
 from tinygrad_rnn.cli.output import draw_to
-from tinygrad_rnn.tasks import cells_by_name, config, language_model, sketches, translation
+from tinygrad_rnn.tasks import cells_by_name, language_model, sketches, translation
+from tinygrad_rnn.tasks.kind import kind_of
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 
@@ -63,7 +64,7 @@ def draw(args: argparse.Namespace) -> None:
 
 def _of_run(folder: RunFolder, args: argparse.Namespace) -> tuple[Tensor, dict[str, Any]]:
     """The loss of a trained model that reads --text, and the tokens to show."""
-    if config.kind_of(folder) == "seq2seq":
+    if kind_of(folder) == "seq2seq":
         loss, tokens, targets = translation.unrolled(translation.Translator.load(folder), args.text)
         return loss, {"tokens": tokens, "targets": targets}
     model, vocabulary = language_model.load(folder)

@@ -12,6 +12,8 @@ import numpy as np
 from tinygrad_rnn.cli import options, training
 from tinygrad_rnn.cli.output import draw_to, report, say
 from tinygrad_rnn.tasks import language_model
+from tinygrad_rnn.tasks.kind import Vocabularies
+from tinygrad_rnn.tasks.language_model import KIND
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 OPTIONS = {
@@ -33,9 +35,7 @@ OPTIONS = {
 def add_training(p: argparse.ArgumentParser) -> None:
     """The options of `train lm`."""
     p.set_defaults(run=train)
-    p.add_argument("--text", metavar="FILE", help="a UTF-8 file (default: Python's own language reference)")
-    options.of_config(p, language_model.Config(), OPTIONS)
-    options.of_training(p, language_model.Config.dtype, "runs/lm")
+    options.of_training(p, KIND, "a UTF-8 file (default: Python's own language reference)", OPTIONS)
 
 
 def add_sample(p: argparse.ArgumentParser) -> None:
@@ -60,12 +60,9 @@ def add_score(p: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Start a run, or go on with one; then its pictures and a sample."""
-    trainer, config, vocabulary = training.begin(args, language_model, _given(args))
-    unit = trainer.task.unit
-    title = lambda n: f"{config.cell} language model, {n:,} parameters, {len(vocabulary)} different {unit}s"
-    training.fit(args, trainer, config, title)
-    model, _ = language_model.load(trainer.folder)
-    ids = vocabulary.encode(language_model.load_text(config)[:200])[:5]
+    trainer, config = training.train(args, KIND, _given(args), _title)
+    model, vocabulary = language_model.load(trainer.folder)
+    ids = vocabulary.encode(language_model.read(config)[0][:200])[:5]
     pictures = [trainer.folder.path / "unrolled.svg", trainer.folder.path / "unrolled.png"]
     draw_to(language_model.unrolled(model, ids), pictures, tokens=[vocabulary.decode([i]) for i in ids[:-1]])
     report(
@@ -74,8 +71,15 @@ def train(args: argparse.Namespace) -> None:
     )
 
 
+def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:
+    (vocabulary,) = vocabularies
+    tokens = f"{len(vocabulary)} different {'words' if vocabulary.words else 'characters'}"
+    return f"{config.cell} language model, {size:,} parameters, {tokens}"
+
+
 def _given(args: argparse.Namespace) -> dict[str, Any]:
-    given = options.given(args, language_model.Config)
+    """The options that were named; with --words the embedding is as large as a layer, unless it was named too."""
+    given = options.given(args, KIND)
     if given.get("words") and "embed" not in given and not args.resume:
         given["embed"] = given.get("hidden", language_model.Config.hidden)
     return given

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-FILES = ("text", "pairs")  # what is learned may have been moved
-KEEP = ("epochs", *FILES)  # what a resumed run may change
+from tinygrad_rnn.tasks.kind import Kind
+
 CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"
 
 
@@ -20,24 +21,21 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"tinygrad-rnn: {message}; see {self.prog} --help\n")
 
 
-def of_config(p: argparse.ArgumentParser, default: Any, texts: dict[str, str]) -> None:
-    """An option for each field of a config, with what it says. They default to None, so that a resumed run can tell
-    what was given; the config holds the defaults."""
+def of_training(
+    p: argparse.ArgumentParser, kind: Kind, file: str, texts: dict[str, str],
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> None:  # fmt: skip
+    """The options of a run. file: help on that of its file  texts: help on the others, by the fields of its config
+
+    Those of the config default to None, so that a resumed run can tell what was given; the config holds the defaults.
+    """
+    default: Any = kind.config()
+    p.add_argument(f"--{kind.source}", metavar="FILE", help=file)
     for name, text in texts.items():
-        value = getattr(default, name)
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            p.add_argument(flag, dest=name, action="store_true", default=None, help=text)
-        else:
-            metavar = {int: "N", float: "X"}.get(type(value), "NAME")
-            p.add_argument(flag, dest=name, type=type(value), metavar=metavar, help=f"{text} (default: {value})")
-
-
-def of_training(p: argparse.ArgumentParser, dtype: str, out: str) -> None:
-    """The options of a run that are the same for every kind."""
+        _of_field(p, name, getattr(default, name), text, (choices or {}).get(name))
     p.add_argument("--cell", help=CELL)
-    p.add_argument("--dtype", choices=["float32", "float64"], help=f"(default: {dtype})")
-    p.add_argument("--out", default=out, metavar="DIR", help="the run's folder (default: %(default)s)")
+    p.add_argument("--dtype", choices=["float32", "float64"], help=f"(default: {default.dtype})")
+    p.add_argument("--out", default=f"runs/{kind.name}", metavar="DIR", help="the run's folder (default: %(default)s)")
     p.add_argument(
         "--resume", action="store_true", help="go on with the run in --out where its last checkpoint left it"
     )
@@ -46,22 +44,45 @@ def of_training(p: argparse.ArgumentParser, dtype: str, out: str) -> None:
     )
 
 
-def given(args: argparse.Namespace, config_class: Any) -> dict[str, Any]:
-    """The fields of a config that were named on the command line."""
-    found = {f.name: getattr(args, f.name) for f in fields(config_class) if getattr(args, f.name, None) is not None}
-    found.update({name: str(Path(found[name]).absolute()) for name in FILES if name in found})
+def _of_field(p: argparse.ArgumentParser, name: str, value: Any, text: str, choices: Sequence[str] | None) -> None:
+    """An option for a field of a config, of which `value` is the default."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        p.add_argument(flag, dest=name, action="store_true", default=None, help=text)
+        return
+    text = f"{text} (default: {value})"
+    if choices:
+        p.add_argument(flag, dest=name, choices=choices, help=text)
+    else:
+        metavar = {int: "N", float: "X"}.get(type(value), "NAME")
+        p.add_argument(flag, dest=name, type=type(value), metavar=metavar, help=text)
+
+
+def given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
+    """The fields of a run's config that were named on the command line."""
+    names = [f.name for f in fields(kind.config)]
+    found = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    if kind.source in found:
+        found[kind.source] = str(Path(found[kind.source]).absolute())
     return found
 
 
-def check_same(saved: Any, found: dict[str, Any]) -> None:
-    """A resumed run keeps its options, but for those in KEEP; what it learns must be there."""
-    old = asdict(saved)
+def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
+    """The config of a resumed run: as it was saved, but that more epochs may be asked for, and that the file may have
+    been moved. ValueError if other options were given, or if there is no such file.
+    """
+    keep, old = kept(kind), asdict(saved)
     for key, value in found.items():
-        if key not in KEEP and value != old[key]:
+        if key not in keep and value != old[key]:
             flag = key.replace("_", "-")
             has = f"--{flag} {old[key]}" if not isinstance(value, bool) else f"no --{flag}"
             raise ValueError(f"--resume: the options of a run stay; it has {has}, got {value}; leave the option out")
-    for name in FILES:
-        path = getattr(saved, name, "")
-        if path and name not in found and not Path(path).exists():
-            raise ValueError(f"--resume: there is no file {path!r} any more; if it was moved, add --{name} FILE")
+    path, source = old[kind.source], kind.source
+    if path and source not in found and not Path(path).exists():
+        raise ValueError(f"--resume: there is no file {path!r} any more; if it was moved, add --{source} FILE")
+    return replace(saved, **{key: value for key, value in found.items() if key in keep})
+
+
+def kept(kind: Kind) -> tuple[str, str]:
+    """The options that may be others when a run is resumed."""
+    return "epochs", kind.source

@@ -5,44 +5,32 @@ from __future__ import annotations
 import argparse
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn.autograd.devices import default_device
-from tinygrad_rnn.cli.options import KEEP, check_same
+from tinygrad_rnn.cli import options
 from tinygrad_rnn.cli.output import loss_curve, report
+from tinygrad_rnn.tasks.config import checked
 from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.kind import Kind, Vocabularies
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 
-def begin(args: argparse.Namespace, kind: Any, given: dict[str, Any]) -> tuple[Trainer, Any, Any]:
-    """A new run, or the one in --out. kind: the module of the task  given: the fields of its config that were named
+def train(
+    args: argparse.Namespace, kind: Kind, given: dict[str, Any], title: Callable[[Any, Vocabularies, int], str]
+) -> tuple[Trainer, Any]:
+    """Start a run, or go on with the one in --out, train, and draw the curve; returns the trainer and the config.
 
-    returns: the trainer, the config, and what else the kind's new_run returns
-    """
-    folder = RunFolder(Path(args.out))
-    if not args.save_every >= 0:
-        raise ValueError(f"--save-every: must be at least 0 seconds, got {args.save_every}")
-    if args.resume:
-        saved = kind.read_config(folder)
-        check_same(saved, given)
-        config = kind.checked(replace(saved, **{key: value for key, value in given.items() if key in KEEP}))
-        trainer, more = kind.resumed_run(config, folder, args.save_every)
-        folder.update({key: getattr(config, key) for key in KEEP if hasattr(config, key)})
-    else:
-        config = kind.checked(replace(kind.Config(), **given))
-        trainer, more = kind.new_run(config, folder, args.save_every)
-    return trainer, config, more
-
-
-def fit(args: argparse.Namespace, trainer: Trainer, config: Any, title: Callable[[int], str]) -> None:
-    """Train, and draw the curve. title: says what is trained, given the number of parameters
+    given: the fields of the config that were named
+    title: config, vocabularies, number of parameters -> what is trained
 
     A new run that fails before its first checkpoint leaves no folder.
     """
+    trainer, config, vocabularies = _begin(args, kind, given)
+    size = sum(p.size for p in trainer.model.parameters())
     try:
-        _announce(args, trainer, config, title(sum(p.size for p in trainer.model.parameters())))
+        _announce(args, trainer, config, title(config, vocabularies, size))
         trainer.fit(config.epochs, report)
     except BaseException as error:
         if trainer.folder.last.exists():
@@ -52,6 +40,21 @@ def fit(args: argparse.Namespace, trainer: Trainer, config: Any, title: Callable
             trainer.folder.withdraw()
         raise
     loss_curve(trainer, trainer.folder.path / "loss.png")
+    return trainer, config
+
+
+def _begin(args: argparse.Namespace, kind: Kind, given: dict[str, Any]) -> tuple[Trainer, Any, Vocabularies]:
+    folder = RunFolder(Path(args.out))
+    if not args.save_every >= 0:
+        raise ValueError(f"--save-every: must be at least 0 seconds, got {args.save_every}")
+    if args.resume:
+        config = checked(options.resumed(kind, kind.read_config(folder), given))
+        trainer, vocabularies = kind.resumed_run(config, folder, args.save_every)
+        folder.update({key: getattr(config, key) for key in options.kept(kind)})
+    else:
+        config = checked(kind.config(**given))
+        trainer, vocabularies = kind.new_run(config, folder, args.save_every)
+    return trainer, config, vocabularies
 
 
 def _announce(args: argparse.Namespace, trainer: Trainer, config: Any, title: str) -> None:

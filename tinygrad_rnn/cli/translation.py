@@ -7,16 +7,20 @@ import math
 import os
 
 from pathlib import Path
+from typing import Any
 
 from tinygrad_rnn import data
 from tinygrad_rnn.cli import options, training
 from tinygrad_rnn.cli.output import note, pictures, report, say
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.tasks import translation
+from tinygrad_rnn.tasks.kind import Vocabularies
 from tinygrad_rnn.tasks.run_folder import RunFolder
-from tinygrad_rnn.tasks.translation import Translator
+from tinygrad_rnn.tasks.translation import KIND, Translator
 
 OPTIONS = {
+    "attention": "how the decoder looks at the source; context: at one vector, none: not at all",
+    "query": "what attention asks with: the decoder's output, its previous output, or the previous context",
     "source_words": "words as tokens of the source (default: characters)",
     "target_words": "words as tokens of the target (default: characters)",
     "min_count": "tokens that come less often count as unknown",
@@ -32,26 +36,14 @@ OPTIONS = {
     "valid": "share of the sources held out, between 0 and 1",
     "seed": "of the weights, of dropout and of the order of the pairs",
 }
+CHOICES = {"attention": translation.MEMORIES, "query": translation.QUERIES}
 TEXT_FILES = (".txt", ".tsv", ".csv")
 
 
 def add_training(p: argparse.ArgumentParser) -> None:
     """The options of `train seq2seq`."""
     p.set_defaults(run=train)
-    p.add_argument("--pairs", metavar="FILE", help="a UTF-8 file with a pair in each line: source TAB target")
-    default = translation.Config()
-    p.add_argument(
-        "--attention", choices=translation.MEMORIES,
-        help="how the decoder looks at the source; context: at one vector, none: not at all "
-        f"(default: {default.attention})",
-    )  # fmt: skip
-    p.add_argument(
-        "--query", choices=translation.QUERIES,
-        help="what attention asks with: the decoder's output, its previous output, or the previous context "
-        f"(default: {default.query})",
-    )  # fmt: skip
-    options.of_config(p, default, OPTIONS)
-    options.of_training(p, default.dtype, "runs/seq2seq")
+    options.of_training(p, KIND, "a UTF-8 file with a pair in each line: source TAB target", OPTIONS, CHOICES)
 
 
 def add_translate(p: argparse.ArgumentParser) -> None:
@@ -97,16 +89,17 @@ def _check_search(args: argparse.Namespace) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Start a run, or go on with one; then a few translations of what was held out."""
-    trainer, config, vocabularies = training.begin(args, translation, options.given(args, translation.Config))
-    source, target = map(len, vocabularies)
-    title = lambda n: (
-        f"{config.cell} encoder–decoder, {n:,} parameters, {source} different source tokens and {target} target tokens"
-    )
-    training.fit(args, trainer, config, title)
+    trainer, config = training.train(args, KIND, options.given(args, KIND), _title)
     translator = Translator.load(trainer.folder)
     texts = translation.held_out_sources(config)[:5]
     for text, (best, *_) in zip(texts, translator(texts), strict=True):
         report(f"{text} → {translator.text(best)}")
+
+
+def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:
+    source, target = map(len, vocabularies)
+    sizes = f"{source} different source tokens and {target} target tokens"
+    return f"{config.cell} encoder–decoder, {size:,} parameters, {sizes}"
 
 
 def translate(args: argparse.Namespace) -> None:

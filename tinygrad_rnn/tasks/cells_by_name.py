@@ -15,7 +15,8 @@ from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 
 HOME = str(Path(__file__).parents[2])  # where viz is too; an editable install is not on sys.path
-CELLS: dict[str, Callable[[int, int], nn.Cell]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
+MakeCell = Callable[[int, int], nn.Cell]  # input size, hidden size
+CELLS: dict[str, MakeCell] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
 
 
 def make_cell(name: str, input_size: int, hidden_size: int) -> nn.Cell:
@@ -34,6 +35,12 @@ def make_cell(name: str, input_size: int, hidden_size: int) -> nn.Cell:
         if problem:
             raise ValueError(f"--cell: {name}: {problem}")
     return cell
+
+
+def stacked(make: MakeCell, input_size: int, hidden_size: int, layers: int, dropout: float = 0.0) -> nn.Cell:
+    """Layers of cells as one cell, lowest first; one layer is the cell that `make` gives. dropout: as in nn.Stack"""
+    cells = [make(hidden_size if i else input_size, hidden_size) for i in range(layers)]
+    return cells[0] if layers == 1 else nn.Stack(cells, dropout=dropout)
 
 
 def _import_cell(name: str) -> Any:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tinygrad_rnn import optim
 from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.arrays import move, to_numpy
-from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.state_dicts import prefixed, without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
@@ -180,6 +180,20 @@ class Trainer:
             f"epoch {progress.epoch + 1}/{epochs}: {task.metric} {task.measure(train):.3f} in training, "
             f"{task.measure(valid):.3f} on held-out data, {speed:,.0f} {task.unit}s/s"
         )
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Meanwhile a model that is being trained runs without dropout, and nothing is recorded; then it trains again."""
+    model.eval()
+    with no_grad():
+        yield
+    model.train()
+
+
+def perplexity(nats: float) -> float:
+    """exp of nats per token; finite, also of a model that has diverged."""
+    return math.exp(min(nats, 700.0))
 
 
 @contextmanager

@@ -13,31 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import data, decode, nn, ops, optim
-from tinygrad_rnn.autograd import arrays, random
-from tinygrad_rnn.autograd.devices import default_device
+from tinygrad_rnn import data, decode, nn, ops
+from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.data.batches import Stream, hold_out
 from tinygrad_rnn.tasks import cells_by_name
-from tinygrad_rnn.tasks import config as runs
-from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.config import CommonConfig, Limits
+from tinygrad_rnn.tasks.fit import evaluating, perplexity
+from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Config(runs.Config):
+class Config(CommonConfig):
     """What a language model is and how it is trained; the options of `tinygrad-rnn train lm`."""
 
     text: str = ""  # a file; "" for Python's language reference
     words: bool = False
     steps: int = 32
 
-
-def checked(config: Config, who: str = "--") -> Config:
-    """The config, if its values make sense; ValueError if not. `who` stands before the names of options."""
-    return runs.checked(config, who, steps=(config.steps >= 1, "at least 1"))
+    def limits(self) -> Limits:
+        """Those of every kind of run, and that of its own option."""
+        return {**super().limits(), "steps": (self.steps >= 1, "at least 1")}
 
 
 class LanguageModel(nn.Module):
@@ -75,12 +74,10 @@ class LanguageModel(nn.Module):
 
 def build(config: Config, vocabulary_size: int) -> LanguageModel:
     """The model that a config describes, its weights drawn from the library's generator."""
-    sizes = [config.embed] + [config.hidden] * config.layers
-    cells = [cells_by_name.make_cell(config.cell, i, config.hidden) for i in sizes[:-1]]
-    cell = cells[0] if config.layers == 1 else nn.Stack(cells, dropout=config.dropout)
+    make = lambda inputs, units: cells_by_name.make_cell(config.cell, inputs, units)
+    cell = cells_by_name.stacked(make, config.embed, config.hidden, config.layers, config.dropout)
     model = LanguageModel(vocabulary_size, config.embed, cell, config.hidden, config.dropout)
-    model.to(config.dtype)
-    return model
+    return model.to(config.dtype)
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -118,66 +115,43 @@ class LanguageTask:
     def validate(self) -> float:
         """Nats per token on the held-out tail, the state carried from its beginning to its end."""
         total, state = 0.0, self.model.initial_state(self.valid.columns.shape[1])
-        self.model.eval()
-        with no_grad():
+        with evaluating(self.model):
             for i in range(len(self.valid)):
                 loss, _, state = self._loss(self.valid, i, state)
                 total += loss.item()
-        self.model.train()
         return total / self.valid.tokens
 
     def measure(self, nats: float) -> float:
         """Bits per character, or perplexity per word."""
-        return math.exp(min(nats, 700.0)) if self.words else nats / math.log(2)
+        return perplexity(nats) if self.words else nats / math.log(2)
 
 
-def load_text(config: Config) -> str:
-    """The text that a config names."""
-    return data.read_text(config.text) if config.text else data.python_reference()
+# ---- the kind of run -------------------------------------------------------------------------------------------------
 
 
-def trainer(config: Config, folder: RunFolder, text: str, vocabulary: Vocabulary, save_every: float = 10.0) -> Trainer:
-    """A run at its beginning."""
+def read(config: Config) -> tuple[str, str]:
+    """The text that a config names, as what is learned and as the content of its file: the same."""
+    text = data.read_text(config.text) if config.text else data.python_reference()
+    return text, text
+
+
+def batches(config: Config, text: str, vocabulary: Vocabulary) -> tuple[Stream, Stream]:
+    """The text as strands to learn from, and its end, held out."""
     ids = vocabulary.encode(text)
     try:
         learned, held_out = hold_out(ids, config.valid, at_least=2 * config.batch)
     except ValueError as error:
         raise ValueError(f"{error}; a smaller --batch needs less") from None
-    random.manual_seed(config.seed)
-    model = build(config, len(vocabulary)).to(default_device())
-    task = LanguageTask(
-        model,
-        Stream(learned, config.batch, config.steps),
-        Stream(held_out, min(config.batch, max(1, len(held_out) // 256)), config.steps),
-        config.words,
-    )
-    schedule = optim.cosine(config.lr, config.epochs * len(task), min_lr=config.lr / 10)
-    optimizer = optim.Adam(model.parameters(), schedule)
-    return Trainer(model, optimizer, task, folder, config.clip, save_every)
+    strands = min(config.batch, max(1, len(held_out) // 256))
+    return Stream(learned, config.batch, config.steps), Stream(held_out, strands, config.steps)
 
 
-def new_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabulary]:
-    """Start a run in an empty folder; ValueError, and nothing written, if anything is wrong with the config."""
-    text = load_text(checked(config))
-    vocabulary = Vocabulary.of(text, config.words)
-    made = trainer(config, folder, text, vocabulary, save_every)
-    runs.create(folder, "lm", config, "text", text, {"vocabulary": vocabulary.as_dict()})
-    return made, vocabulary
-
-
-def resumed_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabulary]:
-    """Go on with the run in a folder; ValueError if its text is not the one it was started with."""
-    text = load_text(config)
-    runs.check_same(folder, "text", text, config.text or "the language reference")
-    vocabulary = runs.read_vocabulary(folder)
-    made = trainer(config, folder, text, vocabulary, save_every)
-    runs.resume(made)
-    return made, vocabulary
-
-
-def read_config(folder: RunFolder) -> Config:
-    """The config of a run; ValueError if it is not a language model's."""
-    return checked(*runs.read_config(folder, "lm", Config, "a language model"))
+KIND = Kind(
+    name="lm", what="a language model", config=Config, lr_falls_by=10,
+    source="text", default_source="the language reference", vocabulary_files=("vocabulary",),
+    read=read, vocabularies=lambda config, text: (Vocabulary.of(text, config.words),), batches=batches, build=build,
+    task=lambda config, model, train, valid: LanguageTask(model, train, valid, config.words),
+)  # fmt: skip
 
 
 # ---- using a trained model -------------------------------------------------------------------------------------------
@@ -185,9 +159,7 @@ def read_config(folder: RunFolder) -> Config:
 
 def load(folder: RunFolder) -> tuple[LanguageModel, Vocabulary]:
     """The best model of a run, for evaluation; ValueError if there is none, or if its files are damaged."""
-    config, vocabulary = read_config(folder), runs.read_vocabulary(folder)
-    model = build(config, len(vocabulary)).to(default_device())
-    runs.load_best(model, folder)
+    model, (vocabulary,) = KIND.load(folder)
     return model, vocabulary
 
 

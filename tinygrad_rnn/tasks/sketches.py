@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.ops import concat
-
-MakeCell = Callable[[int, int], nn.Cell]  # input size, hidden size
+from tinygrad_rnn.tasks.cells_by_name import MakeCell, stacked
 
 SIZE = 3  # of an input
 CLASSES = 2
@@ -19,7 +16,7 @@ CLASSES = 2
 
 def predictor(make: MakeCell, hidden: int, steps: int, layers: int = 1) -> Tensor:
     """L = Σ Lₜ: a stack of cells with a read-out and a loss at each step."""
-    cell, output = _stack(make, hidden, layers), nn.Linear(hidden, CLASSES)
+    cell, output = stacked(make, SIZE, hidden, layers), nn.Linear(hidden, CLASSES)
     state, losses = cell.initial_state(1), []
     for t, x in enumerate(_inputs(steps)):
         with scope(t):
@@ -30,7 +27,7 @@ def predictor(make: MakeCell, hidden: int, steps: int, layers: int = 1) -> Tenso
 
 def classifier(make: MakeCell, hidden: int, steps: int, layers: int = 1) -> Tensor:
     """One loss, of the last output: all gradients come from the end."""
-    ys, _ = nn.Recurrent(_stack(make, hidden, layers))(tensor(np.stack([x.array for x in _inputs(steps)])))
+    ys, _ = nn.Recurrent(stacked(make, SIZE, hidden, layers))(tensor(np.stack([x.array for x in _inputs(steps)])))
     return nn.cross_entropy(nn.Linear(hidden, CLASSES)(ys[-1]), np.zeros(1, np.int64), reduction="sum")
 
 
@@ -57,11 +54,6 @@ def attention(make: MakeCell, hidden: int, source: int, target: int) -> Tensor:
             y, state = decoder(context, state)
             losses.append(nn.cross_entropy(output(y), np.zeros(1, np.int64), reduction="sum"))
     return sum(losses[1:], losses[0])
-
-
-def _stack(make: MakeCell, hidden: int, layers: int) -> nn.Cell:
-    cells = [make(hidden if i else SIZE, hidden) for i in range(layers)]
-    return cells[0] if layers == 1 else nn.Stack(cells)
 
 
 def _inputs(steps: int) -> list[Tensor]:

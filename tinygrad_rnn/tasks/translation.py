@@ -5,8 +5,6 @@ P(y₁ … y_T | x₁ … x_S) = Π P(y_t | y₁ … y_{t-1}, x): pronunciation,
 
 from __future__ import annotations
 
-import math
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import data, decode, metrics, nn, optim
+from tinygrad_rnn import data, decode, metrics, nn
 from tinygrad_rnn.autograd import arrays, random
-from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.autograd.tensor import Tensor, no_grad
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
 from tinygrad_rnn.data.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.tasks import cells_by_name
-from tinygrad_rnn.tasks import config as runs
-from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.config import CommonConfig, Limits
+from tinygrad_rnn.tasks.fit import evaluating, perplexity
+from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 QUERIES = ("output", "previous", "context")
@@ -31,7 +29,7 @@ MEMORIES = ("none", "context", *nn.ATTENTIONS)
 
 
 @dataclass(frozen=True)
-class Config(runs.Config):
+class Config(CommonConfig):
     """What a model of pairs is and how it is trained; the options of `tinygrad-rnn train seq2seq`."""
 
     pairs: str = ""
@@ -46,17 +44,17 @@ class Config(runs.Config):
     batch: int = 128
     lr: float = 2e-3
 
-
-def checked(config: Config, who: str = "--") -> Config:
-    """The config, if its values make sense; ValueError if not. `who` stands before the names of options."""
-    return runs.checked(
-        config, who,
-        hidden=(config.hidden >= 2 and config.hidden % 2 == 0, "even: each direction of the encoder has half of them"),
-        sampling=(0 <= config.sampling <= 1, "from 0 to 1"),
-        min_count=(config.min_count >= 1, "at least 1"),
-        attention=(config.attention in MEMORIES, f"one of {', '.join(MEMORIES)}"),
-        query=(config.query in QUERIES, f"one of {', '.join(QUERIES)}"),
-    )  # fmt: skip
+    def limits(self) -> Limits:
+        """Those of every kind of run, and those of its own options."""
+        even = self.hidden >= 2 and self.hidden % 2 == 0
+        return {
+            **super().limits(),
+            "hidden": (even, "even: each direction of the encoder has half of them"),
+            "sampling": (0 <= self.sampling <= 1, "from 0 to 1"),
+            "min_count": (self.min_count >= 1, "at least 1"),
+            "attention": (self.attention in MEMORIES, f"one of {', '.join(MEMORIES)}"),
+            "query": (self.query in QUERIES, f"one of {', '.join(QUERIES)}"),
+        }
 
 
 def build(config: Config, sources: int, targets: int) -> nn.EncoderDecoder:
@@ -67,8 +65,7 @@ def build(config: Config, sources: int, targets: int) -> nn.EncoderDecoder:
     encoder = nn.Layers(make, E, H // 2, config.layers, bidirectional=True, dropout=config.dropout)
     end = nn.state_size(encoder.cells)
     read = {"none": 0, "context": end}.get(kind, H)
-    cells = [make(H if i else E + read, H) for i in range(config.layers)]
-    cell = cells[0] if config.layers == 1 else nn.Stack(cells, dropout=config.dropout)
+    cell = cells_by_name.stacked(make, E + read, H, config.layers, config.dropout)
     bridge, said = nn.Bridge(end, cell), H
     if kind == "context":
         cell = nn.ContextCell(cell)
@@ -127,15 +124,13 @@ class PairTask:
 
     def validate(self) -> float:
         """Nats per token of the held-out pairs."""
-        self.model.eval()
-        with no_grad():
+        with evaluating(self.model):
             losses = [self.batch_loss(batch) for batch in self.valid.epoch(0)]
-        self.model.train()
         return sum(loss.item() for loss, _ in losses) / sum(n for _, n in losses)
 
     def measure(self, nats: float) -> float:
-        """Perplexity."""
-        return math.exp(min(nats, 700.0))
+        """Nats per token as perplexity."""
+        return perplexity(nats)
 
 
 def sampled_inputs(model: nn.EncoderDecoder, batch: Batch, share: float) -> np.ndarray:
@@ -156,18 +151,7 @@ def sampled_inputs(model: nn.EncoderDecoder, batch: Batch, share: float) -> np.n
     return inputs
 
 
-def trainer(
-    config: Config, folder: RunFolder, pairs: Sequence[tuple[str, str]], vocabularies: tuple[Vocabulary, Vocabulary],
-    save_every: float = 10.0,
-) -> Trainer:  # fmt: skip
-    """A run at its beginning."""
-    learned, held_out = hold_out(pairs, config.valid, config.seed)
-    random.manual_seed(config.seed)
-    model = build(config, *map(len, vocabularies)).to(default_device())
-    train, valid = (numbered(part, *vocabularies, config.batch, config.seed) for part in (learned, held_out))
-    task = PairTask(model, train, valid, config.sampling, config.epochs)
-    schedule = optim.cosine(config.lr, config.epochs * len(task), min_lr=config.lr / 50)
-    return Trainer(model, optim.Adam(model.parameters(), schedule), task, folder, config.clip, save_every)
+# ---- the kind of run -------------------------------------------------------------------------------------------------
 
 
 def hold_out(pairs: Sequence[tuple[str, str]], share: float, seed: int) -> tuple[list, list]:
@@ -198,26 +182,6 @@ def numbered(
     return Pairs(sources, targets, batch, start=target.ids[START], end=target.ids[END], seed=seed)
 
 
-def new_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Any]:
-    """Start a run in an empty folder; ValueError, and nothing written, if anything is wrong with the config."""
-    pairs, content = read(checked(config))
-    source, target = vocabularies_of(config, pairs)
-    made = trainer(config, folder, pairs, (source, target), save_every)
-    saved = {"source_vocabulary": source.as_dict(), "target_vocabulary": target.as_dict()}
-    runs.create(folder, "seq2seq", config, "pairs", content, saved)
-    return made, (source, target)
-
-
-def resumed_run(config: Config, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Any]:
-    """Go on with the run in a folder; ValueError if its pairs are not those it was started with."""
-    pairs, content = read(config)
-    runs.check_same(folder, "pairs", content, config.pairs)
-    vocabularies = read_vocabularies(folder)
-    made = trainer(config, folder, pairs, vocabularies, save_every)
-    runs.resume(made)
-    return made, vocabularies
-
-
 def held_out_sources(config: Config) -> list[str]:
     """What a run with this config does not learn from, in the order of the file."""
     _, held_out = hold_out(read(config)[0], config.valid, config.seed)
@@ -231,14 +195,19 @@ def read(config: Config) -> tuple[list[tuple[str, str]], str]:
     return data.read_pairs(config.pairs), data.read_text(config.pairs)
 
 
-def read_config(folder: RunFolder) -> Config:
-    """The config of a run; ValueError if it is not one of pairs."""
-    return checked(*runs.read_config(folder, "seq2seq", Config, "a model of pairs"))
+def batches(config: Config, pairs: Sequence[tuple[str, str]], source: Vocabulary, target: Vocabulary) -> Any:
+    """The pairs to learn from, and those held out, as numbers."""
+    parts = hold_out(pairs, config.valid, config.seed)
+    train, valid = (numbered(part, source, target, config.batch, config.seed) for part in parts)
+    return train, valid
 
 
-def read_vocabularies(folder: RunFolder) -> tuple[Vocabulary, Vocabulary]:
-    """Those of the sources and of the targets of a run."""
-    return runs.read_vocabulary(folder, "source_vocabulary"), runs.read_vocabulary(folder, "target_vocabulary")
+KIND = Kind(
+    name="seq2seq", what="a model of pairs", config=Config, lr_falls_by=50,
+    source="pairs", vocabulary_files=("source_vocabulary", "target_vocabulary"),
+    read=read, vocabularies=vocabularies_of, batches=batches, build=build,
+    task=lambda config, model, train, valid: PairTask(model, train, valid, config.sampling, config.epochs),
+)  # fmt: skip
 
 
 # ---- using a trained model -------------------------------------------------------------------------------------------
@@ -253,10 +222,8 @@ class Translator:
     @classmethod
     def load(cls, folder: RunFolder) -> Translator:
         """The best model of a run; ValueError if there is none, or if its files are damaged."""
-        config, (source, target) = read_config(folder), read_vocabularies(folder)
-        model = build(config, len(source), len(target)).to(default_device())
-        runs.load_best(model, folder)
-        return cls(model, source, target)
+        model, vocabularies = KIND.load(folder)
+        return cls(model, *vocabularies)
 
     def __call__(
         self, texts: Sequence[str], *, beam: int = 1, length_penalty: float = 1.0, n_best: int = 1, batch: int = 256

@@ -1,0 +1,145 @@
+"""A kind of run: from its options to its files, on from its files, and from these to a trained model."""
+
+from __future__ import annotations
+
+import hashlib
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tinygrad_rnn import nn, optim
+from tinygrad_rnn.autograd import random
+from tinygrad_rnn.autograd.devices import default_device
+from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.state_dicts import without_prefix
+from tinygrad_rnn.tasks.checkpoint import load_checkpoint
+from tinygrad_rnn.tasks.config import CommonConfig, checked
+from tinygrad_rnn.tasks.fit import Task, Trainer
+from tinygrad_rnn.tasks.run_folder import RunFolder
+
+Vocabularies = tuple[Vocabulary, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one kind of run has of its own; its methods are what all kinds do alike.
+
+    name, what: in config.json, as "task"; in words, for errors
+    config: the class of its options
+    source, default_source: the option that names the file that is learned; what is learned without one, for errors
+    vocabulary_files: in the run's folder, one for each of its vocabularies
+    lr_falls_by: the learning rate ends at this part of what it begins with
+    read: config -> what the file holds, and its text, by which it is known again
+    vocabularies: config, what the file holds -> its vocabularies
+    batches: config, what the file holds, each vocabulary -> batches to learn from, and held-out ones
+    build: config, the size of each vocabulary -> the model, its weights drawn from the library's generator
+    task: config, model, batches, held-out ones -> what is minimised
+    """
+
+    name: str
+    what: str
+    config: type[CommonConfig]
+    source: str
+    vocabulary_files: tuple[str, ...]
+    lr_falls_by: int
+    read: Callable[[Any], tuple[Any, str]]
+    vocabularies: Callable[[Any, Any], Vocabularies]
+    batches: Callable[..., tuple[Any, Any]]
+    build: Callable[..., nn.Module]
+    task: Callable[[Any, Any, Any, Any], Task]
+    default_source: str = ""
+
+    def new_run(self, config: Any, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabularies]:
+        """Start a run in an empty folder; ValueError, and nothing written, if anything is wrong with the config."""
+        examples, text = self.read(checked(config))
+        vocabularies = self.vocabularies(config, examples)
+        trainer = self._trainer(config, folder, examples, vocabularies, save_every)
+        path = getattr(config, self.source)
+        saved = {**asdict(config), "task": self.name, self.source: str(Path(path).absolute()) if path else ""}
+        named = zip(self.vocabulary_files, vocabularies, strict=True)
+        folder.create({**saved, f"{self.source}_sha256": _sha256(text)}, {name: v.as_dict() for name, v in named})
+        return trainer, vocabularies
+
+    def resumed_run(self, config: Any, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabularies]:
+        """Go on with the run in a folder; ValueError if what it learns is not what it was started with."""
+        examples, text = self.read(config)
+        if _sha256(text) != folder.read("config").get(f"{self.source}_sha256"):  # but the file may have been moved
+            raise ValueError(
+                f"--resume: {getattr(config, self.source) or self.default_source!r} is not the {self.source} this run "
+                f"was started with; --{self.source} FILE names another"
+            )
+        vocabularies = self._read_vocabularies(folder)
+        trainer = self._trainer(config, folder, examples, vocabularies, save_every)
+        _restore(trainer)
+        return trainer, vocabularies
+
+    def read_config(self, folder: RunFolder) -> Any:
+        """The config of a run; ValueError if it is damaged, or of another kind of run."""
+        saved = folder.read("config")
+        if not isinstance(saved, dict) or saved.get("task") != self.name:
+            raise ValueError(f"run: {str(folder.path)!r} must hold {self.what}, its config.json says otherwise")
+        try:
+            config = self.config(**{key: saved[key] for key in asdict(self.config())})
+        except KeyError as error:
+            raise ValueError(f"run: {str(folder.path / 'config.json')!r} is damaged, it lacks {error}") from None
+        return checked(config, f"run: {folder.path}/config.json: ")
+
+    def load(self, folder: RunFolder) -> tuple[Any, Vocabularies]:
+        """The best model of a run, for evaluation, and the run's vocabularies; ValueError if there is none, or if its
+        files are damaged."""
+        config, vocabularies = self.read_config(folder), self._read_vocabularies(folder)
+        model = self.build(config, *map(len, vocabularies)).to(default_device())
+        path = folder.best if folder.best.exists() else folder.last
+        arrays, _ = load_checkpoint(path)
+        try:
+            model.load_state_dict(without_prefix("model", arrays))
+        except ValueError as error:
+            raise ValueError(f"checkpoint: {str(path)!r} does not fit the run's config ({error})") from None
+        model.eval()
+        return model, vocabularies
+
+    def _trainer(
+        self, config: Any, folder: RunFolder, examples: Any, vocabularies: Vocabularies, save_every: float
+    ) -> Trainer:
+        """A run at its beginning."""
+        batches = self.batches(config, examples, *vocabularies)
+        random.manual_seed(config.seed)
+        model = self.build(config, *map(len, vocabularies)).to(default_device())
+        task = self.task(config, model, *batches)
+        schedule = optim.cosine(config.lr, config.epochs * len(task), min_lr=config.lr / self.lr_falls_by)
+        return Trainer(model, optim.Adam(model.parameters(), schedule), task, folder, config.clip, save_every)
+
+    def _read_vocabularies(self, folder: RunFolder) -> Vocabularies:
+        return tuple(_read_vocabulary(folder, name) for name in self.vocabulary_files)
+
+
+def kind_of(folder: RunFolder) -> str:
+    """The name of the kind of a run, whichever it is; "" if its config has none."""
+    saved = folder.read("config")
+    return saved.get("task", "") if isinstance(saved, dict) else ""
+
+
+def _restore(trainer: Trainer) -> None:
+    """Put a run where its last checkpoint left it."""
+    folder = trainer.folder
+    with folder.locked():
+        folder.clean()
+        if folder.best.exists() and not folder.last.exists():
+            raise ValueError(f"--resume: {str(folder.path)!r} has lost its last.safetensors; start another run")
+        if folder.last.exists():
+            trainer.restore(folder.last)
+            folder.write_metrics(trainer.progress.rows)
+
+
+def _read_vocabulary(folder: RunFolder, name: str) -> Vocabulary:
+    saved = folder.read(name)
+    try:
+        return Vocabulary(saved["tokens"], saved["words"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"run: {str(folder.path / name) + '.json'!r} is damaged ({error!r})") from None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
