@@ -76,7 +76,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def _held(path: Path, what: str) -> FileIO:
-    """The file, open and locked."""
+    """The file, open and locked; RuntimeError if another process holds it."""
     while True:
         file = path.open("a+b", buffering=0)
         if not _lock(file):

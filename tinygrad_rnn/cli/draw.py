@@ -17,7 +17,7 @@ from tinygrad_rnn.tasks.run_folder import RunFolder
 
 
 def add_draw(p: argparse.ArgumentParser) -> None:
-    """The options of `draw`."""
+    """Add the options of `tinygrad-rnn draw` to its parser."""
     p.set_defaults(run=draw)
     p.add_argument("folder", metavar="DIR", nargs="?", help="a run's folder: draw its model (default: a small network)")
     p.add_argument("--out", required=True, metavar="FILE", help="a .svg, .png, .pdf, .dot or .html file")

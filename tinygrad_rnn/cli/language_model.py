@@ -33,13 +33,13 @@ OPTIONS = {
 
 
 def add_training(p: argparse.ArgumentParser) -> None:
-    """The options of `train lm`."""
+    """Add the options of `tinygrad-rnn train lm` to its parser."""
     p.set_defaults(run=train)
     options.of_training(p, KIND, "a UTF-8 file (default: Python's own language reference)", OPTIONS)
 
 
 def add_sample(p: argparse.ArgumentParser) -> None:
-    """The options of `sample`."""
+    """Add the options of `tinygrad-rnn sample` to its parser."""
     p.set_defaults(run=sample)
     p.add_argument("folder", metavar="DIR", help="a run's folder")
     p.add_argument("--prompt", default="", help="the beginning of the text")
@@ -52,7 +52,7 @@ def add_sample(p: argparse.ArgumentParser) -> None:
 
 
 def add_score(p: argparse.ArgumentParser) -> None:
-    """The options of `score`."""
+    """Add the options of `tinygrad-rnn score` to its parser."""
     p.set_defaults(run=score)
     p.add_argument("folder", metavar="DIR", help="a run's folder")
     p.add_argument("sentence", help="in quotes, if it has blanks")
@@ -86,7 +86,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def sample(args: argparse.Namespace) -> None:
-    """A text that goes on after a prompt, printed as it is drawn."""
+    """Print a prompt and a text that goes on after it, token by token as they are sampled."""
     model, vocabulary = language_model.load(RunFolder(Path(args.folder)))
     tokens = language_model.sample(model, vocabulary, args.prompt, args.length, args.temperature, args.top_k, args.seed)
     first = next(tokens, "")  # bad input shows before anything is printed
@@ -97,7 +97,7 @@ def sample(args: argparse.Namespace) -> None:
 
 
 def score(args: argparse.Namespace) -> None:
-    """log P of a sentence."""
+    """Print log P of a sentence, and how much that is for each token."""
     model, vocabulary = language_model.load(RunFolder(Path(args.folder)))
     nats, n = language_model.score(model, vocabulary, args.sentence)
     if vocabulary.words:

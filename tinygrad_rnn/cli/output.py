@@ -27,7 +27,7 @@ def nobody_reads() -> None:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """To standard output, at once."""
+    """Print to standard output at once; an OSError names it."""
     try:
         print(text, end=end, flush=True)  # noqa: T201
     except OSError as error:  # such as a full disk

@@ -41,13 +41,13 @@ TEXT_FILES = (".txt", ".tsv", ".csv")
 
 
 def add_training(p: argparse.ArgumentParser) -> None:
-    """The options of `train seq2seq`."""
+    """Add the options of `tinygrad-rnn train seq2seq` to its parser."""
     p.set_defaults(run=train)
     options.of_training(p, KIND, "a UTF-8 file with a pair in each line: source TAB target", OPTIONS, CHOICES)
 
 
 def add_translate(p: argparse.ArgumentParser) -> None:
-    """The options of `translate`."""
+    """Add the options of `tinygrad-rnn translate` to its parser."""
     p.set_defaults(run=translate)
     p.add_argument("folder", metavar="DIR", help="a run's folder")
     p.add_argument("source", metavar="SOURCE", help="a text to read, in quotes if it has blanks; or see --file")
@@ -62,7 +62,7 @@ def add_translate(p: argparse.ArgumentParser) -> None:
 
 
 def add_evaluate(p: argparse.ArgumentParser) -> None:
-    """The options of `evaluate`."""
+    """Add the options of `tinygrad-rnn evaluate` to its parser."""
     p.set_defaults(run=evaluate)
     p.add_argument("folder", metavar="DIR", help="a run's folder")
     p.add_argument("--pairs", metavar="FILE", required=True, help="pairs to compare with, source TAB target")
@@ -160,7 +160,7 @@ def _align(translator: Translator, text: str, best: Hypothesis, path: Path) -> N
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """How well a model does on pairs."""
+    """Print how well a model does on pairs."""
     _check_search(args)
     translator = Translator.load(RunFolder(Path(args.folder)))
     pairs = data.read_pairs(args.pairs)

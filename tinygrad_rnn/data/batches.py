@@ -107,7 +107,7 @@ class Pairs:
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def batch(self, pairs: Sequence[int] | np.ndarray) -> Batch:
-        """These pairs."""
+        """The pairs with these numbers, side by side; their length is that of the longest, rounded up."""
         pairs = np.asarray(pairs)
         sources, targets = self.lengths[pairs].T.copy()
         steps = targets + 1  # what is said, and the end
@@ -118,7 +118,7 @@ class Pairs:
         )  # fmt: skip
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch."""
+        """The batches of an epoch, in its order, each made when it is asked for."""
         return map(self.batch, self.order(epoch))
 
 

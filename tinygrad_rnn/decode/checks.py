@@ -23,7 +23,7 @@ def check_ids(who: str, **ids: Any) -> None:
 
 
 def check_sampling(who: str, temperature: float, top_k: int, top_p: float) -> None:
-    """The options of `sample_tokens`."""
+    """The options of `sample_tokens`: ValueError unless each is within its limits."""
     require(who, 0 <= temperature < math.inf, "temperature must be a finite number of at least 0", temperature)
     require(who, top_k >= 0, "top_k must be at least 0", top_k)
     require(who, 0 < top_p <= 1, "top_p must be greater than 0 and at most 1", top_p)

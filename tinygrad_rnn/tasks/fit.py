@@ -44,10 +44,10 @@ class Task(Protocol):
         """The number of tokens in an epoch."""
 
     def validate(self) -> float:
-        """Nats per token on held-out data."""
+        """Nats per token on held-out data; called after each epoch."""
 
     def measure(self, nats: float) -> float:
-        """Nats per token as the metric."""
+        """Nats per token as `metric`: bits per character, say."""
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Trainer:
     carry: Any = None
 
     def save(self, path: Path) -> None:
-        """The state after the last whole batch."""
+        """Write the run as it is after the last whole batch into a file, from which `restore` goes on."""
         arrays = {
             **prefixed("model", self.model.state_dict()),
             **prefixed("optimizer", self.optimizer.state_dict()),

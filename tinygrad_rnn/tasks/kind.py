@@ -103,7 +103,7 @@ class Kind:
     def _trainer(
         self, config: Any, folder: RunFolder, examples: Any, vocabularies: Vocabularies, save_every: float
     ) -> Trainer:
-        """A run at its beginning."""
+        """A run before its first batch: a new model, an optimiser, and the batches."""
         batches = self.batches(config, examples, *vocabularies)
         random.manual_seed(config.seed)
         model = self.build(config, *map(len, vocabularies)).to(default_device())

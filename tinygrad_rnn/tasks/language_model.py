@@ -98,7 +98,7 @@ class LanguageTask:
         return self.train.tokens
 
     def start(self, epoch: int) -> Any:
-        """The initial state of every strand."""
+        """The state before the first window: every strand begins anew in each epoch."""
         return self.model.initial_state(self.train.columns.shape[1])
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
@@ -185,7 +185,7 @@ def sample(
     top_k: int = 0,
     seed: int | None = None,
 ) -> Iterator[str]:
-    """Draw `length` tokens that go on after a prompt, one by one, as text.
+    """Sample `length` tokens that go on after a prompt, one by one, as text.
 
     temperature: P(w)^(1/temperature), normalised; 0 takes the likeliest token each time
     top_k: only the k likeliest tokens; 0 for all

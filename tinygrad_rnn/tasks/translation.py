@@ -104,7 +104,7 @@ class PairTask:
         return self.train.tokens
 
     def start(self, epoch: int) -> None:
-        """The order of the epoch's batches."""
+        """Shuffle the batches for an epoch, and set the share of its own tokens that the decoder is fed; no carry."""
         self.order = self.train.order(epoch)
         self.share = self.sampling * min(epoch / max(self.epochs - 1, 1), 1)
 
@@ -134,9 +134,9 @@ class PairTask:
 
 
 def sampled_inputs(model: nn.EncoderDecoder, batch: Batch, share: float) -> np.ndarray:
-    """The inputs of a batch, each but the first with probability `share` what the model draws itself. (T, B)
+    """The inputs of a batch, each but the first with probability `share` what is sampled from the model. (T, B)
 
-    Step by step, without recording: as no gradient flows through a drawn token, that of the loss on these inputs, all
+    Step by step, without recording: as no gradient flows through a sampled token, that of the loss on these inputs, all
     steps at once, is the one of scheduled sampling.
     """
     inputs = batch.inputs.copy()
@@ -146,8 +146,8 @@ def sampled_inputs(model: nn.EncoderDecoder, batch: Batch, share: float) -> np.n
         state = model.encode(batch.source, batch.lengths)
         for t in range(len(inputs) - 1):
             logits, state = model.step(inputs[t], state)
-            drawn = decode.sample_tokens(logits.numpy(), rng=rng)
-            inputs[t + 1] = np.where(own[t + 1], drawn, inputs[t + 1])
+            sampled = decode.sample_tokens(logits.numpy(), rng=rng)
+            inputs[t + 1] = np.where(own[t + 1], sampled, inputs[t + 1])
     return inputs
 
 
@@ -167,7 +167,7 @@ def hold_out(pairs: Sequence[tuple[str, str]], share: float, seed: int) -> tuple
 
 
 def vocabularies_of(config: Config, pairs: Sequence[tuple[str, str]]) -> tuple[Vocabulary, Vocabulary]:
-    """Those of the sources and of the targets."""
+    """The vocabulary of the sources, and that of the targets."""
     sources, targets = zip(*pairs, strict=True)
     source = Vocabulary.of(sources, config.source_words, min_count=config.min_count, special=[UNKNOWN])
     special = [UNKNOWN, START, END]
@@ -257,7 +257,7 @@ class Translator:
         )
 
     def text(self, hypothesis: Hypothesis) -> str:
-        """What a hypothesis says."""
+        """A hypothesis as text, without the start and end tokens."""
         return self.target.decode(hypothesis.tokens).strip()
 
 

@@ -26,13 +26,13 @@ def _layout(module: nn.Module) -> Layout | None:
 
 
 def exported(module: nn.Module, arrays: Arrays) -> Arrays:
-    """A module's arrays as PyTorch's."""
+    """The arrays of a module's state_dict by PyTorch's names and in its layouts."""
     layout = _layout(module)
     return layout.write(module, arrays) if layout else _each(module, arrays, exported)
 
 
 def taken(module: nn.Module, arrays: Arrays) -> Arrays:
-    """PyTorch's arrays as a module's."""
+    """The opposite: arrays by PyTorch's names as the module's load_state_dict takes them."""
     layout = _layout(module)
     return layout.read(module, arrays) if layout else _each(module, arrays, taken)
 
