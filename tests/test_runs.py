@@ -10,16 +10,20 @@ import sys
 import threading
 import time
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tinygrad_rnn import files, optim
+from tinygrad_rnn import files, nn, optim
 from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.tasks import language_model
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
-from tinygrad_rnn.tasks.fit import Trainer
+from tinygrad_rnn.tasks.config import CommonConfig
+from tinygrad_rnn.tasks.fit import Trainer, evaluating
+from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 SMALL = ["--cell", "rnn", "--hidden", "6", "--embed", "4", "--epochs", "1", "--batch", "4"]
@@ -362,3 +366,76 @@ def test_a_process_that_gets_ctrl_c_ends_with_130(tmp_path):
     assert (process.returncode, error) == (130, "tinygrad-rnn: stopped; --resume goes on from the last checkpoint\n")
     assert load_checkpoint(tmp_path / "run" / "last.safetensors")[1]["epoch"] >= 1
     assert not (tmp_path / "run" / "train.lock").exists()
+
+
+# ---- a kind of run of one's own ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bigrams(CommonConfig):
+    """Which letter follows which?"""
+
+    letters: str = ""
+
+
+class BigramTask:
+    """All pairs of neighbours at once."""
+
+    unit, metric = "letter", "nats"
+
+    def __init__(self, config, model, learned, held_out):
+        self.model, self.learned, self.held_out = model, learned, held_out
+
+    def __len__(self):
+        return 1
+
+    def tokens(self):
+        return len(self.learned) - 1
+
+    def start(self, epoch):
+        return None
+
+    def loss(self, batch, carry, ids=None):
+        ids = self.learned if ids is None else ids
+        return nn.cross_entropy(self.model(ids[:-1]), ids[1:], reduction="sum"), len(ids) - 1, None
+
+    def validate(self):
+        with evaluating(self.model):
+            loss, n, _ = self.loss(0, None, self.held_out)
+        return loss.item() / n
+
+    def measure(self, nats):
+        return nats
+
+
+def bigrams():
+    def read(config):
+        text = Path(config.letters).read_text()
+        return text, text
+
+    return Kind(
+        name="bigrams", what="bigrams", config=Bigrams, source="letters", vocabulary_files=("alphabet",),
+        lr_falls_by=10, read=read, vocabularies=lambda config, text: (Vocabulary.of(text),),
+        batches=lambda config, text, alphabet: (alphabet.encode(text[:-20]), alphabet.encode(text[-20:])),
+        build=lambda config, n: nn.Embedding(n, n), task=BigramTask,
+    )  # fmt: skip
+
+
+def test_a_kind_of_run_of_ones_own_is_started_stopped_resumed_and_loaded(tmp_path):
+    (tmp_path / "text").write_text(CONTENT["lm"])
+    kind, folder, told = bigrams(), RunFolder(tmp_path / "run"), []
+    config = Bigrams(letters=str(tmp_path / "text"), epochs=2, lr=0.1)
+    trainer, (alphabet,) = kind.new_run(config, folder)
+    trainer.fit(1, told.append)
+    again, _ = kind.resumed_run(kind.read_config(folder), folder)
+    assert (again.progress.epoch, again.optimizer.lr) == (1, pytest.approx(0.055))
+    again.fit(2, told.append)
+    assert [line.split(":")[0] for line in told] == ["epoch 1/1", "epoch 2/2"]
+    model, (same,) = kind.load(folder)
+    assert same.tokens == alphabet.tokens and not model.training
+    np.testing.assert_array_equal(model.E.numpy(), again.model.E.numpy())
+    with pytest.raises(ValueError, match=r"must hold a language model, its config\.json says otherwise"):
+        language_model.KIND.load(folder)
+    (tmp_path / "text").write_text("another")
+    with pytest.raises(ValueError, match="is not the letters this run was started with; --letters FILE names another"):
+        kind.resumed_run(config, folder)
