@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import math
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,65 @@ def _series(norms: Any) -> list[tuple[str, np.ndarray]]:
     return found
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """Where norms stand: whole decades from low to high, and a row below or above for what has no logarithm.
+
+    length  of the longest line, in time steps
+    """
+
+    low: int
+    high: int
+    length: int
+    has_zeros: bool
+    has_infinite: bool
+
+    @property
+    def span(self) -> int:
+        """The number of decades."""
+        return self.high - self.low
+
+    @property
+    def zero(self) -> float:
+        """Where a norm of 0 stands."""
+        return self.low - 0.1 * self.span
+
+    @property
+    def infinite(self) -> float:
+        """Where an infinite norm stands."""
+        return self.high + 0.1 * self.span
+
+    @property
+    def bottom(self) -> float:
+        """The lower end of the plot."""
+        return self.zero if self.has_zeros else self.low
+
+    @property
+    def top(self) -> float:
+        """The upper end of the plot."""
+        return self.infinite if self.has_infinite else self.high
+
+    @property
+    def margin(self) -> float:
+        """In front of the first time step, and behind the last."""
+        return (self.length - 1) / 50 or 0.5
+
+    def heights(self, norms: np.ndarray) -> np.ndarray:
+        """Where norms are on the scale; NaN where they are."""
+        with np.errstate(divide="ignore"):
+            logs = np.log10(norms)
+        return np.where(norms == 0, self.zero, np.where(np.isinf(norms), self.infinite, logs))
+
+
+def _scale_of(series: Sequence[np.ndarray]) -> _Scale:
+    """The scale that holds all norms."""
+    everything = np.concatenate(series)
+    logs = np.log10(everything[(everything > 0) & np.isfinite(everything)])
+    high = math.ceil(logs.max()) if logs.size else 0
+    low = min(math.floor(logs.min()) if logs.size else 0, high - 1)
+    return _Scale(low, high, max(map(len, series)), bool((everything == 0).any()), bool(np.isinf(everything).any()))
+
+
 class NormPlot:
     """Lays out and draws lines on a log scale. series: names and norms
 
@@ -92,16 +152,7 @@ class NormPlot:
     def __init__(self, series: list[tuple[str, np.ndarray]], title: str):
         self.title, self.series = title, [norms for _, norms in series]
         self.names = [name if not np.isnan(norms).all() else f"{name} (NaN)" for name, norms in series]
-        everything = np.concatenate(self.series)
-        logs = np.log10(everything[(everything > 0) & np.isfinite(everything)])
-        self.high = math.ceil(logs.max()) if logs.size else 0
-        self.low = min(math.floor(logs.min()) if logs.size else 0, self.high - 1)
-        self.span = self.high - self.low
-        self.zero, self.infinite = self.low - 0.1 * self.span, self.high + 0.1 * self.span
-        self.bottom = self.zero if (everything == 0).any() else self.low
-        self.top = self.infinite if np.isinf(everything).any() else self.high
-        self.length = max(map(len, self.series))
-        self.margin = (self.length - 1) / 50 or 0.5
+        self.scale = _scale_of(self.series)
         self.height = max(HEIGHT, 14.0 * len(series))
         places = {last: self._places(last) for last in (True, False)}
         moves = {last: sum(abs(place - end[1]) for end, place in places[last]) for last in places}
@@ -119,8 +170,8 @@ class NormPlot:
         place, side = (PAD, "left") if self.last else (wide - PAD, "right")
         sheet.text(place, above - 14, "‖∂L/∂hₜ‖", size=TEXT, ha=side)
         sheet.text(left + WIDTH / 2, sheet.height - 6, "t", size=TEXT, ha="center")
-        limits = (1 - self.margin, self.length + self.margin)
-        axes = sheet.axes(left, above, WIDTH, self.height, xlim=limits, ylim=(self.bottom, self.top))
+        limits = (1 - self.scale.margin, self.scale.length + self.scale.margin)
+        axes = sheet.axes(left, above, WIDTH, self.height, xlim=limits, ylim=(self.scale.bottom, self.scale.top))
         self._frame(axes, side)
         for norms, (dash, colour) in zip(self.series, _looks(), strict=False):
             self._line(axes, norms, colour, dash)
@@ -128,36 +179,31 @@ class NormPlot:
         return sheet.figure
 
     def _frame(self, axes: Axes, side: str) -> None:
+        scale = self.scale
         axes.axis("on")
         axes.spines[:].set_visible(False)
         axes.spines[[side, "bottom"]].set(visible=True, color=LINE)
-        axes.spines[side].set_bounds(self.low, self.high)
+        axes.spines[side].set_bounds(scale.low, scale.high)
         axes.yaxis.set_ticks_position("left" if self.last else "right")
-        stride = _stride(self.span, 10)
-        ticks = np.arange(math.ceil(self.low / stride) * stride, self.high + 1, stride, dtype=float)
+        stride = _stride(scale.span, 10)
+        ticks = np.arange(math.ceil(scale.low / stride) * stride, scale.high + 1, stride, dtype=float)
         axes.hlines(ticks, *axes.get_xlim(), color=LINE, alpha=0.25, linewidth=0.6, zorder=0)
         labels = [f"10{str(int(tick)).translate(_POWERS)}" for tick in ticks]
-        ends = [(y, sign) for y, sign in ((self.zero, "0"), (self.infinite, "∞")) if y in (self.bottom, self.top)]
+        ends = [(y, sign) for y, sign in ((scale.zero, "0"), (scale.infinite, "∞")) if y in (scale.bottom, scale.top)]
         axes.set_yticks([*ticks, *(y for y, _ in ends)], [*labels, *(sign for _, sign in ends)])
-        axes.set_xticks(_steps(self.length))
-        if self.span <= 3:
-            minor = [k + math.log10(m) for k in range(self.low, self.high) for m in range(2, 10)]
+        axes.set_xticks(_steps(scale.length))
+        if scale.span <= 3:
+            minor = [k + math.log10(m) for k in range(scale.low, scale.high) for m in range(2, 10)]
             axes.set_yticks(minor, minor=True)
         axes.tick_params(which="both", color=LINE, labelcolor=LINE, labelsize=9, width=0.8)
-        axes.set_ylim(self.bottom, self.top)
-
-    def _on_scale(self, norms: np.ndarray) -> np.ndarray:
-        """Where norms are on the scale; NaN where they are."""
-        with np.errstate(divide="ignore"):
-            logs = np.log10(norms)
-        return np.where(norms == 0, self.zero, np.where(np.isinf(norms), self.infinite, logs))
+        axes.set_ylim(scale.bottom, scale.top)
 
     def _line(self, axes: Axes, norms: np.ndarray, colour: str, dash: Any) -> None:
-        t, y = np.arange(1, len(norms) + 1), self._on_scale(norms)
+        t, y = np.arange(1, len(norms) + 1), self.scale.heights(norms)
         axes.plot(t, y, color=colour, linestyle=dash, linewidth=1.8, zorder=3, clip_on=False)
         drawn = np.pad(~np.isnan(y), 1)
         alone = drawn[1:-1] & ~drawn[:-2] & ~drawn[2:]
-        every = math.ceil(self.length * 8 / WIDTH)
+        every = math.ceil(self.scale.length * 8 / WIDTH)
         marks = (
             (norms == 0, "v", every),
             (np.isinf(norms), "^", every),
@@ -177,8 +223,8 @@ class NormPlot:
         if not drawn.size:
             return WIDTH if last else 0.0, self.height
         i = drawn[-1 if last else 0]
-        x = (i + self.margin) / (self.length - 1 + 2 * self.margin)
-        y = (self._on_scale(norms[i]) - self.bottom) / (self.top - self.bottom)
+        x = (i + self.scale.margin) / (self.scale.length - 1 + 2 * self.scale.margin)
+        y = (self.scale.heights(norms[i]) - self.scale.bottom) / (self.scale.top - self.scale.bottom)
         return float(x * WIDTH), float(y * self.height)
 
     def _names(self, axes: Axes) -> None:
