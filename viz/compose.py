@@ -27,8 +27,8 @@ from viz.picture.picture import Item, Picture
 from viz.read.attention import USUAL, Wiring, weights, wiring
 from viz.read.chosen_steps import chooser
 from viz.read.expand import expanded
-from viz.read.flow import Flow
 from viz.read.gradient_norms import norms
+from viz.read.graph import flow_of
 from viz.read.values import values
 from viz.style import LINE
 
@@ -100,7 +100,7 @@ def compose(root: Node, options: Options, title: str = "") -> Drawing:
     options.check()
     if options.view == "attention":
         nodes = expanded(root, copy=True)
-        flow = Flow(nodes)
+        flow = flow_of(nodes)
         alpha, how = weights(flow, values(nodes[-1])), wiring(flow)
         tokens = options.tokens[0] if options.tokens else ()
         check_names(options.tokens, [alpha.shape[1], alpha.shape[0]])

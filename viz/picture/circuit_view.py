@@ -12,7 +12,7 @@ from viz.picture.links import Entry
 from viz.picture.ops_view import OpsView
 from viz.picture.picture import Block, Item, Loop
 from viz.read.columns import Column
-from viz.read.flow import is_parameter
+from viz.read.parts import is_parameter
 from viz.read.positions import Position
 
 Starts = dict[tuple[Item | None, str, Item | None], list[Item]]  # by what holds a state, its name, and who reads it

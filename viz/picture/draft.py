@@ -13,7 +13,7 @@ from viz.picture.groups import Groups
 from viz.picture.labels import Labels
 from viz.picture.picture import Block, Item, Picture
 from viz.read.columns import Column
-from viz.read.flow import Flow
+from viz.read.graph import flow_of
 from viz.read.names import Code, names
 from viz.read.positions import Position
 from viz.read.runs import Choose
@@ -46,7 +46,7 @@ class Draft:
         targets: Sequence[str] = (),
     ):  # fmt: skip
         self.choose, self.tokens, self.targets = choose, tokens, targets
-        self.flow = Flow(nodes, choose)
+        self.flow = flow_of(nodes, choose)
         self.states = states_of(self.flow)
         self.parts: dict[Node, Node] = {}
         self.names = names(self.flow)

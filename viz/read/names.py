@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tinygrad_rnn.autograd.graph import Constant, Leaf, ModuleName, Named, Node, Number, Operand, likenesses
-from viz.read.flow import BEHIND, Flow
+from viz.read.flow import Flow
+from viz.read.plumbing import BEHIND
 from viz.style import PRIME, subscript
 
 LONGEST = 40  # characters of a variable that is drawn; a longer one is cut
