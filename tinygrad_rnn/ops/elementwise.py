@@ -15,7 +15,8 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, move, xp
 from tinygrad_rnn.autograd.dtypes import real_dtype
-from tinygrad_rnn.autograd.primitive import agreed, floating, operation, primitive
+from tinygrad_rnn.autograd.operands import agreed, floating
+from tinygrad_rnn.autograd.primitive import operation, primitive
 from tinygrad_rnn.autograd.tensor import Tensor
 
 # NumPy's ufuncs pass cupy arrays on to CuPy.

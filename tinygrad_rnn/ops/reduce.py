@@ -12,7 +12,8 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.graph import Chosen, context
-from tinygrad_rnn.autograd.primitive import floating, primitive
+from tinygrad_rnn.autograd.operands import floating
+from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.ops.elementwise import cast, div, exp
 from tinygrad_rnn.ops.shape import _array, _axes, _axis, broadcast_to, flip, no_such, reshape

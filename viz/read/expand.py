@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tinygrad_rnn.autograd.graph import Chosen, Node, all_parents, ancestors, recording
-from tinygrad_rnn.autograd.primitive import PICK
+from tinygrad_rnn.autograd.rules import PICK
 from viz.read.runs import Choose, needed
 
 

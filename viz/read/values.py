@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import to_numpy
 from tinygrad_rnn.autograd.graph import Leaf, Node, all_parents, ancestors, operands
-from tinygrad_rnn.autograd.primitive import PICK
+from tinygrad_rnn.autograd.rules import PICK
 
 
 def values(root: Node) -> dict[Node, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.primitive import Primitive
+from tinygrad_rnn.autograd.rules import Primitive
 from tinygrad_rnn.compiler.ir.value import INNER, POINTWISE, Value
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------

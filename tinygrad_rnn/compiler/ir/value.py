@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinygrad_rnn.autograd.graph import Scope, context
-from tinygrad_rnn.autograd.primitive import Primitive
+from tinygrad_rnn.autograd.rules import Primitive
 
 PRIMITIVES: dict[str, Primitive] = {
     function.op.name: function.op

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.graph import context
-from tinygrad_rnn.autograd.primitive import Primitive
+from tinygrad_rnn.autograd.rules import Primitive
 from tinygrad_rnn.autograd.tensor import Tensor, refuse_deep_copy
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.value import PRIMITIVES, Unsupported, Value

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import context
-from tinygrad_rnn.autograd.primitive import Primitive
+from tinygrad_rnn.autograd.rules import Primitive
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler.record.trace import SMALL
 from tinygrad_rnn.nn.capture import kinds
