@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_rnn import decode, nn, ops
-from tinygrad_rnn.autograd.tensor import is_grad_enabled, tensor
+from tinygrad_rnn.autograd.gradients import is_grad_enabled
+from tinygrad_rnn.autograd.tensor import tensor
 
 START, END = 0, 1
 ENDS = {"start": START, "end": END}

@@ -8,20 +8,11 @@ from tinygrad_rnn import nn, ops, optim
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
 from tinygrad_rnn.autograd.devices import use_device as device
 from tinygrad_rnn.autograd.gradcheck import gradcheck
+from tinygrad_rnn.autograd.gradients import enable_grad, grad, is_grad_enabled, no_grad
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.random import get_rng_state, manual_seed, set_rng_state
-from tinygrad_rnn.autograd.tensor import (
-    Parameter,
-    Tensor,
-    enable_grad,
-    grad,
-    is_grad_enabled,
-    no_grad,
-    ones,
-    tensor,
-    zeros,
-)
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor, ones, tensor, zeros
 from tinygrad_rnn.nn.circuit import circuit
 
 if TYPE_CHECKING:

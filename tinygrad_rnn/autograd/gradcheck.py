@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd import arrays
-from tinygrad_rnn.autograd.tensor import Tensor, grad, no_grad
+from tinygrad_rnn.autograd.gradients import grad, no_grad
+from tinygrad_rnn.autograd.tensor import Tensor
 
 
 def gradcheck(

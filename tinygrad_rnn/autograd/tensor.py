@@ -14,9 +14,10 @@ import numpy as np
 from tinygrad_rnn.autograd import arrays, nest
 from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.backward import sweep
-from tinygrad_rnn.autograd.devices import check_device, default_device
+from tinygrad_rnn.autograd.devices import check_device
 from tinygrad_rnn.autograd.dtypes import is_real, real_dtype
 from tinygrad_rnn.autograd.graph import Constant, Leaf, Node, context, recording
+from tinygrad_rnn.autograd.values import array_of
 
 OPS: dict[str, Callable] = {}  # the public functions of ops/ by name: they fill it, the operators below call them
 FUNCTIONS: dict[Any, Callable] = {}  # NumPy's functions, as ops/ has them; those in FLAT have results without gradient
@@ -187,8 +188,8 @@ class Tensor:
         gradient: d loss / d self, needed unless self is a scalar. The graph is freed on the way unless `retain_graph`;
         with `create_graph` the gradients are recorded too and can be differentiated again.
         """
-        seeds = {_recorded(self, "backward"): _seed(self, gradient, "backward", create_graph)}
-        found = _sweep(seeds, None, create_graph, retain_graph or create_graph)
+        seeds = {recorded_node(self, "backward"): seed_of(self, gradient, "backward", create_graph)}
+        found = swept(seeds, None, create_graph, retain_graph or create_graph)
         for node, g in found.items():
             if node.grad is None:
                 node.grad = g
@@ -198,7 +199,7 @@ class Tensor:
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Show every gradient of self to `hook(grad)`, which may return another one. Returns a function that removes it."""
-        node = _recorded(self, "register_hook")
+        node = recorded_node(self, "register_hook")
 
         def on_gradient(g: Any) -> Any:
             lifted = isinstance(g, Tensor)
@@ -489,34 +490,8 @@ def tensor(values: Any, dtype: Any = None, device: str | None = None, requires_g
             made = values.detach()
             return made if dtype is None else made.astype(dtype)
         values = values.array
-    array = _of_array(values, dtype, device) if arrays.is_array(values) else _of_numbers(values, dtype, device)
-    if not array.dtype.isnative:  # no library computes with bytes in another order
-        array = array.astype(array.dtype.newbyteorder("="))
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {array.dtype}")
-    made = Tensor(array)
+    made = Tensor(array_of(values, dtype, device))
     return made.requires_grad_() if requires_grad else made
-
-
-def _of_array(values: Array, dtype: Any, device: str | None) -> Array:
-    """A copy of an array, where it is or on a device."""
-    if not is_real(values.dtype):  # of complex ones a cast would keep a part
-        raise TypeError(f"tensor: values must be floats, integers or booleans, got dtype {values.dtype}")
-    lib = xp(values)
-    array = lib.array(values, dtype)
-    if device is None and lib is not np:
-        return array
-    return arrays.move(array, check_device(device) if device else default_device())
-
-
-def _of_numbers(values: Any, dtype: Any, device: str | None) -> Array:
-    """An array of numbers or of lists."""
-    host = np.array(values, dtype)
-    if dtype is None and host.dtype == np.float64 and not _holds_arrays(values):
-        host = host.astype(np.float32)
-    if host.dtype == object:
-        raise TypeError(f"tensor: values must be numbers, got {type(values).__name__} of {_kinds(values)}")
-    return arrays.from_numpy(host, check_device(device) if device else None)
 
 
 def refuse_deep_copy() -> Never:
@@ -524,18 +499,6 @@ def refuse_deep_copy() -> Never:
     raise RuntimeError(
         "Tensor: a deep copy has no history, no gradient would flow through it; write t + 0, or detach() it first"
     )
-
-
-def _holds_arrays(values: Any) -> bool:
-    """Lists of NumPy values keep their dtype, as an array would."""
-    while isinstance(values, (list, tuple)) and values:
-        values = values[0]
-    return isinstance(values, (np.ndarray, np.generic, Tensor))
-
-
-def _kinds(values: Any) -> str:
-    items = values if isinstance(values, (list, tuple)) else [values]
-    return ", ".join(sorted({type(v).__name__ for v in items}))
 
 
 def zeros(*shape: Any, dtype: Any = np.float32, device: str | None = None) -> Tensor:
@@ -554,56 +517,8 @@ def _filled(value: float, shape: tuple, dtype: Any, device: str | None) -> Tenso
     return Tensor(arrays.from_numpy(np.full(shape, value, dtype), device))
 
 
-def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Tensor | Sequence[Tensor] | None = None,
-    *,
-    create_graph: bool = False,
-    retain_graph: bool | None = None,
-    allow_unused: bool = False,
-) -> Any:
-    """d Σ outputs / d input for each input (one tensor for one input, else a tuple); `grad` attributes stay as they are.
-
-    grad_outputs: d loss / d output for each output that is not a scalar.
-    create_graph: record the computation, so that its result can be differentiated again.
-    allow_unused: zeros for an input that no output depends on, instead of a ValueError.
-    """
-    ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    given: Any = [None] * len(ys) if grad_outputs is None else grad_outputs
-    gs = [given] if isinstance(given, Tensor) else list(given)
-    seeds: dict[Node, Any] = {}
-    for y, g in zip(ys, gs, strict=True):
-        node, seed = _recorded(y, "grad"), _seed(y, g, "grad", create_graph)
-        seeds[node] = seeds[node] + seed if node in seeds else seed
-    wanted = {_recorded(x, "grad") for x in xs}
-    found = _sweep(seeds, wanted, create_graph, create_graph if retain_graph is None else retain_graph)
-    unused = [i for i, x in enumerate(xs) if x.node not in found]
-    if unused and not allow_unused:
-        raise ValueError(
-            f"grad: outputs must depend on every input, input {unused[0]} is not used; or pass allow_unused=True"
-        )
-    result = tuple(found[x.node] if x.node in found else Tensor(xp(x.array).zeros_like(x.array)) for x in xs)
-    return result[0] if isinstance(inputs, Tensor) else result
-
-
-def no_grad() -> recording:
-    """Record nothing inside the block (or the decorated function): for inference and for updates of parameters."""
-    return recording(False)
-
-
-def enable_grad() -> recording:
-    """Record inside the block, even within `no_grad`."""
-    return recording(True)
-
-
-def is_grad_enabled() -> bool:
-    """Is the graph being recorded here, in this thread?"""
-    return context.recording
-
-
-def _sweep(seeds: dict[Node, Any], wanted: set[Node] | None, create_graph: bool, retain: bool) -> dict[Any, Tensor]:
+def swept(seeds: dict[Node, Any], wanted: set[Node] | None, create_graph: bool, retain: bool) -> dict[Any, Tensor]:
+    """The gradients of the wanted nodes, or of all leaves, as tensors (see backward.sweep)."""
     if create_graph:
         with recording(True):
             return sweep(seeds, wanted, lift=Tensor, retain=retain)
@@ -617,7 +532,8 @@ def _as_array(g: Any, node: Node) -> Array:
     return g.copy() if 0 in getattr(g, "strides", ()) and g.size > 1 else g
 
 
-def _recorded(t: Tensor, who: str) -> Node:
+def recorded_node(t: Tensor, who: str) -> Node:
+    """The node of a tensor to which a gradient flows. TypeError or ValueError, named after who, if it has none."""
     if not isinstance(t, Tensor):
         raise TypeError(f"{who}: must get tensors, got {type(t).__name__}")
     if t.node is None or not t.node.tracked:
@@ -625,7 +541,8 @@ def _recorded(t: Tensor, who: str) -> Node:
     return t.node
 
 
-def _seed(y: Tensor, g: Tensor | None, who: str, create_graph: bool) -> Any:
+def seed_of(y: Tensor, g: Tensor | None, who: str, create_graph: bool) -> Any:
+    """The gradient of y with which a sweep begins: g, or 1 for a scalar; a tensor with create_graph, else an array."""
     if g is None:
         if y.size != 1:
             raise ValueError(

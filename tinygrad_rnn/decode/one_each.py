@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.tensor import no_grad
+from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.decode.checks import check_ids, check_sampling, require
 from tinygrad_rnn.decode.found import Found, Hypothesis
 from tinygrad_rnn.decode.model import Model, Step

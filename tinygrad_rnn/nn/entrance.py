@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd import nest, random
-from tinygrad_rnn.autograd.tensor import Parameter, Tensor, no_grad, tensor
+from tinygrad_rnn.autograd.gradients import no_grad
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor, tensor
 from tinygrad_rnn.nn.cell_wrappers import Wrapper
 from tinygrad_rnn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell, Stack
 from tinygrad_rnn.nn.more_cells import (

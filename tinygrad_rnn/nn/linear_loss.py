@@ -15,8 +15,9 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.blas import FLOATS
+from tinygrad_rnn.autograd.gradients import grad
 from tinygrad_rnn.autograd.primitive import operation
-from tinygrad_rnn.autograd.tensor import Tensor, grad
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler import engines
 
 BLOCK = 1 << 24  # bytes of logits at a time

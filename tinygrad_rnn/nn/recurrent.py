@@ -13,8 +13,9 @@ import numpy as np
 
 from tinygrad_rnn.autograd import arrays, nest, random
 from tinygrad_rnn.autograd.arrays import xp
+from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.graph import Constant, FirstState, Shown, Step, StepBack, context, scope
-from tinygrad_rnn.autograd.tensor import Tensor, no_grad, tensor
+from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.compiler.runtime.plan import Plan

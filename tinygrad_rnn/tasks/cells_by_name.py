@@ -12,7 +12,8 @@ from typing import Any
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.autograd import nest
-from tinygrad_rnn.autograd.tensor import Tensor, no_grad
+from tinygrad_rnn.autograd.gradients import no_grad
+from tinygrad_rnn.autograd.tensor import Tensor
 
 HOME = str(Path(__file__).parents[2])  # where viz is too; an editable install is not on sys.path
 MakeCell = Callable[[int, int], nn.Cell]  # input size, hidden size

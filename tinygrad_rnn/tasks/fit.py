@@ -18,7 +18,8 @@ from tqdm import tqdm
 from tinygrad_rnn import optim
 from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.arrays import move, to_numpy
-from tinygrad_rnn.autograd.tensor import Tensor, no_grad
+from tinygrad_rnn.autograd.gradients import no_grad
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.state_dicts import prefixed, without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint

@@ -15,8 +15,9 @@ import numpy as np
 
 from tinygrad_rnn import data, decode, nn, ops
 from tinygrad_rnn.autograd import arrays
+from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.graph import scope
-from tinygrad_rnn.autograd.tensor import Tensor, no_grad
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.data.batches import Stream, hold_out
 from tinygrad_rnn.tasks import cells_by_name

@@ -14,7 +14,8 @@ import numpy as np
 
 from tinygrad_rnn import data, decode, metrics, nn
 from tinygrad_rnn.autograd import arrays, random
-from tinygrad_rnn.autograd.tensor import Tensor, no_grad
+from tinygrad_rnn.autograd.gradients import no_grad
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
 from tinygrad_rnn.data.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.decode import Hypothesis

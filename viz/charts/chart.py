@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import to_numpy
-from tinygrad_rnn.autograd.tensor import Tensor, no_grad
+from tinygrad_rnn.autograd.gradients import no_grad
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.files import write_atomically
 from viz.style import LINE
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.gradients import grad
 from tinygrad_rnn.autograd.graph import Constant, Node, context
 from tinygrad_rnn.autograd.primitive import operation
 from tinygrad_rnn.autograd.random import replayed
-from tinygrad_rnn.autograd.tensor import Tensor, grad
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.runtime.compiled_step import CompiledStep
 
 
