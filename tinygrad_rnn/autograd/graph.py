@@ -23,7 +23,7 @@ class _Context(threading.local):
     recording: bool = True
     scope: Scope = ()
     outer: Any = None  # what `recording` was around each open block: a linked list
-    draws: Any = None  # an iterator over the random numbers to use, while a call is repeated
+    random_numbers: Any = None  # an iterator over those to use, while a call is repeated
     trace: Any = None  # what takes the operations while a step is recorded for the compiler
     after_sweep: Any = ()  # functions to call when the backward pass under way has ended: a list during one
 

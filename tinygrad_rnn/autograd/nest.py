@@ -52,7 +52,7 @@ def copied(nest: Any) -> Any:
     return nest if isinstance(nest, tuple) and all(map(operator.is_, nest, new)) else _rebuilt(nest, new)
 
 
-def kept(who: str, new: Any, old: Any, *, first: bool, strict: bool, rows: int | None = None) -> Any:
+def checked(who: str, new: Any, old: Any, *, first: bool, strict: bool, rows: int | None = None) -> Any:
     """A new state in containers of its own, its parts in the order of the old one; ValueError unless it is built alike.
 
     first: at the first step of a sequence what is there may be broadcast to what the step makes of it; from then on

@@ -54,16 +54,16 @@ def untouched() -> Iterator[None]:
 
 def uniform(shape: tuple[int, ...], rng: np.random.Generator | None = None) -> np.ndarray:
     """float32 numbers from 0 to less than 1, from a generator or the library's; inside `replayed` the given ones."""
-    if context.draws is not None:
-        return next(context.draws)
+    if context.random_numbers is not None:
+        return next(context.random_numbers)
     return (rng or default_generator()).random(shape, np.float32)
 
 
 @contextmanager
 def replayed(numbers: Sequence[np.ndarray]) -> Iterator[None]:
     """Inside the block `uniform` returns these, in this order."""
-    outer, context.draws = context.draws, iter(numbers)
+    outer, context.random_numbers = context.random_numbers, iter(numbers)
     try:
         yield
     finally:
-        context.draws = outer
+        context.random_numbers = outer

@@ -26,13 +26,13 @@ def circuit(cell: Any, x: Tensor, state: Any = None) -> Circuit:
     cell = _only_cell(cell)
     state = cell.initial_state(len(x)) if state is None else state
     if cell._name.unread:  # so that drawings know what its code calls what it computes
-        with suppress(Unsupported), Inventory(cell).kept(), random.untouched(), recording(True):
+        with suppress(Unsupported), Inventory(cell).restoring(), random.untouched(), recording(True):
             cell(x, state)
     try:
         flat, leaves, _, options = flattened(cell, cell, state)
         held = Inventory(cell)
         held.check()
-        with held.kept():
+        with held.restoring():
             return settled(flat, x, leaves, x_tracked=x.requires_grad, **options)[0]
     except Unsupported as reason:
         raise ValueError(f"circuit: {type(cell).__name__} cannot be recorded: {reason}") from None

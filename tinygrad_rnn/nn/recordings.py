@@ -144,7 +144,7 @@ class Recordings:
             return made
         try:
             held.check()
-            with held.kept():
+            with held.restoring():
                 made = record(cell, options, xs, state, masked, held, self.arenas, self.programs)
             self.failed.pop(asked, None)
         except Unsupported as reason:

@@ -177,7 +177,7 @@ class Recurrent(Module):
         """Why a call runs step by step, or nothing."""
         if self.engine == "eager":
             return 'engine="eager"'
-        if context.trace is not None or context.draws is not None:
+        if context.trace is not None or context.random_numbers is not None:
             return "it is a part of a step that is recorded or repeated itself"
         if 0 in xs.shape:
             return "there is nothing to run" if 0 in xs.shape[:2] else "x has no features"
@@ -237,7 +237,7 @@ class Recurrent(Module):
         if not ragged and _is_steady(new, state):
             return y, new
         rows = len(x) if ragged else None
-        return y, nest.kept(who, new, state, first=first, strict=strict or ragged, rows=rows)
+        return y, nest.checked(who, new, state, first=first, strict=strict or ragged, rows=rows)
 
     def _stacked(self, ys: list[Any]) -> Any:
         """What the steps returned, over time."""

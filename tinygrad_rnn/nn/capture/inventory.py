@@ -63,7 +63,7 @@ class Inventory(Walk):
         return all(all(map(is_, map(part, self.functions), were)) for part, were in zip(BODY, self.bodies, strict=True))
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def restoring(self) -> Iterator[None]:
         """Put back what the block sets. Unsupported if it sets anything, or draws: a recorded step would do it once."""
         states = States(self.generators, common=self.draws or not DRAWS.isdisjoint(self.names))
         changed, reason = [], None
