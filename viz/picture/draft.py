@@ -25,8 +25,8 @@ LONG = {"circle": "box", "ball": "pill"}  # what a circle is with a longer one
 
 
 class Draft:
-    """What the parts of a builder share. nodes, choose: as in Runs  tokens: names of the inputs, of each sequence that
-    is read, by time step  targets: what the last of them says
+    """What the parts of a view share. nodes, choose: as in flow_of  tokens: names of the inputs, of each sequence that is
+    read, by time step  targets: what the last of them says
 
     items     of each node
     block     of each item

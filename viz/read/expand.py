@@ -13,7 +13,7 @@ def expanded(root: Node, choose: Choose | None = None, *, copy: bool = False) ->
     It is a copy where something in it stands for more, and the graph stays as it is.
 
     The copy's nodes are made in the order of computing. Leaves are not copied.
-    choose: as in Runs, to leave out time steps  copy: make one in any case
+    choose: as in runs_of, to leave out time steps  copy: make one in any case
     """
     order = ancestors([root], all_parents)
     if copy:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinygrad_rnn.autograd.graph import Chosen, Constant, Node, ancestors, operands
+from viz.read.loops import Place
 from viz.read.parts import part_of, unturned
 from viz.read.plumbing import PARTS, Plumbing
-from viz.read.runs import Place, Runs
+from viz.read.runs import Runs
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ from viz.read.alignment import align
 from viz.read.flow import Flow
 from viz.read.parts import is_parameter
 from viz.read.plumbing import plumbing_of
-from viz.read.runs import Choose, Runs
+from viz.read.runs import Choose, runs_of
 from viz.read.total import sum_up
 
 
@@ -18,7 +18,7 @@ def flow_of(nodes: list[Node], choose: Choose | None = None) -> Flow:
 
     nodes: all of the graph, oldest first, the root last  choose: the steps that are drawn
     """
-    runs = Runs(nodes, choose)
+    runs = runs_of(nodes, choose)
     flow = Flow.of(runs, plumbing_of(runs), nodes[-1])
     align(flow)
     sum_up(flow)

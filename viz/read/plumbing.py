@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from tinygrad_rnn.autograd.graph import Chosen, Leaf, Node
+from viz.read.loops import Place
 from viz.read.parts import gathers, is_weight, part_of, parts_of, unturned
-from viz.read.runs import Place, Runs
+from viz.read.runs import Runs
 
 VIEWS = {"reshape", "permute", "broadcast_to", "cast", "transfer", "split", "unbind"}
 PARTS = {"getitem", "pick"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tinygrad_rnn.autograd.graph import Node
 from viz.read.columns import Column, columns_of
 from viz.read.flow import Flow
-from viz.read.runs import Place
+from viz.read.loops import Place
 
 Position = tuple[int, int]  # a kind of step, and the place of an operation in it; of a leaf, below 0, that of its use
 Reading = tuple[Position, int]  # an operation and the number of its argument: where something is read
