@@ -30,7 +30,7 @@ from viz.charts.normplot import gradient_norms
 from viz.compose import Options, attend, compose
 from viz.drawing import Drawing, checked_suffix
 from viz.picture.gradient import over_time
-from viz.picture.ops_view import OpsView
+from viz.picture.subject import subject_of
 from viz.read.expand import expanded
 from viz.read.gradient_norms import norms
 from viz.read.root import root_of
@@ -121,4 +121,4 @@ def gradient_flow(loss: Tensor) -> dict[str, np.ndarray]:
     with `gradient_norms`. ValueError if backward has freed the graph.
     """
     nodes = expanded(root_of(loss), copy=True)
-    return over_time(OpsView(nodes), norms(nodes[-1]))
+    return over_time(subject_of(nodes), norms(nodes[-1]))

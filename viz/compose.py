@@ -18,12 +18,13 @@ from viz.layout.layout import Layout
 from viz.layout.legend import legend, tint_edges
 from viz.layout.place import placed
 from viz.picture import gradient
-from viz.picture.cells_view import CellsView
-from viz.picture.circuit_view import CircuitOfCells, CircuitView, middle
+from viz.picture.build import picture_of
+from viz.picture.circuit import middle
 from viz.picture.gradient import Scale
 from viz.picture.notes import note_norms, note_shapes
-from viz.picture.ops_view import OpsView, check_names
 from viz.picture.picture import Item, Picture
+from viz.picture.subject import subject_of
+from viz.picture.tokens import check_names
 from viz.read.attention import USUAL, Wiring, weights, wiring
 from viz.read.chosen_steps import chooser
 from viz.read.expand import expanded
@@ -156,17 +157,12 @@ class _Sketch:
         root = nodes[-1]
         self.norms: Mapping[Node, float] = norms(root) if options.gradient else {}
         single = options.view != "circuit"  # are single steps drawn?
-        view = self._view()(nodes, choose, options.tokens if single else (), options.targets if single else ())
-        if isinstance(view, CellsView):
-            view.depth = options.depth or 1
-        self.picture: Picture = view.build()
+        self.picture = picture_of(
+            subject_of(nodes, choose), choose, depth=(options.depth or 1) if options.in_boxes else 0,
+            circuit=not single, sources=options.tokens if single else (), targets=options.targets if single else (),
+        )  # fmt: skip
         self.known: dict[Item, float] = {}
         self._mark(root)
-
-    def _view(self) -> type[OpsView]:
-        if self.options.view == "circuit":
-            return CircuitOfCells if self.options.in_boxes else CircuitView
-        return CellsView if self.options.in_boxes else OpsView
 
     def _mark(self, root: Node) -> None:
         """Notes and colours."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Node
-from viz.picture.ops_view import OpsView
 from viz.picture.picture import Item, Picture
+from viz.picture.subject import Subject
 from viz.style import LINE, ink, ramp
 
 DECADES = 8  # at most, on a scale that is found
@@ -19,19 +19,19 @@ NO_GRADIENT = {"fillcolor": "transparent", "color": "#9ca3af", "fontcolor": LINE
                "tooltip": "no gradient"}  # fmt: skip
 
 
-def over_time(view: OpsView, found: Mapping[Node, float]) -> dict[str, np.ndarray]:
+def over_time(subject: Subject, found: Mapping[Node, float]) -> dict[str, np.ndarray]:
     """For each state its ‖∂L/∂s_t‖ over the steps, NaN where no gradient comes; numbered where a name comes twice.
 
     Of sequences that have ended nothing counts.
     """
     states: dict[tuple, dict[int, float]] = {}
-    for column in view.states.columns:
-        held = [n for n in column.ops if view.states.state(n)]
+    for column in subject.states.columns:
+        held = [n for n in column.ops if subject.states.state(n)]
         if not held:  # a last step of its own kind: its state is what the code calls so
             called = {name for name, *_ in states}
-            held = [n for n in column.ops if view.labels.variables.get(n) in called]
+            held = [n for n in column.ops if subject.labels.variables.get(n) in called]
         for node in held:
-            _enter(states, view, node, found)
+            _enter(states, subject, node, found)
     names = [name for name, *_ in states]
     result: dict[str, np.ndarray] = {}
     for (name, *_), values in states.items():
@@ -41,11 +41,11 @@ def over_time(view: OpsView, found: Mapping[Node, float]) -> dict[str, np.ndarra
     return result
 
 
-def _enter(states: dict[tuple, dict[int, float]], view: OpsView, node: Node, found: Mapping[Node, float]) -> None:
+def _enter(states: dict[tuple, dict[int, float]], subject: Subject, node: Node, found: Mapping[Node, float]) -> None:
     """Put down the norm of a state, by its name, its run, its layer, and its step."""
-    flow, position = view.flow, view.states.position[node]
-    is_state = position in view.states.kind
-    name = view.labels.state(position) if is_state else view.labels.variables[node]
+    flow, position = subject.flow, subject.states.position[node]
+    is_state = position in subject.states.kind
+    name = subject.labels.state(position) if is_state else subject.labels.variables[node]
     run, t, layer = flow.runs.of.get(node, 0), flow.place[node][1], 0
     while t in states.setdefault((name, run, layer), {}):
         layer += 1

@@ -21,19 +21,24 @@ class Entry:
     name: str = ""
 
 
-class Links(Draft):
+class Links:
     """Connects what stands in different blocks."""
 
-    def _link(self) -> None:
+    def __init__(self, draft: Draft):
+        self.draft, self.subject = draft, draft.subject
+        self.flow, self.states, self.labels = draft.subject.flow, draft.subject.states, draft.subject.labels
+
+    def add(self) -> None:
+        """All edges between blocks, when all blocks are filled."""
         hidden: dict[Block, list[Entry]] = defaultdict(list)
-        for source, head, stream in self.crossing:
-            tail = self.items.get(source) if stream is not None else self._drawn_for(source)
+        for source, head, stream in self.draft.crossing:
+            tail = self.draft.items.get(source)
             if tail is not None:
                 if tail is not head:
-                    self._connect(tail, head, stream, source)
+                    self.connect(tail, head, stream, source)
             elif stream is not None:
-                name = self._name_of(stream, source, head)
-                hidden[self.block[head]].append(Entry(stream, head, self._apart(source, head), name))
+                name = self.name_of(stream, source, head)
+                hidden[self.draft.block[head]].append(Entry(stream, head, self._apart(source, head), name))
         self._fill_gaps(hidden)
 
     def _apart(self, source: Node, head: Item) -> int:
@@ -41,19 +46,15 @@ class Links(Draft):
         a, b = self.flow.place.get(source), self.flow.place.get(head.nodes[-1])
         return 1 if a is None or b is None or a[0] != b[0] else max(abs(a[1] - b[1]), 1)
 
-    def _name_of(self, stream: Position, source: Node, head: Item) -> str:
+    def name_of(self, stream: Position, source: Node, head: Item) -> str:
         """What a state is called where it is read."""
         read = [(n, i) for n in head.nodes for i, a in enumerate(self.flow.args.get(n, ()))
-                if self.parts.get(a, a) is source and self.states.stream(n, i) == stream]  # fmt: skip
+                if self.draft.parts.get(a, a) is source and self.states.stream(n, i) == stream]  # fmt: skip
         return self.labels.state(stream, *next(iter(read), (None, 0)))
-
-    def _drawn_for(self, source: Node) -> Item | None:
-        """What stands for a value, if it is drawn."""
-        return self.items.get(source)
 
     def _fill_gaps(self, hidden: dict[Block, list[Entry]]) -> None:
         """Lead the states through the gaps. hidden: what each block reads of columns that are not drawn"""
-        slots = self.picture.slots
+        slots = self.draft.picture.slots
         for k, gap in enumerate(slots):
             if gap.is_gap:
                 sides = [slots[i] if 0 <= i < len(slots) else None for i in (k - 1, k + 1)]
@@ -62,9 +63,10 @@ class Links(Draft):
                     for back in (False, True):
                         before, after = sides[::-1] if back else sides
                         mine = [e for e in entries if (e.stream in self.states.back) == back]
-                        self._through(gap, before, [e for e in mine if e.head and self.block[e.head] is after])
+                        self._through(gap, before, [e for e in mine if e.head and self.draft.block[e.head] is after])
 
-    def _connect(self, tail: Item, head: Item, stream: Position | None, source: Node) -> None:
+    def connect(self, tail: Item, head: Item, stream: Position | None, source: Node) -> None:
+        """An edge from what stands for a value to who reads it."""
         kind = "flow"
         if stream is not None:
             kind = self.states.kind[stream] + " over time"
@@ -76,21 +78,27 @@ class Links(Draft):
             kind = "loss"
         elif tail.kind == "hidden":
             kind = "hidden"
-        self._put(Link(tail, head, kind), "" if stream is None else self._name_of(stream, source, head))
+        self.put(Link(tail, head, kind), "" if stream is None else self.name_of(stream, source, head))
 
-    def _put(self, link: Link, name: str) -> None:
-        """Draw an edge between blocks, once."""
-        if not any(other.tail is link.tail and other.head is link.head for other in self.picture.links[-8:]):
-            self.picture.links.append(link)
+    def put(self, link: Link, name: str) -> None:
+        """Draw an edge between blocks, once; between boxes once for each state that it carries."""
+        links = self.draft.picture.links
+        same = [k for k in links[-8:] if k.tail is link.tail and k.head is link.head]
+        if self.draft.in_boxes and link.kind.endswith("over time") and name:
+            link.name = name
+            if all(k.name != link.name for k in same):
+                links.append(link)
+        elif not same:
+            links.append(link)
 
     def _open_ends(self, gap: Block, left: Block | None, right: Block | None) -> None:
         """States that go on behind what is drawn run into dots."""
         for side, other, back in ((left, right, False), (right, left, True)):
             if side is None or (
-                other is not None and not other.is_gap and self.run_of.get(side) == self.run_of.get(other)
+                other is not None and not other.is_gap and self.draft.run_of.get(side) == self.draft.run_of.get(other)
             ):
                 continue
-            for stream in self.held[side].values():
+            for stream in self.draft.held[side].values():
                 if (stream in self.states.back) == back:
                     self._through(gap, side, [Entry(stream, None, name=self.labels.state(stream))])
 
@@ -103,20 +111,22 @@ class Links(Draft):
             if item is None:
                 item = dots[name] = Item(f"{gap.key}.{len(gap.items)}", "· · ·", f"{kind} dots", "text", "· · ·")
                 gap.items.append(item)
-                self.block[item] = gap
-            tail = self._holder(entry.stream, before) if before is not None else None
+                self.draft.block[item] = gap
+            tail = self.holder(entry.stream, before) if before is not None else None
             if tail is not None:
-                self._put(Link(tail, item, kind + " over time"), entry.name)
+                self.put(Link(tail, item, kind + " over time"), entry.name)
             if entry.head is not None:
-                self._put(Link(item, entry.head, kind + " over time"), entry.name)
+                self.put(Link(item, entry.head, kind + " over time"), entry.name)
 
-    def _holder(self, stream: Position, block: Block) -> Item | None:
+    def holder(self, stream: Position, block: Block) -> Item | None:
         """What holds a state in a block; in one of another kind, such as with masks, the state of the same name."""
-        position = stream if block in self.items_at[stream] else None
+        position = stream if block in self.draft.items_at[stream] else None
         if position is None:
-            position = self.held[block].get((self.labels.state(stream), self.labels.rank(stream)))
-        return None if position is None else self.items_at[position].get(block)
+            position = self.draft.held[block].get((self.labels.state(stream), self.labels.rank(stream)))
+        return None if position is None else self.draft.items_at[position].get(block)
 
     def _dots(self, entry: Entry) -> Item | Position:
-        """The states that share their dots are those for which this is the same."""
-        return entry.stream
+        """The states that share their dots are those for which this is the same: in boxes all those of a cell."""
+        if not self.draft.in_boxes:
+            return entry.stream
+        return next(iter(self.draft.items_at[entry.stream].values())) if entry.head is None else entry.head

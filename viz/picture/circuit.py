@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from tinygrad_rnn.autograd.graph import Node
-from viz.picture.cells_view import CellsView
-from viz.picture.links import Entry
+from viz.picture.cells_view import dock
+from viz.picture.draft import Draft
+from viz.picture.links import Entry, Links
 from viz.picture.ops_view import OpsView
-from viz.picture.picture import Block, Item, Loop
+from viz.picture.picture import Block, Item, Loop, Picture
 from viz.read.columns import Column
 from viz.read.parts import is_parameter
 from viz.read.positions import Position
@@ -26,77 +26,97 @@ def middle(steps: Sequence[int]) -> list[int]:
     return [steps[(len(steps) - 1) // 2]] if len(steps) else []
 
 
-class CircuitView(OpsView):
-    """Draws one step for all."""
+class AnyStep:
+    """First states where the step that is drawn stands for all: where it is the first one, another tells what is read.
 
-    def __init__(self, *args: Any):
-        super().__init__(*args)
-        self.firsts: list[tuple[Block, Node, int]] = []
+    read  (block, reader, number of its argument) of each
+    """
+
+    def __init__(self, draft: Draft):
+        self.draft = draft
+        self.read: list[tuple[Block, Node, int]] = []
+
+    def add(
+        self, block: Block, node: Node, column: Column | None, streams: list[Position], read: list[tuple[Node, int]]
+    ) -> None:
+        """None is drawn."""
+        self.read += [(block, reader, i) for reader, i in read]
+
+    def tap(self, item: Item, source: Node, stream: Position | None) -> None:
+        """A first state is read by a delay, and by no operation."""
+        if stream is None:
+            self.draft.tap(item, self.draft.subject.fixed.get(source, source), None)
+        else:
+            self.draft.crossing.append((source, item, stream))
+
+
+class Circuit:
+    """Draws one step for all. view: fills a block"""
+
+    def __init__(self, draft: Draft, view: OpsView, first: AnyStep):
+        self.draft, self.view, self.first, self.links = draft, view, first, Links(draft)
+        self.flow, self.states, self.labels = draft.subject.flow, draft.subject.states, draft.subject.labels
         self.blocks: dict[int, Block] = {}  # of each run
 
-    def _between(self, before: Column | None, after: Column | None) -> int:
-        return 0
+    def add(self, columns: list[Column]) -> None:
+        """A block for each run, and for what lies between."""
+        slots = self.draft.picture.slots
+        for column in columns:
+            block = Block(f"step{len(slots)}", "", framed=False)
+            slots.append(block)
+            if column.t is not None:
+                self.blocks[column.run] = block
+            self.view.fill(block, column, None)
 
-    def _column(self, column: Column) -> None:
-        block = Block(f"step{len(self.picture.slots)}", "", framed=False)
-        self.picture.slots.append(block)
-        if column.t is not None:
-            self.blocks[column.run] = block
-        self._fill(block, column, None)
-
-    def _initial(self, block: Block, node: Node, column: Column | None, streams: list[Position], read: list) -> None:
-        """None: the drawing is of any step. Where it is the first one, another one tells what is read here."""
-        self.firsts += [(block, reader, i) for reader, i in read]
-
-    def _number(self) -> None:
-        """Nothing appears after anything else."""
+    def finish(self) -> None:
+        """In a drawing of boxes loops are nested, half of them under the box."""
+        picture = self.draft.picture
+        if self.draft.in_boxes:
+            _spread(picture, self.draft.block)
+            most = max((sum(k.tail is loop.tail for k in picture.loops) for loop in picture.loops), default=0)
+            picture.ranksep = 0.56 + 0.34 * max((most - 1) // 2, 0)
 
     def _drawn_for(self, source: Node) -> Item | None:
         """What stands for a value: that of another step of its run is the same here."""
-        found = super()._drawn_for(source)
+        found = self.draft.items.get(source)
         position = self.states.position.get(source)
         if found is not None or position is None:
             return found
         block = self.blocks.get(self.states.columns[self.states.column[source]].run)
         if block is None or position not in self.states.kind:
-            return None if block is None else self.items_at[position].get(block)
-        return self._holder(position, block)
+            return None if block is None else self.draft.items_at[position].get(block)
+        return self.links.holder(position, block)
 
-    def _link(self) -> None:
+    def link(self) -> None:
         """What goes from step to step comes back to the one that is drawn."""
         hidden: Sides = defaultdict(list)
-        for source, head, stream in self.crossing:
+        for source, head, stream in self.draft.crossing:
             if stream is not None:
                 reads = [(self.states.position[n], i) for n in head.nodes if n in self.states.position
                          for i, a in enumerate(self.flow.args[n]) if a is source]  # fmt: skip
                 apart = max((self.states.apart.get(read, 1) for read in reads), default=1)
-                hidden[self.block[head]].append(Entry(stream, head, apart, self._name_of(stream, source, head)))
+                entry = Entry(stream, head, apart, self.links.name_of(stream, source, head))
+                hidden[self.draft.block[head]].append(entry)
             elif (tail := self._drawn_for(source)) is not None and tail is not head:
-                self._connect(tail, head, None, source)
-        self._fill_gaps(hidden)
+                self.links.connect(tail, head, None, source)
+        self._add_loops(hidden)
 
-    def _tap(self, item: Item, source: Node, stream: Position | None) -> None:
-        """A first state is read by a delay, and by no operation."""
-        if stream is None:
-            super()._tap(item, source, stream)
-        else:
-            self.crossing.append((source, item, stream))
-
-    def _fill_gaps(self, hidden: Sides) -> None:
-        for block, reader, i in self.firsts:
+    def _add_loops(self, hidden: Sides) -> None:
+        """The delays of each block. hidden: what it reads of other steps"""
+        for block, reader, i in self.first.read:
             stream = self.states.stream(reader, i)
             if stream is not None:
                 apart = self.states.apart.get((self.states.position[reader], i), 1)
                 name = self.labels.state(stream, reader, i)
-                hidden[block].append(Entry(stream, self.items[reader], apart, name))
-        for node, item in self.items.items():  # the first step is fed what others say later
+                hidden[block].append(Entry(stream, self.draft.items[reader], apart, name))
+        for node, item in self.draft.items.items():  # the first step is fed what others say later
             stream = self.states.stream(node, 1)
             if stream is not None and self.states.kind[stream] == "said" and self.flow.said(node) is None:
-                hidden[self.block[item]].append(Entry(stream, item, name=self.labels.state(stream)))
+                hidden[self.draft.block[item]].append(Entry(stream, item, name=self.labels.state(stream)))
         starts = self._starts()
         for block, entries in hidden.items():
             self._close(block, entries, starts)
-        self.picture.ranksep = 0.36
+        self.draft.picture.ranksep = 0.36
 
     def _starts(self) -> Starts:
         """What states are before the first step, where it is computed: it comes from outside of their run."""
@@ -112,7 +132,7 @@ class CircuitView(OpsView):
                         (source,) = self.flow.parents(source)  # a layer's part of a bridge
                     if source in column and columns[column[source]].run == here.run:
                         continue
-                    tail, head = self._holder(stream, self.blocks[here.run]), self._drawn_for(node)
+                    tail, head = self.links.holder(stream, self.blocks[here.run]), self._drawn_for(node)
                     key = tail, self.labels.state(stream, node, i), head
                     item = self._learned(source) if is_parameter(source) else self._drawn_for(source)
                     if item is not None and item not in found[key]:
@@ -121,16 +141,16 @@ class CircuitView(OpsView):
 
     def _learned(self, leaf: Node) -> Item:
         """The box of a first state that is a parameter."""
-        if leaf not in self.items:
-            self._add(self.picture.below, leaf, self.names[leaf], "parameter", "box", None)
-        return self.items[leaf]
+        if leaf not in self.draft.items:
+            self.draft.add(self.draft.picture.below, leaf, self.draft.subject.names[leaf], "parameter", "box", None)
+        return self.draft.items[leaf]
 
     def _close(self, block: Block, entries: list[Entry], starts: Starts) -> None:
         """A delay for each state of a step and each value that it begins with; more in a row for what is read later."""
         loops: dict[tuple[Item, str, int, tuple[Item, ...]], Loop] = {}
         aged = {(e.stream, e.apart): e.name for e in reversed(entries)}  # what is handed on has a name for each age
         for entry in entries:
-            tail = self._holder(entry.stream, block)
+            tail = self.links.holder(entry.stream, block)
             if tail is None or entry.head is None:
                 continue
             kind, name = self.states.kind[entry.stream], aged.get((entry.stream, 1), entry.name)
@@ -145,26 +165,15 @@ class CircuitView(OpsView):
             heads = loops[tail, name, entry.apart, begin].heads
             if entry.head not in heads:
                 heads.append(entry.head)
-        self.picture.loops += loops.values()
+        self.draft.picture.loops += loops.values()
 
 
-class CircuitOfCells(CircuitView, CellsView):
-    """The same with a box for each module."""
-
-    def _rails(self) -> None:
-        super()._rails()
-        most = max((sum(k.tail is loop.tail for k in self.picture.loops) for loop in self.picture.loops), default=0)
-        self.picture.ranksep = 0.56 + 0.34 * max((most - 1) // 2, 0)  # the loops are nested, half of them under the box
-
-    def _spread(self) -> None:
-        """Loops come into their box above and below what else does."""
-        super()._spread()
-        for tail in dict.fromkeys(loop.tail for loop in self.picture.loops if loop.is_round):
-            loops = [loop for loop in self.picture.loops if loop.tail is tail and loop.is_round]
-            loops.sort(key=lambda k: (not k.kind.startswith("cell"), k.name))
-            over = len(loops) // 2
-            links = sorted((k for k in self.picture.links if k.head is tail and k.dock), key=lambda k: -k.dock)
-            links = links or [
-                k for k in self.picture.links if k.head is tail and self.block[k.tail] in self.picture.slots
-            ]
-            self._dock(tail, [*loops[:over], *links, *loops[over:]])
+def _spread(picture: Picture, block: Mapping[Item, Block]) -> None:
+    """Loops come into their box above and below what else does."""
+    for tail in dict.fromkeys(loop.tail for loop in picture.loops if loop.is_round):
+        loops = [loop for loop in picture.loops if loop.tail is tail and loop.is_round]
+        loops.sort(key=lambda k: (not k.kind.startswith("cell"), k.name))
+        over = len(loops) // 2
+        links = sorted((k for k in picture.links if k.head is tail and k.dock), key=lambda k: -k.dock)
+        links = links or [k for k in picture.links if k.head is tail and block[k.tail] in picture.slots]
+        dock(tail, [*loops[:over], *links, *loops[over:]])
