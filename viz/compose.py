@@ -55,7 +55,7 @@ class Options:
 
     @property
     def in_boxes(self) -> bool:
-        """Are modules drawn as boxes?"""
+        """Are modules drawn as boxes? By default in the view of cells only."""
         return self.view == "cells" if self.depth is None else self.depth > 0
 
     def check(self) -> None:
@@ -133,7 +133,7 @@ def attend(
 
 
 def _only(steps: str | int | Iterable[int] | None) -> int | None:
-    """The one step that is asked for."""
+    """The one decoder step that is to be shown; None for all. ValueError for several."""
     if steps is None or steps == "all":
         return None
     try:
@@ -165,7 +165,7 @@ class _Sketch:
         self._mark(root)
 
     def _mark(self, root: Node) -> None:
-        """Notes and colours."""
+        """Note shapes and norms under the names, and colour by the gradient, as the options say."""
         options, picture = self.options, self.picture
         if not options.parameters:
             picture.rails.clear()
@@ -179,7 +179,7 @@ class _Sketch:
 
     @_uncollected()
     def layout(self) -> Layout:
-        """Everything in its place."""
+        """Everything in its place, with its colours; may be called again."""
         layout = placed(self.picture, down=self.options.direction == "down")
         if self.options.gradient:
             tint_edges(layout, self.known, self.scale)
@@ -190,7 +190,7 @@ class _Sketch:
 
 
 def _grey(layout: Layout) -> None:
-    """Take the colours out."""
+    """Make all nodes white and all lines grey, but for the black squares of delays."""
     for item in layout.boxes:
         if item.kind != "delay":
             item.look |= {"fillcolor": "#ffffff", "color": LINE}

@@ -31,7 +31,7 @@ class Drawing:
 
     @cached_property
     def layout(self) -> Layout:
-        """Where everything is."""
+        """Where everything is; found when it is first asked for, which takes Graphviz."""
         return self._compose()
 
     @property

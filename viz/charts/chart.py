@@ -128,14 +128,14 @@ class Sheet:
         self.figure = Figure(figsize=(width / 72, height / 72), dpi=72)
 
     def axes(self, x: float, y: float, width: float, height: float, **values: Any) -> Axes:
-        """Axes without a frame."""
+        """New axes without a frame, their upper left corner at (x, y)."""
         box = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
         axes = self.figure.add_axes(box, facecolor="none", autoscale_on=False, **values)
         axes.axis("off")
         return axes
 
     def text(self, x: float, y: float, text: str, **values: Any) -> None:
-        """A text on the line at y."""
+        """Write a text whose letters stand on the line at y."""
         if text:
             self.figure.text(x / self.width, 1 - y / self.height, text, va="baseline", **values)
 
@@ -170,7 +170,7 @@ def below_middle(size: float) -> float:
 
 
 def title_height(title: str) -> float:
-    """What a title needs."""
+    """The height that is kept for a title above a chart; 0 if there is none."""
     return 1.25 * TITLE * len(title.split("\n")) + 8 if title else 0.0
 
 

@@ -76,7 +76,7 @@ def alignment(
 
 
 def _heads(weights: Any) -> np.ndarray:
-    """The weights as (N, T, S)."""
+    """The weights as (N, T, S), N heads. ValueError for another shape, or numbers outside of [0, 1]."""
     found = real_numbers(weights, "viz.alignment: weights")
     if found.ndim not in (2, 3) or not found.size:
         raise ValueError(f"viz.alignment: weights must be (T, S) or (heads, T, S), none of them 0, got {found.shape}")
@@ -213,7 +213,7 @@ def _colour_bar(sheet: Sheet, x: float, y: float, height: float) -> None:
 
 
 def _image(axes: Axes, weights: np.ndarray, extent: tuple[float, float, float, float]) -> None:
-    """Weights as pixels."""
+    """Draw weights as an image, a pixel each: many cells, and the colour bar."""
     colours = _thousand_colours()[np.rint(1000 * weights).astype(int)]
     axes.imshow(colours, extent=extent, interpolation="none", aspect="auto")
 

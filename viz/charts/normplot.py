@@ -126,7 +126,7 @@ class _Scale:
         return (self.length - 1) / 50 or 0.5
 
     def heights(self, norms: np.ndarray) -> np.ndarray:
-        """Where norms are on the scale; NaN where they are."""
+        """The height of each norm, in decades; NaN for NaN."""
         with np.errstate(divide="ignore"):
             logs = np.log10(norms)
         return np.where(norms == 0, self.zero, np.where(np.isinf(norms), self.infinite, logs))
@@ -160,7 +160,7 @@ class NormPlot:
         self.places = places[self.last]
 
     def figure(self) -> Figure:
-        """Draw it."""
+        """The chart, drawn: the lines, the scale beside them, and the names at the other side."""
         above, below = PAD + title_height(self.title) + 24, 38.0
         names = max(text_width(name, TEXT) for name in self.names) + 10
         left, right = PAD + (40 if self.last else names), PAD + (names if self.last else 40)

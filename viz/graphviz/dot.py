@@ -39,19 +39,19 @@ def node(key: str, label: str, kind: str, shape: str, **more: object) -> str:
 
 
 def edge(tail: str, head: str, kind: str, **more: object) -> str:
-    """The statement of an edge."""
+    """The statement of an edge: its kind gives colour, width and dashes."""
     values = {**EDGES[kind], **more}
     return f"{quote(tail)} -> {quote(head)}" + (f" {attributes(values)};" if values else ";")
 
 
 def cluster(key: str, statements: Iterable[str], **values: object) -> list[str]:
-    """Statements drawn in one frame."""
+    """Statements that Graphviz draws in one frame. values: attributes of the frame"""
     frame = [f"{name}={quote(value)};" for name, value in values.items()]
     return [f"subgraph {quote('cluster_' + key)} {{", *("  " + s for s in (*frame, *statements)), "}"]
 
 
 def digraph(statements: Iterable[str], **values: object) -> str:
-    """The whole text."""
+    """A whole graph in Graphviz' language. values: its attributes"""
     head = [f"graph {attributes({**GRAPH, **values})};", f"node {attributes(NODE)};", f"edge {attributes(EDGE)};"]
     return "\n".join(["digraph unrolled {", *("  " + s for s in (*head, *statements)), "}", ""])
 

@@ -43,7 +43,7 @@ def render(source: str, form: str, *, engine: str = "nop2") -> bytes:
 
 
 def available() -> bool:
-    """Can pictures be made here?"""
+    """Can pictures be made here, with Graphviz' programs or with pygraphviz?"""
     return bool(_program("dot")) or _pygraphviz() is not None
 
 

@@ -39,7 +39,7 @@ class Index:
 
     @cached_property
     def sideways(self) -> list[Link]:
-        """The links between slots."""
+        """The links between blocks that stand side by side."""
         return [k for k in self.picture.links if k.tail in self.slot and k.head in self.slot]
 
     @cached_property

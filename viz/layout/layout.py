@@ -11,7 +11,7 @@ from viz.picture.picture import Block, Item
 
 @dataclass(eq=False)
 class Edge:
-    """An edge with its way."""
+    """An edge and the spline along which it is drawn. look: attributes that differ from those of its kind"""
 
     tail: Item
     head: Item

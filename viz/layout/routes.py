@@ -36,7 +36,7 @@ def rounded(corners: Sequence[Point], radius: float) -> list[Point]:
 
 
 def _cleaned(corners: Sequence[Point]) -> list[Point]:
-    """Without corners that are none."""
+    """Without corners at which a line goes straight on, or comes twice."""
     kept = [corners[0]]
     for i, corner in enumerate(corners[1:], 1):
         if math.dist(kept[-1], corner) < 0.5:
@@ -67,7 +67,7 @@ def _straight(a: Point, b: Point) -> list[Point]:
 
 
 def _straight_bend(a: Point, corner: Point, b: Point) -> list[Point]:
-    """A quarter of a circle, nearly."""
+    """A rounded corner: one cubic piece, nearly a quarter of a circle."""
     return [_towards(a, corner, math.dist(a, corner) * 0.55), _towards(b, corner, math.dist(b, corner) * 0.55), b]
 
 
@@ -82,7 +82,7 @@ class Tracks:
         self.spans.setdefault(name, []).extend(heights)
 
     def numbers(self) -> dict[Hashable, int]:
-        """The track of each line."""
+        """The track of each line that bends, 0 the leftmost; level lines have none."""
         tops: list[float] = []
         result: dict[Hashable, int] = {}
         bends = {name: ys for name, ys in self.spans.items() if max(ys) - min(ys) > 1}

@@ -39,7 +39,7 @@ class Box:
         return low + r - (r * r - min(r, abs(x - self.x)) ** 2) ** 0.5
 
     def moved(self, dx: float, dy: float) -> Box:
-        """The same elsewhere."""
+        """A box of this size, moved by (dx, dy)."""
         return Box(self.x + dx, self.y + dy, self.width, self.height)
 
 
@@ -63,7 +63,7 @@ class Needs:
     tall: dict[int, float] = field(default_factory=dict)
 
     def add(self, other: Needs) -> None:
-        """What both need."""
+        """Take in what another block of the same template needs."""
         for mine, theirs in ((self.left, other.left), (self.right, other.right), (self.up, other.up)):
             mine |= theirs
         self.down |= other.down
@@ -170,7 +170,7 @@ def _moved(template: Template, dx: float, dy: float) -> Template:
 
 
 def moved(curve: Curve, dx: float, dy: float) -> Curve:
-    """The same curve elsewhere."""
+    """A curve moved by (dx, dy)."""
     points, tip = curve
     return [(x + dx, y + dy) for x, y in points], tip and (tip[0] + dx, tip[1] + dy)
 
@@ -240,7 +240,7 @@ def _ports(mark: str, items: list[int], rank: str) -> list[str]:
 
 
 def _sides(template: Template, needs: Needs) -> Iterable[str]:
-    """Invisible edges within rows."""
+    """Invisible edges that order rows: what is read from the left comes first, what is read on the right last."""
     rows: dict[int, list[int]] = {}
     for i, box in enumerate(template.boxes):
         rows.setdefault(round(box.y), []).append(i)
@@ -253,7 +253,7 @@ def _sides(template: Template, needs: Needs) -> Iterable[str]:
 
 
 def _run_dot(statements: list[str], block: Block, ranksep: float) -> Template:
-    """Run dot and read what it says."""
+    """Run dot, and read where it puts nodes and edges."""
     found = render.layout(statements, rankdir="BT", newrank="true", ranksep=ranksep, nodesep=0.16)
     nodes = {o["name"]: o for o in found["objects"]}
     names = {o["_gvid"]: o["name"] for o in found["objects"]}
@@ -280,7 +280,7 @@ def _box(found: dict[str, Any]) -> Box:
 
 
 def _curve(pos: str) -> Curve:
-    """Read the pos of an edge."""
+    """The spline in an edge's `pos`, as Graphviz writes it."""
     points, tip = [], None
     for word in pos.split():
         x, y = map(float, word.lstrip("es,").split(","))

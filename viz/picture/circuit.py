@@ -39,7 +39,7 @@ class AnyStep:
     def add(
         self, block: Block, node: Node, column: Column | None, streams: list[Position], read: list[tuple[Node, int]]
     ) -> None:
-        """None is drawn."""
+        """Note who reads it; no first state is drawn."""
         self.read += [(block, reader, i) for reader, i in read]
 
     def tap(self, item: Item, source: Node, stream: Position | None) -> None:

@@ -1,4 +1,4 @@
-"""A picture in the making."""
+"""A picture in the making: what was drawn so far, and what is still to be connected."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Draft:
 
     @property
     def round(self) -> str:
-        """The shape of inputs and losses."""
+        """The shape of inputs and losses: a larger circle among boxes."""
         return "ball" if self.in_boxes else "circle"
 
     def add(self, block: Block, node: Node, label: str, kind: str, form: str, t: int | None, tail: str = "") -> Item:

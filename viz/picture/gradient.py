@@ -109,7 +109,7 @@ def _of_item(item: Item, found: Mapping[Node, float]) -> float | None:
 
 
 def short(value: float) -> str:
-    """2e-3"""
+    """A norm in few characters, such as 0.52 and 2e-3."""
     if value == 0 or 0.1 <= value < 100:
         return f"{value:.2g}"
     digits, exponent = f"{value:.0e}".split("e")

@@ -27,7 +27,7 @@ class Starts(Protocol):
 
 
 class Inputs:
-    """Draws the leaves of a block."""
+    """Draws what a block reads. first: what is done with first states  tokens: the names of inputs"""
 
     def __init__(self, draft: Draft, first: Starts, tokens: Tokens):
         self.draft, self.first, self.tokens, self.subject = draft, first, tokens, draft.subject

@@ -116,7 +116,7 @@ class Labels:
     # ---- operations -----------------------------------------------------------------------------------------------
 
     def affine(self, group: Group) -> str:
-        """x·U + h·W + b"""
+        """The label of an affine map, such as x·U + h·W + b."""
         return " + ".join([self._term(t, group) for t in group.terms])
 
     def _term(self, term: tuple, group: Group) -> str:
@@ -137,7 +137,7 @@ class Labels:
         return self.names[weight]
 
     def _seen(self, node: Node, name: str) -> str:
-        """A view of what has a name."""
+        """The name of a view, by the name of what it shows: W[:8], Wᵀ."""
         if node.op is None or self.variables.get(node):
             return self.variables.get(node) or name
         name = self._seen(node.inputs[0], name)
@@ -201,7 +201,7 @@ class Labels:
 
 
 def _index(key: Any) -> str:
-    """:, 4:8"""
+    """An index as code has it, such as :, 4:8; · for an array."""
     if isinstance(key, tuple):
         return ", ".join(map(_index, key))
     if not isinstance(key, slice):
@@ -211,7 +211,7 @@ def _index(key: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """A number, short."""
+    """A number of a label, in at most twelve characters."""
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)[:12]
 
 
@@ -220,5 +220,5 @@ def _size(node: Node) -> int | None:
 
 
 def shape(node: Node) -> str:
-    """3×16"""
+    """A shape as it is drawn, such as 3×16."""
     return "×".join(map(str, node.shape))

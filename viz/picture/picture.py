@@ -141,9 +141,9 @@ class Picture:
     ranksep: float = 0.25
 
     def items(self) -> list[Item]:
-        """All nodes, parameters included."""
+        """All nodes of the drawing, parameters included, delays not."""
         return [item for block in self.blocks() for item in block.items] + [rail.item for rail in self.rails]
 
     def blocks(self) -> list[Block]:
-        """All of them."""
+        """All blocks: first states, those from left to right, those above and below; also empty ones."""
         return [self.start, *self.slots, self.finish, self.above, self.below]

@@ -31,7 +31,7 @@ class Unrolled:
             before = column
 
     def link(self) -> None:
-        """States go from step to step."""
+        """Connect the blocks, when all are filled: states go from step to step, losses up."""
         Links(self.draft).add()
 
     def finish(self) -> None:

@@ -52,17 +52,17 @@ class _Clock:
 
     @property
     def end(self) -> float:
-        """All moments are over."""
+        """When all moments are over, and the whole drawing rests."""
         return self.moments * self.step * (2 if self.backward else 1)
 
     @property
     def total(self) -> float:
-        """The film begins again."""
+        """How long the film takes until it begins again."""
         return self.end + HOLD
 
     @property
     def soft(self) -> float:
-        """The time of a transition."""
+        """How long a soft transition takes."""
         return min(0.35, self.step / 2)
 
     def enter(self, moment: int) -> float:
@@ -74,7 +74,7 @@ class _Clock:
         return (2 * self.moments - moment) * self.step
 
     def percent(self, time: float) -> str:
-        """Of the film."""
+        """A time as a share of the film, as keyframes have it: 25%."""
         return f"{100 * time / self.total:.6g}%"
 
 

@@ -34,7 +34,7 @@ LENGTH = re.compile(r"([\d.]+)(pt|in|px|)")
 
 
 def readouts(labels: Sequence[str], backward: bool) -> list[str]:
-    """What is said of each position."""
+    """The caption of each position in time, first that of the graph as drawn."""
     forward = [f"forward · {label}" for label in labels]
     if not backward:
         return ["the whole graph", *forward, "forward · all steps"]
@@ -135,7 +135,7 @@ def view_box(root: Element) -> list[float]:
 
 
 def size_of(root: Element) -> tuple[float, float]:
-    """Width and height in pixels."""
+    """Width and height in pixels; from the view box where the SVG has none."""
     width, height = (LENGTH.fullmatch(root.get(name, "")) for name in ("width", "height"))
     if width and height:
         return float(width[1]) * PIXELS[width[2]], float(height[1]) * PIXELS[height[2]]
@@ -144,5 +144,5 @@ def size_of(root: Element) -> tuple[float, float]:
 
 
 def text_of(root: Element) -> str:
-    """An SVG as text."""
+    """An SVG's element as text, without an XML declaration."""
     return ElementTree.tostring(root, encoding="unicode").strip()

@@ -1,4 +1,4 @@
-"""Which time steps are drawn."""
+"""Which time steps are drawn: from `steps="1-3,998-1000"` to a choice of a run's steps."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Columns(NamedTuple):
 
 
 def columns_of(flow: Flow) -> Columns:
-    """The columns of a graph."""
+    """The columns of a graph, those of each run in the order of time."""
     found: dict[tuple[int, int], Column] = {}
     for node in flow.nodes:
         place = flow.place.get(node)

@@ -32,7 +32,7 @@ def _stands_for_many(node: Node) -> bool:
 
 
 def _copied(order: list[Node], choose: Choose | None) -> dict[Node, Node]:
-    """The copy of each node."""
+    """The copy of each node; of what stands for many that of its output."""
     copies: dict[Node, Node] = {}
     outputs: dict[Node, list[Node]] = {}
     new = lambda node: [i for i in all_parents(node) if i not in copies]

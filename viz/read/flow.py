@@ -77,7 +77,7 @@ class Flow:
         self._parents.pop(node, None)
 
     def parents(self, node: Node) -> list[Node]:
-        """The nodes that a node reads."""
+        """The nodes that a node reads, without the numbers among its arguments."""
         found = self._parents.get(node)
         if found is None:
             found = self._parents[node] = [a for a in self.args[node] if isinstance(a, Node)]

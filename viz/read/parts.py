@@ -12,7 +12,7 @@ from viz.read.runs import mirrored
 
 
 def is_parameter(node: Any) -> bool:
-    """Is it a leaf with a name?"""
+    """Is it a leaf with a name, such as a module's parameters have?"""
     return isinstance(node, Leaf) and bool(node.name)
 
 

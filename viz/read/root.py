@@ -89,7 +89,7 @@ def _of_layers(layers: Any) -> Node:
 
 
 def _inputs(module: Any) -> Tensor:
-    """Zeros to read, (STEPS, 1, I)."""
+    """Zeros to read, (STEPS, 1, I), I the input_size of the module. ValueError if it has none."""
     parts = [module, *(module.modules() if hasattr(module, "modules") else ())]
     size = next((part.input_size for part in parts if hasattr(part, "input_size")), None)
     if size is None:

@@ -68,7 +68,7 @@ class States:
 
 
 def states_of(flow: Flow) -> States:
-    """The states of a graph."""
+    """The states of a graph whose runs are aligned, as flow_of returns it."""
     steps = steps_of(flow)
     reads = _reads(steps)
     carried, names = reads.carried, Names({}, {})
