@@ -42,8 +42,8 @@ class CellsView(OpsView):
     def _is_recurrent(self, group: Group) -> bool:
         """Does it hold a state, or read one?"""
         states = self.states
-        reads = (states.stream(m, i) for m in group.members for i in range(len(self.flow.args[m])))
-        return any(states.state(m) for m in group.members) or any(stream is not None for stream in reads)
+        reads = (states.read_by(m, i) for m in group.members for i in range(len(self.flow.args[m])))
+        return any(states.kind_of(m) for m in group.members) or any(state is not None for state in reads)
 
     def _operation(self, block: Block, node: Node, group: Group, on_path: bool, t: int | None) -> Item:
         if not group.name:
@@ -52,7 +52,7 @@ class CellsView(OpsView):
             return self.draft.add(block, node, "ŷ", "output", "ball", t)
         kind = "hidden" if self._is_recurrent(group) else "op"
         item = self.draft.add(block, node, group.name, kind, "module", None)
-        item.states = [m for m in group.members if self.states.state(m)]
+        item.states = [m for m in group.members if self.states.kind_of(m)]
         return item
 
     def _memory_path(self, ops: list[Node]) -> set[Node]:

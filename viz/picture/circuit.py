@@ -37,17 +37,17 @@ class AnyStep:
         self.read: list[tuple[Block, Node, int]] = []
 
     def add(
-        self, block: Block, node: Node, column: Column | None, streams: list[Position], read: list[tuple[Node, int]]
+        self, block: Block, node: Node, column: Column | None, states: list[Position], read: list[tuple[Node, int]]
     ) -> None:
         """Note who reads it; no first state is drawn."""
         self.read += [(block, reader, i) for reader, i in read]
 
-    def tap(self, item: Item, source: Node, stream: Position | None) -> None:
+    def tap(self, item: Item, source: Node, state: Position | None) -> None:
         """A first state is read by a delay, and by no operation."""
-        if stream is None:
+        if state is None:
             self.draft.tap(item, self.draft.subject.fixed.get(source, source), None)
         else:
-            self.draft.crossing.append((source, item, stream))
+            self.draft.crossing.append((source, item, state))
 
 
 class Circuit:
@@ -90,12 +90,12 @@ class Circuit:
     def link(self) -> None:
         """What goes from step to step comes back to the one that is drawn."""
         hidden: Sides = defaultdict(list)
-        for source, head, stream in self.draft.crossing:
-            if stream is not None:
+        for source, head, state in self.draft.crossing:
+            if state is not None:
                 reads = [(self.states.position[n], i) for n in head.nodes if n in self.states.position
                          for i, a in enumerate(self.flow.args[n]) if a is source]  # fmt: skip
                 apart = max((self.states.apart.get(read, 1) for read in reads), default=1)
-                entry = Entry(stream, head, apart, self.links.name_of(stream, source, head))
+                entry = Entry(state, head, apart, self.links.name_of(state, source, head))
                 hidden[self.draft.block[head]].append(entry)
             elif (tail := self._drawn_for(source)) is not None and tail is not head:
                 self.links.connect(tail, head, None, source)
@@ -104,15 +104,15 @@ class Circuit:
     def _add_loops(self, hidden: Sides) -> None:
         """The delays of each block. hidden: what it reads of other steps"""
         for block, reader, i in self.first.read:
-            stream = self.states.stream(reader, i)
-            if stream is not None:
+            state = self.states.read_by(reader, i)
+            if state is not None:
                 apart = self.states.apart.get((self.states.position[reader], i), 1)
-                name = self.labels.state(stream, reader, i)
-                hidden[block].append(Entry(stream, self.draft.items[reader], apart, name))
+                name = self.labels.state(state, reader, i)
+                hidden[block].append(Entry(state, self.draft.items[reader], apart, name))
         for node, item in self.draft.items.items():  # the first step is fed what others say later
-            stream = self.states.stream(node, 1)
-            if stream is not None and self.states.kind[stream] == "said" and self.flow.said(node) is None:
-                hidden[self.draft.block[item]].append(Entry(stream, item, name=self.labels.state(stream)))
+            state = self.states.read_by(node, 1)
+            if state is not None and self.states.kind[state] == "said" and self.flow.said(node) is None:
+                hidden[self.draft.block[item]].append(Entry(state, item, name=self.labels.state(state)))
         starts = self._starts()
         for block, entries in hidden.items():
             self._close(block, entries, starts)
@@ -125,15 +125,15 @@ class Circuit:
         for here in (c for c in columns if c.t is not None):
             for node in here.ops:
                 for i, source in enumerate(self.flow.args[node]):
-                    stream = self.states.stream(node, i)
-                    if stream is None or not isinstance(source, Node):
+                    state = self.states.read_by(node, i)
+                    if state is None or not isinstance(source, Node):
                         continue
                     if source in self.flow.slices and self.flow.parents(source):
                         (source,) = self.flow.parents(source)  # a layer's part of a bridge
                     if source in column and columns[column[source]].run == here.run:
                         continue
-                    tail, head = self.links.holder(stream, self.blocks[here.run]), self._drawn_for(node)
-                    key = tail, self.labels.state(stream, node, i), head
+                    tail, head = self.links.holder(state, self.blocks[here.run]), self._drawn_for(node)
+                    key = tail, self.labels.state(state, node, i), head
                     item = self._learned(source) if is_parameter(source) else self._drawn_for(source)
                     if item is not None and item not in found[key]:
                         found[key].append(item)
@@ -148,19 +148,19 @@ class Circuit:
     def _close(self, block: Block, entries: list[Entry], starts: Starts) -> None:
         """A delay for each state of a step and each value that it begins with; more in a row for what is read later."""
         loops: dict[tuple[Item, str, int, tuple[Item, ...]], Loop] = {}
-        aged = {(e.stream, e.apart): e.name for e in reversed(entries)}  # what is handed on has a name for each age
+        aged = {(e.state, e.apart): e.name for e in reversed(entries)}  # what is handed on has a name for each age
         for entry in entries:
-            tail = self.links.holder(entry.stream, block)
+            tail = self.links.holder(entry.state, block)
             if tail is None or entry.head is None:
                 continue
-            kind, name = self.states.kind[entry.stream], aged.get((entry.stream, 1), entry.name)
+            kind, name = self.states.kind[entry.state], aged.get((entry.state, 1), entry.name)
             begin = tuple(starts.get((tail, entry.name, entry.head), ()))
             for n in range(1, entry.apart + 1):
                 first = begin if n == entry.apart else ()
                 if (tail, name, n, first) not in loops:
                     delay = Item(f"{block.key}.delay{len(loops)}", "", "delay", "delay")
                     start = loops[tail, name, n - 1, ()].delay if n > 1 else tail
-                    called = aged.get((entry.stream, n), entry.name)
+                    called = aged.get((entry.state, n), entry.name)
                     loops[tail, name, n, first] = Loop(block, start, [], f"{kind} over time", called, delay, [*first])
             heads = loops[tail, name, entry.apart, begin].heads
             if entry.head not in heads:

@@ -72,10 +72,10 @@ class Draft:
         if position in states.kind:
             self.held[block][labels.state(position), labels.rank(position)] = position
 
-    def tap(self, item: Item, source: Node, stream: Position | None) -> None:
+    def tap(self, item: Item, source: Node, state: Position | None) -> None:
         """An item reads a parameter, or what stands for one."""
         if source in self.items:
-            self.crossing.append((source, item, stream))
+            self.crossing.append((source, item, state))
         else:
             self.taps[source].append(item)
 

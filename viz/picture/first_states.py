@@ -18,7 +18,7 @@ class FirstStates:
         self.ends = self.states.columns[:1] + self.states.columns[-1:]
         self.starts: dict[tuple[Block, bool], Block] = {}  # where the first states of a block stand
 
-    def add(self, block: Block, node: Node, column: Column | None, streams: list[Position], read: list) -> None:
+    def add(self, block: Block, node: Node, column: Column | None, states: list[Position], read: list) -> None:
         """An initial state stands in front of the first step, or behind the last where time runs backwards. A part of
         what was computed before, as a layer's of a bridge, is that.
         """
@@ -27,12 +27,12 @@ class FirstStates:
             self.draft.parts[node] = whole[0]
             return
         multiplied = all(self.flow.op(r) == "mul" for r, _ in read)
-        carried = [(s, r, i) for r, i in read if (s := self.states.stream(r, i)) is not None]
+        carried = [(s, r, i) for r, i in read if (s := self.states.read_by(r, i)) is not None]
         letter = self.labels.state(*carried[0]) if carried else self.subject.code.old.get(node, "")
         letter = letter or ("c" if multiplied else "h")
-        back = bool(streams) and streams[0] in self.states.back
+        back = bool(states) and states[0] in self.states.back
         place = self._beside(block, column, back) if column is not None else block
-        ago = max((self.states.apart.get((self.states.position[r], i), 1) for r, i in read if streams), default=1)
+        ago = max((self.states.apart.get((self.states.position[r], i), 1) for r, i in read if states), default=1)
         self.draft.add(place, node, letter, "initial", "circle", None if column is None else -ago)
 
     def _beside(self, block: Block, column: Column, back: bool) -> Block:
@@ -45,19 +45,19 @@ class FirstStates:
             self.draft.picture.slots.insert(self.draft.picture.slots.index(block) + back, made)
         return self.starts[block, back]
 
-    def tap(self, item: Item, source: Node, stream: Position | None) -> None:
+    def tap(self, item: Item, source: Node, state: Position | None) -> None:
         """An item reads what belongs to no step."""
         source = self.subject.fixed.get(source, source)
-        if stream is not None and item in self.draft.block and source not in self.draft.taps:
-            self._learned_start(source, stream)
-        self.draft.tap(item, source, stream)
+        if state is not None and item in self.draft.block and source not in self.draft.taps:
+            self._learned_start(source, state)
+        self.draft.tap(item, source, state)
 
-    def _learned_start(self, leaf: Node, stream: Position) -> None:
+    def _learned_start(self, leaf: Node, state: Position) -> None:
         """An initial state that is learned, or that several steps read, stands where the initial states stand."""
         if leaf in self.draft.items:
             return
-        place = self.draft.picture.finish if stream in self.states.back else self.draft.picture.start
+        place = self.draft.picture.finish if state in self.states.back else self.draft.picture.start
         if leaf in self.subject.names:
             self.draft.add(place, leaf, self.subject.names[leaf], "parameter", "box", None)
         else:
-            self.draft.add(place, leaf, self.labels.state(stream), "initial", "circle", -1)
+            self.draft.add(place, leaf, self.labels.state(state), "initial", "circle", -1)

@@ -26,7 +26,7 @@ def over_time(subject: Subject, found: Mapping[Node, float]) -> dict[str, np.nda
     """
     states: dict[tuple, dict[int, float]] = {}
     for column in subject.states.columns:
-        held = [n for n in column.ops if subject.states.state(n)]
+        held = [n for n in column.ops if subject.states.kind_of(n)]
         if not held:  # a last step of its own kind: its state is what the code calls so
             called = {name for name, *_ in states}
             held = [n for n in column.ops if subject.labels.variables.get(n) in called]

@@ -18,11 +18,11 @@ class Starts(Protocol):
     """What is done with first states, and with what belongs to no step."""
 
     def add(
-        self, block: Block, node: Node, column: Column | None, streams: list[Position], read: list[tuple[Node, int]]
+        self, block: Block, node: Node, column: Column | None, states: list[Position], read: list[tuple[Node, int]]
     ) -> None:
         """A leaf is a first state. read: (reader, number of its argument)"""
 
-    def tap(self, item: Item, source: Node, stream: Position | None) -> None:
+    def tap(self, item: Item, source: Node, state: Position | None) -> None:
         """An item reads what belongs to no step."""
 
 
@@ -39,13 +39,13 @@ class Inputs:
         mine = lambda r: node not in self.flow.handed or self.states.column.get(r) == self.states.column[node]
         read = [(r, i) for r in set(self.flow.readers[node]) if mine(r)
                 for i, a in enumerate(self.flow.args[r]) if a is node]  # fmt: skip
-        streams = [s for s in (self.states.stream(r, i) for r, i in read) if s is not None]
+        states = [s for s in (self.states.read_by(r, i) for r, i in read) if s is not None]
         if all(self.flow.op(r) == "where" and i == 0 for r, i in read):
             return  # the mask of shorter sequences
         if node in self.subject.fixed:
             return
-        if streams or self._is_first(node, column):
-            self.first.add(block, node, column, streams, read)
+        if states or self._is_first(node, column):
+            self.first.add(block, node, column, states, read)
         elif all(r in groups and groups[r].head in self.subject.losses for r, _ in read):
             self.draft.add(block, node, "y", "output", self.draft.round, t)
         elif node in self.subject.still:
@@ -94,5 +94,5 @@ class Inputs:
     def _is_scaled(self, reader: Node, node: Node) -> bool:
         """Does a constant scale what is computed, or a state?"""
         others = [(i, a) for i, a in enumerate(self.flow.args[reader]) if isinstance(a, Node) and a is not node]
-        made = (a.op is not None or self.states.stream(reader, i) is not None for i, a in others)
+        made = (a.op is not None or self.states.read_by(reader, i) is not None for i, a in others)
         return self.flow.op(reader) == "mul" and any(made)

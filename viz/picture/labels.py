@@ -48,11 +48,11 @@ class Labels:
 
     def letter(self, reader: Node, i: int) -> str:
         """What an equation calls argument i of an operation: as the code does, else x, h or c; "" if it has no name."""
-        stream = self.states.stream(reader, i)
-        if stream is not None:
-            is_input = stream[1] < 0 or self.states.kind[stream] == "said"  # the code may have a name for later
+        state = self.states.read_by(reader, i)
+        if state is not None:
+            is_input = state[1] < 0 or self.states.kind[state] == "said"  # the code may have a name for later
             kept = is_input and self.operand(reader, i)
-            return kept or self.state(stream, reader, i)
+            return kept or self.state(state, reader, i)
         source = self.flow.args[reader][i]
         if not isinstance(source, Node):
             return ""
@@ -65,7 +65,7 @@ class Labels:
         plain = len(self.flow.args[reader]) == len(reader.inputs) and reader not in self.flow.slices
         return self._operand(reader, i) if plain else None
 
-    def state(self, stream: Position, reader: Node | None = None, i: int = 0) -> str:
+    def state(self, state: Position, reader: Node | None = None, i: int = 0) -> str:
         """What the code calls a state; else h, c for a memory, or ŷ for what is said.
 
         reader, i: of one that is handed on from step to step, as h₁, h₂: what it is called there
@@ -73,15 +73,15 @@ class Labels:
         heard = self.states.heard.get((self.states.position[reader], i)) if reader in self.states.position else None
         if heard:
             return heard
-        if stream[1] < 0:
-            return self.states.called.get(stream, "x")
-        default = {"cell": "c", "said": "ŷ"}.get(self.states.kind[stream], "h")
-        return self.states.called.get(stream) or self.called.get(stream) or default
+        if state[1] < 0:
+            return self.states.called.get(state, "x")
+        default = {"cell": "c", "said": "ŷ"}.get(self.states.kind[state], "h")
+        return self.states.called.get(state) or self.called.get(state) or default
 
-    def rank(self, stream: Position) -> int:
+    def rank(self, state: Position) -> int:
         """The number of a state among those of one name in its kind of step: which layer's h it is."""
-        name = self.state(stream)
-        return sum(s[0] == stream[0] and s[1] < stream[1] and self.state(s) == name for s in self.states.kind)
+        name = self.state(state)
+        return sum(s[0] == state[0] and s[1] < state[1] and self.state(s) == name for s in self.states.kind)
 
     def gate(self, node: Node, label: str) -> str:
         """f  σ for a gate whose value is called f, σ(f) for one that is computed from what is called f."""
@@ -93,7 +93,7 @@ class Labels:
         return f"{label}({name})" if name else label
 
     def _letter(self, node: Node) -> str:
-        if self.states.state(node):
+        if self.states.kind_of(node):
             return self.state(self.states.position[node])
         if node.op is None and not isinstance(node, Constant) and node not in self.flow.place:
             return ""

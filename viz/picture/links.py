@@ -15,7 +15,7 @@ from viz.read.positions import Position
 class Entry:
     """A state that comes from a column that is not drawn; None reads it, where it goes on behind what is drawn."""
 
-    stream: Position
+    state: Position
     head: Item | None
     apart: int = 1  # time steps
     name: str = ""
@@ -31,14 +31,14 @@ class Links:
     def add(self) -> None:
         """All edges between blocks, when all blocks are filled."""
         hidden: dict[Block, list[Entry]] = defaultdict(list)
-        for source, head, stream in self.draft.crossing:
+        for source, head, state in self.draft.crossing:
             tail = self.draft.items.get(source)
             if tail is not None:
                 if tail is not head:
-                    self.connect(tail, head, stream, source)
-            elif stream is not None:
-                name = self.name_of(stream, source, head)
-                hidden[self.draft.block[head]].append(Entry(stream, head, self._apart(source, head), name))
+                    self.connect(tail, head, state, source)
+            elif state is not None:
+                name = self.name_of(state, source, head)
+                hidden[self.draft.block[head]].append(Entry(state, head, self._apart(source, head), name))
         self._fill_gaps(hidden)
 
     def _apart(self, source: Node, head: Item) -> int:
@@ -46,11 +46,11 @@ class Links:
         a, b = self.flow.place.get(source), self.flow.place.get(head.nodes[-1])
         return 1 if a is None or b is None or a[0] != b[0] else max(abs(a[1] - b[1]), 1)
 
-    def name_of(self, stream: Position, source: Node, head: Item) -> str:
+    def name_of(self, state: Position, source: Node, head: Item) -> str:
         """What a state is called where it is read."""
         read = [(n, i) for n in head.nodes for i, a in enumerate(self.flow.args.get(n, ()))
-                if self.draft.parts.get(a, a) is source and self.states.stream(n, i) == stream]  # fmt: skip
-        return self.labels.state(stream, *next(iter(read), (None, 0)))
+                if self.draft.parts.get(a, a) is source and self.states.read_by(n, i) == state]  # fmt: skip
+        return self.labels.state(state, *next(iter(read), (None, 0)))
 
     def _fill_gaps(self, hidden: dict[Block, list[Entry]]) -> None:
         """Lead the states through the gaps. hidden: what each block reads of columns that are not drawn"""
@@ -62,14 +62,14 @@ class Links:
                 for entries in (hidden.get(side, ()) for side in sides if side is not None):
                     for back in (False, True):
                         before, after = sides[::-1] if back else sides
-                        mine = [e for e in entries if (e.stream in self.states.back) == back]
+                        mine = [e for e in entries if (e.state in self.states.back) == back]
                         self._through(gap, before, [e for e in mine if e.head and self.draft.block[e.head] is after])
 
-    def connect(self, tail: Item, head: Item, stream: Position | None, source: Node) -> None:
+    def connect(self, tail: Item, head: Item, state: Position | None, source: Node) -> None:
         """An edge from what stands for a value to who reads it."""
         kind = "flow"
-        if stream is not None:
-            kind = self.states.kind[stream] + " over time"
+        if state is not None:
+            kind = self.states.kind[state] + " over time"
         elif any(self.flow.said(node) is source for node in head.nodes):
             kind = "said"
         elif tail.kind == "initial":
@@ -78,7 +78,7 @@ class Links:
             kind = "loss"
         elif tail.kind == "hidden":
             kind = "hidden"
-        self.put(Link(tail, head, kind), "" if stream is None else self.name_of(stream, source, head))
+        self.put(Link(tail, head, kind), "" if state is None else self.name_of(state, source, head))
 
     def put(self, link: Link, name: str) -> None:
         """Draw an edge between blocks, once; between boxes once for each state that it carries."""
@@ -98,35 +98,35 @@ class Links:
                 other is not None and not other.is_gap and self.draft.run_of.get(side) == self.draft.run_of.get(other)
             ):
                 continue
-            for stream in self.draft.held[side].values():
-                if (stream in self.states.back) == back:
-                    self._through(gap, side, [Entry(stream, None, name=self.labels.state(stream))])
+            for state in self.draft.held[side].values():
+                if (state in self.states.back) == back:
+                    self._through(gap, side, [Entry(state, None, name=self.labels.state(state))])
 
     def _through(self, gap: Block, before: Block | None, entries: list[Entry]) -> None:
         """The states run into dots, and out of them."""
         dots: dict[Item | Position, Item] = {}
         for entry in entries:
-            name, kind = self._dots(entry), self.states.kind[entry.stream]
+            name, kind = self._dots(entry), self.states.kind[entry.state]
             item = dots.get(name)
             if item is None:
                 item = dots[name] = Item(f"{gap.key}.{len(gap.items)}", "· · ·", f"{kind} dots", "text", "· · ·")
                 gap.items.append(item)
                 self.draft.block[item] = gap
-            tail = self.holder(entry.stream, before) if before is not None else None
+            tail = self.holder(entry.state, before) if before is not None else None
             if tail is not None:
                 self.put(Link(tail, item, kind + " over time"), entry.name)
             if entry.head is not None:
                 self.put(Link(item, entry.head, kind + " over time"), entry.name)
 
-    def holder(self, stream: Position, block: Block) -> Item | None:
+    def holder(self, state: Position, block: Block) -> Item | None:
         """What holds a state in a block; in one of another kind, such as with masks, the state of the same name."""
-        position = stream if block in self.draft.items_at[stream] else None
+        position = state if block in self.draft.items_at[state] else None
         if position is None:
-            position = self.draft.held[block].get((self.labels.state(stream), self.labels.rank(stream)))
+            position = self.draft.held[block].get((self.labels.state(state), self.labels.rank(state)))
         return None if position is None else self.draft.items_at[position].get(block)
 
     def _dots(self, entry: Entry) -> Item | Position:
         """The states that share their dots are those for which this is the same: in boxes all those of a cell."""
         if not self.draft.in_boxes:
-            return entry.stream
-        return next(iter(self.draft.items_at[entry.stream].values())) if entry.head is None else entry.head
+            return entry.state
+        return next(iter(self.draft.items_at[entry.state].values())) if entry.head is None else entry.head

@@ -100,7 +100,7 @@ class OpsView:
         return self.draft.add(block, node, f"L = {sign}Σ {each}{scale}", "loss", form, None)
 
     def _kind(self, node: Node, group: Group, on_path: bool) -> str:
-        state = self.states.state(node)
+        state = self.states.kind_of(node)
         if node in self.subject.losses or (node is self.flow.root and self.flow.terms):
             return "loss"
         if state or on_path:
@@ -111,30 +111,30 @@ class OpsView:
         return "gate" if self.labels.is_gate(node, affine) else "op"
 
     def _is_sum(self, node: Node) -> bool:
-        if self.flow.op(node) not in ("add", "matmul") or self.states.state(node):
+        if self.flow.op(node) not in ("add", "matmul") or self.states.kind_of(node):
             return False
         return not any(self._reads_memory(p) for p in self.flow.parents(node))
 
     def _reads_memory(self, node: Node) -> bool:
-        streams = [self.states.stream(node, i) for i in range(len(self.flow.args[node]))]
-        return any(s is not None and self.states.kind[s] == "cell" for s in streams)
+        states = [self.states.read_by(node, i) for i in range(len(self.flow.args[node]))]
+        return any(s is not None and self.states.kind[s] == "cell" for s in states)
 
     def _edges(self, block: Block, item: Item, node: Node, group: Group) -> None:
         for i, source in enumerate(self.flow.args[node]):
             if not isinstance(source, Node) or source in group.members:
                 continue
-            stream = self.states.stream(node, i)
+            state = self.states.read_by(node, i)
             if source in self.draft.parts:
                 source = self.draft.parts[source]
             known = source in self.draft.items or source in self.flow.handed
             if self.subject.groups.is_weight(source) or (source.op is None and not known):
                 if not (self.flow.op(node) == "where" and i == 0):
-                    self.first.tap(item, source, stream)
+                    self.first.tap(item, source, state)
             elif self.draft.block.get(self.draft.items.get(source)) is block:  # type: ignore[arg-type]
                 kind = "said" if source is self.flow.said(node) else "flow"
                 self.draft.edge(block, self.draft.items[source], item, kind)
             else:
-                self.draft.crossing.append((source, item, stream))
+                self.draft.crossing.append((source, item, state))
 
     # ---- rows -----------------------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ def _ways(flow: Flow, alpha: Node, states: set[Node]) -> tuple[bool, bool, bool]
 def _new_states(flow: Flow) -> set[Node]:
     """What goes on to the next step: as the steps read it, as the cells return it."""
     states = states_of(flow)
-    return {n for n in flow.nodes if states.state(n)} | {flow.same.get(n, n) for n in Code(flow.runs.order).new}
+    return {n for n in flow.nodes if states.kind_of(n)} | {flow.same.get(n, n) for n in Code(flow.runs.order).new}
 
 
 def _runs(flow: Flow, node: Node, decoder: int) -> set[int]:

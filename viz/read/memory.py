@@ -11,8 +11,8 @@ def memory_path(states: States, ops: list[Node]) -> set[Node]:
     path: set[Node] = set()
     for node in ops:
         for i in range(len(states.flow.args[node])):
-            stream = states.stream(node, i)
-            if stream is not None and states.kind[stream] == "cell":
+            state = states.read_by(node, i)
+            if state is not None and states.kind[state] == "cell":
                 path |= _way(states, node)
     return path
 
@@ -20,7 +20,7 @@ def memory_path(states: States, ops: list[Node]) -> set[Node]:
 def _way(states: States, node: Node) -> set[Node]:
     way = {node}
     for _ in range(3):
-        if states.state(node) == "cell":
+        if states.kind_of(node) == "cell":
             return way
         readers = [r for r in states.flow.readers[node] if states.flow.op(r) in ("add", "sub", "where")]
         if len(readers) != 1:

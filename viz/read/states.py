@@ -50,13 +50,13 @@ class States:
     heard: dict[Reading, str]
     back: set[Position]
 
-    def state(self, node: Node) -> str:
+    def kind_of(self, node: Node) -> str:
         """Of which kind: "hidden", "cell" or ""; an input that goes on to the next step is an input."""
         position = self.position.get(node)
         kind = "" if position is None or position[1] < 0 else self.kind.get(position, "")
         return "" if kind == "said" else kind
 
-    def stream(self, node: Node, i: int) -> Position | None:
+    def read_by(self, node: Node, i: int) -> Position | None:
         """The position of the state that argument i of an operation is, in its step or in others of its kind."""
         position = self.position.get(node)
         return None if position is None else self.carried.get((position, i))
