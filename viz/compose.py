@@ -106,9 +106,9 @@ def compose(root: Node, options: Options, title: str = "") -> Drawing:
         tokens = options.tokens[0] if options.tokens else ()
         check_names(options.tokens, [alpha.shape[1], alpha.shape[0]])
         return attend(alpha, tokens, options.targets, _only(options.steps), title, colors=options.colors, how=how)
-    sketch = _Sketch(root, options)
+    sketch = _sketched(root, options)
     if options.view == "circuit" and options.unfold:
-        other = _Sketch(root, replace(options, view="cells" if options.in_boxes else "ops"))
+        other = _sketched(root, replace(options, view="cells" if options.in_boxes else "ops"))
         other.picture.ranksep = sketch.picture.ranksep  # so that their rows are level
         layout = lambda: beside(sketch.layout(), other.layout(), "unfold", centred=options.direction == "down")
         return Drawing(other.picture, layout, title, "a recurrent network, unfolded")
@@ -144,49 +144,49 @@ def _only(steps: str | int | Iterable[int] | None) -> int | None:
     return only
 
 
+@dataclass(frozen=True, eq=False)
 class _Sketch:
-    """One picture on its way to a layout."""
+    """A picture on its way to a layout. scale: of the gradients  known: the norms of the nodes that are coloured"""
 
-    def __init__(self, root: Node, options: Options):
-        self.options = options
-        choose = chooser(options.steps)
-        if options.view == "circuit":
-            choose = middle
-        whole = options.gradient or options.values  # then all steps are needed, whatever is drawn
-        nodes = expanded(root, None if whole else choose, copy=bool(whole))
-        root = nodes[-1]
-        self.norms: Mapping[Node, float] = norms(root) if options.gradient else {}
-        single = options.view != "circuit"  # are single steps drawn?
-        self.picture = picture_of(
-            subject_of(nodes, choose), choose, depth=(options.depth or 1) if options.in_boxes else 0,
-            circuit=not single, sources=options.tokens if single else (), targets=options.targets if single else (),
-        )  # fmt: skip
-        self.known: dict[Item, float] = {}
-        self._mark(root)
-
-    def _mark(self, root: Node) -> None:
-        """Note shapes and norms under the names, and colour by the gradient, as the options say."""
-        options, picture = self.options, self.picture
-        if not options.parameters:
-            picture.rails.clear()
-        if options.shapes:
-            note_shapes(picture)
-        if options.values:
-            note_norms(picture, values(root))
-        if options.gradient:
-            scale = Scale(*options.gradient) if isinstance(options.gradient, tuple) else Scale.of(self.norms)
-            self.scale, self.known = scale, gradient.tint(picture, self.norms, scale)
+    picture: Picture
+    options: Options
+    scale: Scale | None
+    known: Mapping[Item, float]
 
     @_uncollected()
     def layout(self) -> Layout:
         """Everything in its place, with its colours; may be called again."""
         layout = placed(self.picture, down=self.options.direction == "down")
-        if self.options.gradient:
+        if self.scale is not None:
             tint_edges(layout, self.known, self.scale)
             legend(layout, self.scale)
         elif not self.options.colors:
             _grey(layout)
         return layout
+
+
+def _sketched(root: Node, options: Options) -> _Sketch:
+    """The picture of a graph, with notes and colours as the options say."""
+    single = options.view != "circuit"  # are single steps drawn?
+    steps = chooser(options.steps)  # also where they do not matter: they may not exist
+    choose = steps if single else middle
+    whole = options.gradient or options.values  # then all steps are needed, whatever is drawn
+    nodes = expanded(root, None if whole else choose, copy=bool(whole))
+    found: Mapping[Node, float] = norms(nodes[-1]) if options.gradient else {}
+    picture = picture_of(
+        subject_of(nodes, choose), choose, depth=(options.depth or 1) if options.in_boxes else 0, circuit=not single,
+        sources=options.tokens if single else (), targets=options.targets if single else (),
+    )  # fmt: skip
+    if not options.parameters:
+        picture.rails.clear()
+    if options.shapes:
+        note_shapes(picture)
+    if options.values:
+        note_norms(picture, values(nodes[-1]))
+    if not options.gradient:
+        return _Sketch(picture, options, None, {})
+    scale = Scale(*options.gradient) if isinstance(options.gradient, tuple) else Scale.of(found)
+    return _Sketch(picture, options, scale, gradient.tint(picture, found, scale))
 
 
 def _grey(layout: Layout) -> None:
