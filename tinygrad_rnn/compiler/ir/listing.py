@@ -20,12 +20,8 @@ INFIX = {
 
 def listing(c: Any) -> Iterator[str]:
     """The circuit as a program, a line for each value."""
-    order = c.order()
-    inputs = [v for v in (c.x, *c.states, c.alive, *c.draws, *c.captured, *c.seeds) if v in order]
-    names: dict[Value, str] = {}
-    for v in inputs:
-        names[v] = v.name + "'" * sum(name.partition("'")[0] == v.name for name in names.values())
-    names |= {v: f"v{i}" for i, v in enumerate(v for v in order if v.op != "input")}
+    order, names = c.order(), names_of(c)
+    inputs = [v for v in names if v.op == "input"]
     forward = set(c.order([v for name in ("y", "state") for v in c.roots[name] if v is not None]))
     usual = Counter(v.dtype for v in order).most_common(1)[0][0]
     of = lambda v: f"{v.shape}{f' {v.dtype}' if v.dtype != usual else ''}"
@@ -33,8 +29,18 @@ def listing(c: Any) -> Iterator[str]:
         values = [v for v in order if (v in forward) == inside]
         if values:
             yield f"{title}({', '.join(f'{names[v]} {of(v)}' for v in inputs if v in values)}):"
-            yield from (f"    {f'{names[v]} = {_said(v, names)}':<40}  {of(v)}" for v in values if v.op != "input")
+            yield from (f"    {f'{names[v]} = {said(v, names)}':<40}  {of(v)}" for v in values if v.op != "input")
             yield from _results(c, names, inside)
+
+
+def names_of(c: Any) -> dict[Value, str]:
+    """What a listing calls each value: inputs by their own names, which are made different where they are not."""
+    order = c.order()
+    names: dict[Value, str] = {}
+    for v in (c.x, *c.states, c.alive, *c.draws, *c.captured, *c.seeds):
+        if v in order:
+            names[v] = v.name + "'" * sum(name.partition("'")[0] == v.name for name in names.values())
+    return names | {v: f"v{i}" for i, v in enumerate(v for v in order if v.op != "input")}
 
 
 def _results(c: Any, names: dict[Value, str], forward: bool) -> Iterator[str]:
@@ -52,7 +58,7 @@ def _results(c: Any, names: dict[Value, str], forward: bool) -> Iterator[str]:
         yield f"    {name} = {names[v] if v is not None else 0}"
 
 
-def _said(v: Value, names: dict[Value, str]) -> str:
+def said(v: Value, names: dict[Value, str]) -> str:
     """An operation in Python."""
     args = [names[a] if isinstance(a, Value) else repr(a) for a in v.args]
     if v.op in INFIX:

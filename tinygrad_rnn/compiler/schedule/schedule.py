@@ -11,6 +11,7 @@ from tinygrad_rnn.compiler.ir.levels import levels
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
 from tinygrad_rnn.compiler.schedule.lifetimes import Lifetimes, lifetimes
+from tinygrad_rnn.compiler.schedule.listing import listing
 from tinygrad_rnn.compiler.schedule.nests import Fusion
 from tinygrad_rnn.compiler.schedule.order import Stage, forward_roots, with_own_states
 from tinygrad_rnn.compiler.schedule.places import Place, where
@@ -63,6 +64,9 @@ class Schedule:
     def forward(self) -> set[Value]:
         """All values that the outputs and the new states are computed from."""
         return set(self.c.order(forward_roots(self.c)))
+
+    def __str__(self) -> str:
+        return "\n".join(listing(self))
 
     def where(self, v: Value) -> Place:
         """The place of a value, or of a view of one."""
