@@ -50,8 +50,7 @@ def _kept_over_time(flow: Dataflow, stage_of: dict[Value, Stage]) -> set[Value]:
     found = {base(v) for name in ("y", "dx", "dwatched") for v in flow.circuit.roots.get(name, ()) if v is not None}
     for v, stage in stage_of.items():
         for a in map(base, flow.reads(v)):
-            within = stage.loop and stage_of.get(a) is stage
             leaf = a.op == "input" and flow.level[a] == flow.level[v] >= 0
-            if not within and not leaf:
+            if stage_of.get(a) is not stage and not leaf:
                 found.add(a)
     return found

@@ -33,9 +33,8 @@ def fused(flow: Dataflow, *directions: Sequence[Stage]) -> Fusion:
     """The nests of the stages of each direction, whose values lie as `close_together` puts them."""
     together = [g for stages in directions for stage in stages for g in grouped(flow, stage.values)]
     nest_of = {v: g for g in together if g[0].op != "pack" and fusable(flow, g[0]) for v in g}
-    carried = {v for _, v, _ in flow.circuit.delays}
     stays = lambda v: all(u is not None and nest_of.get(u) is nest_of[v] for u in flow.users[v])
-    in_registers = {v for v in nest_of if v not in carried and stays(v)}
+    in_registers = {v for v in nest_of if stays(v)}
     sums = [[stage.values[0] for stage in stages if stage.values[0].op == "tsum"] for stages in directions]
     return Fusion([*together, *filter(None, sums)], nest_of, in_registers)
 

@@ -165,8 +165,7 @@ def _stages_of(flow: Dataflow, unit: list[Value], against: set[int], body: Body)
 def _read_of(flow: Dataflow, unit: list[Value]) -> tuple[list[Value], set[Value]]:
     """The values of a loop that its next step or others read, and all of its values that are needed for these."""
     level, n = flow.level, flow.level[unit[0]]
-    carried = {v for _, v, _ in flow.circuit.delays}
-    read = [u for u in unit if u in carried or any(w is None or level[w] != n for w in flow.users[u])]
+    read = [u for u in unit if any(w is None or level[w] != n for w in flow.users[u])]
     return read, {v for v in flow.circuit.order(read) if level[v] == n}
 
 
