@@ -19,9 +19,6 @@ from tinygrad_rnn.compiler.schedule.lifetimes import FOREVER, Lifetimes
 from tinygrad_rnn.compiler.schedule.nests import Fusion
 from tinygrad_rnn.compiler.schedule.views import base, only_ones
 
-MASKS = {"where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "isnan", "logical_and",
-         "logical_or", "logical_not", "clip", "cast", "pow", "erf"}  # fmt: skip
-
 
 @dataclass(eq=False)
 class Buffer:
@@ -139,7 +136,7 @@ class Places:
         if v.op == "pack":
             for p, lo, hi in spans(v):
                 self._share(p, where.viewed("part", -1, lo, hi), v)
-        if v.pointwise and v.op not in MASKS:
+        if v.pointwise:
             for a in v.values:
                 if a.shape == v.shape and a.dtype == v.dtype and self._dies(a, v) and self._share(a, where, v):
                     break
@@ -178,7 +175,7 @@ class Places:
     def _over_operand(self, v: Value, time: bool) -> Place | None:
         """v = op(part of z), the last reader of that part: v takes the part's place, in a buffer made for z."""
         life, moves = self.life, self.flow.moves
-        for a in v.values if v.pointwise and v.op not in MASKS else ():
+        for a in v.values if v.pointwise else ():
             if a.op != "part" or a.shape != v.shape or a.args[0] not in life.position:
                 continue
             z = a.args[0]
