@@ -164,7 +164,7 @@ class Places:
         life, moves = self.life, self.flow.moves
         if a in self.place or a not in life.position or moves(a) != moves(v) or a in self.reshaped:
             return False
-        if not where.buffer.time and (life.stage_of[a] is not life.stage_of[v] or a in life.kept_over_time):
+        if not where.buffer.time and a in life.kept_over_time:
             return False
         if life.position[a] <= where.buffer.free_from or a.dtype != where.buffer.dtype:
             return False
