@@ -89,7 +89,7 @@ def sunk(flow: Dataflow, most: float, sum_loop: int = -1) -> Levels:
 
 def _is_cheap(v: Value) -> bool:
     """Is it as well computed step by step?"""
-    return (v.pointwise or is_view(v) or v.op == "pack") and v.op != "carry"
+    return v.pointwise or is_view(v) or v.op == "pack"
 
 
 def _is_summed(flow: Dataflow, v: Value) -> bool:
