@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import sys
 import tracemalloc
 
 import numpy as np
@@ -28,8 +27,8 @@ from test_compiler import (
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops
-from tinygrad_rnn.compiler.numpy import program as run_numpy
-from tinygrad_rnn.compiler.runtime import memory
+from tinygrad_rnn.compiler.runtime import buffers, memory
+from tinygrad_rnn.compiler.runtime.program import Program
 from tinygrad_rnn.compiler.schedule.batch_sizes import PRIMES
 
 LENGTHS = [5, 1, 3, 9, 2, 20, 1, 7, 20]  # up and down, beyond what the first program was made for, and back
@@ -56,10 +55,7 @@ def results_that_start_as_nan(monkeypatch):
         array[...] = np.nan if array.dtype.kind == "f" else True
         return array, at
 
-    for name in ("run_numpy", "run_llvm"):
-        module = sys.modules.get(f"tinygrad_rnn.compiler.{name}")
-        if module is not None:
-            monkeypatch.setattr(module, "recycled", recycled)
+    monkeypatch.setattr(buffers, "recycled", recycled)
 
 
 def walk(rnn, dtype, shapes):
@@ -142,13 +138,13 @@ def test_calls_of_several_lengths_can_wait_for_their_backward_passes(engine):
 @every_engine
 def test_sixty_lengths_take_a_few_programs(engine, monkeypatch):
     capacities = []
-    start = run_numpy.Program.__init__
+    start = Program.__init__
 
-    def counted(program, code, steps, *args):
-        capacities.append(steps)
-        start(program, code, steps, *args)
+    def counted(program, buffers, *args):
+        capacities.append(buffers.capacity)
+        start(program, buffers, *args)
 
-    monkeypatch.setattr(run_numpy.Program, "__init__", counted)
+    monkeypatch.setattr(Program, "__init__", counted)
     rnn = made("LSTM", engine, "float32")
     for T in np.random.default_rng(0).permutation(np.arange(10, 70)):
         rnn(tg.zeros(int(T), B, I))[0].sum().backward()

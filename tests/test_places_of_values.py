@@ -9,7 +9,7 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.graph import context
-from tinygrad_rnn.compiler.numpy import program as run_numpy
+from tinygrad_rnn.compiler.numpy.program import Code
 from tinygrad_rnn.compiler.record.record import record
 from tinygrad_rnn.compiler.runtime.memory import Arena
 
@@ -61,7 +61,7 @@ def test_a_short_pack_is_no_part_of_a_long_one_that_is_overwritten_before(formul
 
     stand_in = tg.tensor(np.zeros((B, N)))
     c, captured = record(step, stand_in, [stand_in], backward=False)
-    program = run_numpy.Program(run_numpy.Code(c, 0), T, B, Arena())
+    program = Code(c, 0).program(T, B, Arena())
     (found,), _ = program.forward([xs, *(t.array for t in captured)], [h])
     for t in range(T):
         (y,), (h,) = eager(step, xs[t], h)

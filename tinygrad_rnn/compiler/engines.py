@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from tinygrad_rnn.compiler.runtime.backend import Backend
+
 NAMES = ("auto", "eager", "compiled", "numpy", "llvm")
 ALIASES = {"fast": "llvm"}  # what an engine was called before
 INSTALL = 'pip install "tinygrad-rnn[fast]"'
@@ -54,8 +56,8 @@ def missing() -> str:
 
 
 @functools.cache
-def find(name: str) -> tuple[ModuleType, ...]:
-    """The modules of an engine and, unless it was asked for by its name, of those that take over where it cannot run a
+def find(name: str) -> tuple[Backend, ...]:
+    """The backend of an engine and, unless it was asked for by its name, of those that take over where it cannot run a
     step."""
     from tinygrad_rnn.compiler.numpy import program as by_numpy  # noqa: PLC0415
 
@@ -63,10 +65,10 @@ def find(name: str) -> tuple[ModuleType, ...]:
     if name == "numpy" or not has_llvm():
         if name != "numpy" and find_spec("llvmlite"):
             warnings.warn(f'Recurrent: "llvm" needs llvmlite, {missing()}; "numpy" runs meanwhile', stacklevel=2)
-        return (by_numpy,)
+        return (by_numpy.backend,)
     from tinygrad_rnn.compiler.llvm import program as by_llvm  # noqa: PLC0415
 
-    return (by_llvm,) if name == "llvm" else (by_llvm, by_numpy)
+    return (by_llvm.backend,) if name == "llvm" else (by_llvm.backend, by_numpy.backend)
 
 
 @functools.cache

@@ -73,7 +73,7 @@ class Recordings:
         keep = context.recording and any(t.requires_grad for t in inputs)
         found = recurrent(*inputs, call=call, keep=keep)
         if step.slower:
-            options.tell(f'by the engine "{step.engine.NAME}", because "llvm" cannot: {step.slower}')
+            options.tell(f'by the engine "{step.engine.name}", because "llvm" cannot: {step.slower}')
         if recording.outputs == 0:
             ys, *new = found
         else:  # more than one tensor
@@ -108,7 +108,7 @@ class Recordings:
         """The recording for these shapes and this cell as it is now, and what the cell holds. Unsupported if none can
         be made."""
         shapes = (xs.array.shape[1:], xs.array.dtype, context.recording and xs.requires_grad, structure_of(state))
-        asked = (options.engines[0].NAME, masked, context.recording, options.all_states, bool(options.hooks), shapes)
+        asked = (options.engines[0].name, masked, context.recording, options.all_states, bool(options.hooks), shapes)
         last = self.last
         if last is None or not last[0].unchanged(cell):
             last = Inventory(cell), {}

@@ -165,7 +165,7 @@ class Recurrent(Module):
             try:
                 masked = mask_of_lengths(lengths, T, B, self._entrance.who) is not None
                 step, lines, nbytes = self._recordings.plan(self.cell, self._run_options(), xs, state, masked)
-                name = step.engine.NAME
+                name = step.engine.name
                 reason = engines.why(self.engine, name, step.slower)
                 return Plan(name, nbytes, step.circuit, "\n".join([title + repr(name), *reason, *lines]))
             except Unsupported as reason:

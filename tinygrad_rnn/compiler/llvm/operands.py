@@ -16,7 +16,7 @@ from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable, Schedule
 
 
-class Table:
+class Slots:
     """What the code reads at its start: for each operand its address, stride in time, strides and sizes."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Constant:
         self.array, self.name, self.shape, self.dtype = array, name, array.shape, array.dtype
 
     @staticmethod
-    def of(array: np.ndarray, table: Table, name: str = "") -> Constant:
+    def of(array: np.ndarray, table: Slots, name: str = "") -> Constant:
         constants = table.__dict__.setdefault("constants", {})
         key = name or id(array)
         if key not in constants:
@@ -48,7 +48,7 @@ class Operands:
     rows  can the rows of the batch be shared out to workers?
     """
 
-    def __init__(self, module: ir.Module, name: str, s: Schedule, table: Table, dtype: Any, look: Callable, rows: bool):
+    def __init__(self, module: ir.Module, name: str, s: Schedule, table: Slots, dtype: Any, look: Callable, rows: bool):
         self.module, self.s, self.c, self.table, self.look, self.rows = module, s, s.c, table, look, rows
         self.code = Code(module, name, 4, dtype)
         self.address, self.n0, self.n1, self.who = self.code.arguments

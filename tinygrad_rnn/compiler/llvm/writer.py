@@ -6,7 +6,7 @@ any size share the machine code of their structure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -27,7 +27,7 @@ from tinygrad_rnn.compiler.schedule.views import is_view
 class Writer(Sums):
     """Writes the stages of a schedule as one function."""
 
-    def write(self, stages: list[Stage]) -> None:
+    def write(self, stages: Sequence[Stage]) -> None:
         sums = [stage.values[0] for stage in stages if stage.values[0].op == "tsum"]
         zero = Code.integer(0)
         kernels.call(self.code, "pack", [self.read("jobs"), zero, self.read("alone"), zero])

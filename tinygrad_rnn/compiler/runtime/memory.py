@@ -80,7 +80,7 @@ class Arenas:
         with self.lock:
             program, programs = self.lent.pop(reference, (None, []))
             if program is not None:
-                program.bound = {}  # it need not keep what went in
+                program.let_go()
                 program.arena.busy = False
                 programs.append(program)
                 while len(programs) > FEW and (len(programs) > SPARE or sum([p.capacity for p in programs]) > STEPS):

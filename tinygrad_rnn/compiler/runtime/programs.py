@@ -55,7 +55,7 @@ class Programs:
             except NotFusable as reason:
                 self._refused(reason)
         prepared.known = {}
-        self.code = self.engine.Code(prepared, self.batch)
+        self.code = self.engine.code(prepared, self.batch)
 
     def _refused(self, reason: NotFusable) -> None:
         """The engine cannot run the step; NoEngine if there is no other."""
@@ -103,7 +103,7 @@ class Programs:
     def _made(self, capacity: int, batch: int) -> Any:
         while True:
             try:
-                return self.engine.Program(self.code, capacity, batch, self.arenas.free())
+                return self.code.program(capacity, batch, self.arenas.free())
             except NotFusable as reason:
                 self._refused(reason)
                 self._choose()
