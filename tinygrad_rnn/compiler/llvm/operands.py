@@ -16,54 +16,61 @@ from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable, Schedule
 
 
-class Slots:
-    """What the code reads at its start: for each operand its address, stride in time, strides and sizes."""
-
-    def __init__(self) -> None:
-        self.names: dict[Any, int] = {}
-
-    def slot(self, key: Any) -> int:
-        return self.names.setdefault(key, len(self.names))
-
-
 class Constant:
     """A constant array as an operand."""
 
-    def __init__(self, array: np.ndarray, name: Any):
-        self.array, self.name, self.shape, self.dtype = array, name, array.shape, array.dtype
+    def __init__(self, array: np.ndarray):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
-    @staticmethod
-    def of(array: np.ndarray, table: Slots, name: str = "") -> Constant:
-        constants = table.__dict__.setdefault("constants", {})
-        key = name or id(array)
-        if key not in constants:
-            constants[key] = Constant(np.ascontiguousarray(array), len(constants))
-        return constants[key]
+
+class Slots:
+    """What the code reads at its start: for each operand its address, stride in time, strides and sizes.
+
+    numbers  by what it is, which entry of the table it is
+    """
+
+    def __init__(self) -> None:
+        self.numbers: dict[tuple, int] = {}
+        self.constants: dict[Any, Constant] = {}
+
+    def number(self, key: tuple) -> int:
+        """Which entry of the table something is."""
+        return self.numbers.setdefault(key, len(self.numbers))
+
+    def constant(self, array: np.ndarray, name: str = "") -> Constant:
+        """An array as an operand: the same one for the same array, or name."""
+        return self.constants.setdefault(name or id(array), Constant(np.ascontiguousarray(array)))
 
 
 class Operands:
-    """A function under construction, for rows n0 to n1 of the batch and worker number `who`.
+    """The operands of a function under construction, for rows n0 to n1 of the batch and worker number `who`.
 
-    look  a function of a value that returns an array with its shape and strides (with time, if it has that)
-    rows  can the rows of the batch be shared out to workers?
+    look     a function of a value that returns an array with its shape and strides (with time, if it has that)
+    by_rows  can the rows of the batch be shared out to workers?
+    cached   the entries of the table that were read
+    t        the step that is being written
     """
 
-    def __init__(self, module: ir.Module, name: str, s: Schedule, table: Slots, dtype: Any, look: Callable, rows: bool):
-        self.module, self.s, self.c, self.table, self.look, self.rows = module, s, s.c, table, look, rows
-        self.code = Code(module, name, 4, dtype)
-        self.address, self.n0, self.n1, self.who = self.code.arguments
+    def __init__(self, code: Code, s: Schedule, slots: Slots, look: Callable[[Any], np.ndarray], by_rows: bool):
+        self.code, self.s, self.slots, self.look, self.by_rows = code, s, slots, look, by_rows
+        self.address, self.n0, self.n1, self.who = code.arguments
         self.cached: dict[int, Any] = {}
-        self.products: dict[Value, None] = {}
         self.t: Any = None
 
     def read(self, *key: Any) -> Any:
         """An entry of the table, read once at the start of the function."""
-        slot = self.table.slot(key)
+        slot = self.slots.number(key)
         if slot not in self.cached:
             top = self.code.top
             pointer = top.inttoptr(top.add(self.address, Code.integer(8 * slot)), ir.IntType(64).as_pointer())
             self.cached[slot] = top.load(pointer)
         return self.cached[slot]
+
+    @contextmanager
+    def steps(self, start: Any, stop: Any, *, down: bool = False) -> Iterator[Any]:
+        """A loop over steps: what is written in it reads and writes values of its step."""
+        with self.code.loop(start, stop, down=down) as self.t:
+            yield self.t
 
     def size(self, v: Value, axis: int) -> Any:
         """How many elements along an axis."""
@@ -71,7 +78,7 @@ class Operands:
 
     def bounds(self, v: Value, axis: int) -> tuple[Any, Any]:
         """The first and the last + 1 along an axis; along the batch this worker's."""
-        if axis == 0 and self.rows and self.s.flow.moves(v):
+        if axis == 0 and self.by_rows and self.s.flow.moves(v):
             return self.n0, self.n1
         return Code.integer(0), self.size(v, axis)
 
@@ -87,7 +94,7 @@ class Operands:
     def moving_in_time(self, v: Any) -> bool:
         return isinstance(v, Value) and self.s.where(v).buffer.time
 
-    def _time(self, v: Value) -> Any:
+    def time(self, v: Value) -> Any:
         return self.read("time", v) if self.moving_in_time(v) else Code.integer(0)
 
     def unit(self, v: Any, axis: int = -1) -> bool:
@@ -95,23 +102,23 @@ class Operands:
         array = self.look(v)
         return array.shape[axis] == 1 or array.strides[axis] == array.itemsize
 
-    def _known(self, a: Any) -> Any:
-        return a if isinstance(a, Value) else Constant.of(a, self.table)
+    def known(self, a: Any) -> Any:
+        return a if isinstance(a, Value) else self.slots.constant(a)
 
     @contextmanager
-    def _rows(self, v: Value, axes: list[int] | None = None) -> Iterator[list[Any]]:
+    def loops(self, v: Value, axes: list[int] | None = None) -> Iterator[list[Any]]:
         """Loops over the axes of v (all but the last); yields the index along each."""
         with ExitStack() as stack:
             axes = list(range(len(v.shape) - 1)) if axes is None else axes
             yield [stack.enter_context(self.code.loop(*self.bounds(v, k))) for k in axes]
 
-    def _indices(self, a: Any, rank: int, lead: list[Any]) -> list[tuple[int, Any]]:
+    def indices(self, a: Any, rank: int, lead: list[Any]) -> list[tuple[int, Any]]:
         """The indices into an operand that broadcasts, all but the last, given those into the result."""
         shape = np.shape(a) if isinstance(a, np.ndarray) else a.shape
         skipped = rank - len(shape)
         return [(k - skipped, i) for k, i in enumerate(lead) if k >= skipped and shape[k - skipped] != 1]
 
-    def _element(self, a: Any, v: Value, lead: list[Any], j: Any, mask: Any, made: dict[Any, Any]) -> Any:
+    def element(self, a: Any, v: Value, lead: list[Any], j: Any, mask: Any, made: dict[Any, Any]) -> Any:
         """A vector of an operand of v at the current place."""
         code = self.code
         if isinstance(a, Value) and a in made:
@@ -123,7 +130,7 @@ class Operands:
         key = ("load", a if isinstance(a, Value) else id(a))
         if key not in made:
             shape = np.shape(a) if isinstance(a, np.ndarray) else a.shape
-            address = self.at(self._known(a), self._indices(a, len(v.shape), lead))
+            address = self.at(self.known(a), self.indices(a, len(v.shape), lead))
             flags = a.dtype == bool
             if not shape or (shape[-1] == 1 and v.shape[-1] != 1) or self.look(a).strides[-1] == 0:
                 made[key] = code.flag(address) if flags else code.spread(code.load_one(address))
@@ -134,7 +141,7 @@ class Operands:
                 made[key] = code.load_flags(address, mask) if flags else code.load(address, mask)
         return made[key]
 
-    def _put(self, v: Value, x: Any, lead: list[Any], j: Any, mask: Any) -> None:
+    def put(self, v: Value, x: Any, lead: list[Any], j: Any, mask: Any) -> None:
         code = self.code
         address = code.add(self.at(v, list(enumerate(lead))), code.mul(j, v.dtype.itemsize))
         if v.dtype == bool:
@@ -142,15 +149,15 @@ class Operands:
         else:
             code.store(Elements(code).number(x), address, mask)
 
-    def _view(self, v: Value, op: str, shape: tuple[int, ...], **static: Any) -> Value:
+    def view(self, v: Value, op: str, shape: tuple[int, ...], **static: Any) -> Value:
         """A part of v to write into."""
         made = Value(op, (v,), static, shape, v.dtype, v.moves)
         if not self.unit(made):
             raise NotFusable(f"{v.op} across rows has no form in machine code", v)
         return made
 
-    def _copy(self, p: Any, out: Value) -> None:
+    def copy(self, p: Any, out: Value) -> None:
         """Write a value into a view of the same shape."""
-        with self._rows(out) as lead:
-            write = lambda j, mask: self._put(out, self._element(p, out, lead, j, mask, {}), lead, j, mask)
+        with self.loops(out) as lead:
+            write = lambda j, mask: self.put(out, self.element(p, out, lead, j, mask, {}), lead, j, mask)
             self.code.over(*self.bounds(out, len(out.shape) - 1), write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,92 +18,107 @@ from tinygrad_rnn.compiler.llvm.operands import Constant, Operands
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable, about
 
 
-class Products(Operands):
-    """Matrix products."""
+class Products:
+    """Matrix products.
+
+    weights  those that the products want in panels
+    """
+
+    def __init__(self, operands: Operands):
+        self.o, self.code, self.s = operands, operands.code, operands.s
+        self.weights: dict[Value, None] = {}
 
     def _terms(self, v: Value) -> tuple[Value, Value, Any]:
         """(a, W, start) of v = start + a @ W."""
         m, start = self.s.flow.accumulated.get(v, (v, None))
         a, W = m.args
-        if not self.unit(a):
+        if not self.o.unit(a):
             raise NotFusable(f"a product with {a.op} across rows has no form in machine code", m)
-        self.products[W] = None
+        self.weights[W] = None
         return a, W, start
 
-    def _product(self, v: Value, last: Any = None) -> None:
+    def at_a_step(self, v: Value, last: Any = None) -> None:
         """v = start + a @ W at the current step, for this worker's rows (or up to the row `last`)."""
         a, W, start = self._terms(v)
-        first, end = self.bounds(v, 0)
+        first, end = self.o.bounds(v, 0)
         last = end if last is None else last
         code = self.code
         begin, row = Code.integer(0), Code.integer(0)
         if start is not None:
-            start = self._known(start)
-            if not self.unit(start):
+            start = self.o.known(start)
+            if not self.o.unit(start):
                 raise NotFusable(f"a product plus {start.op} across rows has no form in machine code", v)
-            two = len(self.look(start).shape) - self.moving_in_time(start) == 2
-            row = self.read("stride", start, 0) if two else row
-            begin = self.at(start, [(0, first)] if two and start.shape[0] != 1 else [])
-            if two and start.shape[0] == 1 and not (v.shape[0] == 1 and self.moving_in_time(start)):
+            two = len(self.o.look(start).shape) - self.o.moving_in_time(start) == 2
+            row = self.o.read("stride", start, 0) if two else row
+            begin = self.o.at(start, [(0, first)] if two and start.shape[0] != 1 else [])
+            if two and start.shape[0] == 1 and not (v.shape[0] == 1 and self.o.moving_in_time(start)):
                 row = Code.integer(0)  # the same row for all
         kernels.call(code, "product", [
-            code.b.sub(last, first), self.size(v, 1), self.size(a, 1),
-            self.at(a, [(0, first)]), self.read("stride", a, 0), self.read("packed", W),
-            begin, row, self.at(v, [(0, first)]), self.read("stride", v, 0),
+            code.b.sub(last, first), self.o.size(v, 1), self.o.size(a, 1),
+            self.o.at(a, [(0, first)]), self.o.read("stride", a, 0), self.o.read("packed", W),
+            begin, row, self.o.at(v, [(0, first)]), self.o.read("stride", v, 0),
         ])  # fmt: skip
 
-    def _batched_product(self, v: Value) -> bool:
-        """A product for all steps: as one over the rows of all steps, if one worker has them all."""
+    def for_all_steps(self, v: Value) -> bool:
+        """The same for all steps, as one over the rows of all steps if one worker has them all. False if v is none."""
         if not self.s.flow.is_computed_as_product(v):
             return False
         a, _, start = self._terms(v)
         row = isinstance(start, Value) and len(start.shape) == 2 and start.shape[0] != 1
-        each = self.moving_in_time(start)  # at each step rows of its own: those of the batch, or it is no one product
-        if not (self.moving_in_time(a) and self.moving_in_time(v)) or (each and start.shape != v.shape):
+        each = self.o.moving_in_time(start)  # at each step rows of its own: those of the batch, or it is no one product
+        if not (self.o.moving_in_time(a) and self.o.moving_in_time(v)) or (each and start.shape != v.shape):
             return False
         moving = [a, v, start] if row or each else [a, v]
-        code, T = self.code, self.read("T")
-        flat = code.b.icmp_signed("==", self.read("flat", *moving), Code.integer(1))  # one worker, rows evenly spaced
-        last = self.bounds(v, 0)[1]
+        code, T = self.code, self.o.read("T")
+        flat = code.b.icmp_signed("==", self.o.read("flat", *moving), Code.integer(1))  # one worker, rows evenly spaced
+        last = self.o.bounds(v, 0)[1]
         last = code.b.select(flat, code.mul(T, last), last)
-        with code.loop(0, code.b.select(flat, Code.integer(1), T)) as t:
-            self.t = t
-            self._product(v, last)
+        with self.o.steps(0, code.b.select(flat, Code.integer(1), T)):
+            self.at_a_step(v, last)
         return True
 
-    def _matmul(self, v: Value) -> None:
+    def of_values(self, v: Value) -> None:
         """A product of values that move, or of more than two axes."""
         a, b = v.args
         if len(v.shape) < 2 or not all(isinstance(x, Value) for x in v.args):
             raise NotFusable("a product with a constant array has no form in machine code", v)
-        code, last = self.code, len(v.shape) - 1
+        if not (self.o.unit(b) or (self.o.unit(b, -2) and self.o.unit(a))):
+            raise NotFusable("a product of two values across rows has no form in machine code", v)
         rank = len(v.shape)
-        with self._rows(v) as lead:
-            outer, m = lead[:-1], lead[-1]
-            left = self.at(a, [*self._outer(a, rank, outer), *([(len(a.shape) - 2, m)] if a.shape[-2] != 1 else [])])
-            right = self._outer(b, rank, outer)
-            K, step, row = self.size(a, len(a.shape) - 1), self.read("stride", a, len(a.shape) - 1), len(b.shape) - 2
-            if self.unit(b):
-
-                def columns(j: Any, mask: Any) -> None:
-                    total = code.top.alloca(code.vector)
-                    code.b.store(code.constant(0.0), total)
-                    with code.loop(0, K) as k:
-                        x = code.spread(code.load_one(code.add(left, code.mul(k, step))))
-                        y = code.load(code.add(self.at(b, [*right, (row, k)]), code.mul(j, code.item)), mask)
-                        code.b.store(code.fma(x, y, code.b.load(total)), total)
-                    self._put(v, code.b.load(total), lead, j, mask)
-
-                code.over(*self.bounds(v, last), columns)
-            elif self.unit(b, -2) and self.unit(a):
-                with code.loop(*self.bounds(v, last)) as j:
-                    other = self.at(b, [*right, (row + 1, j)])
-                    total = self._dot(left, other, K)
-                    code.store_one(
-                        total, code.add(self.at(v, list(enumerate(lead))), code.mul(j, self.read("stride", v, last)))
-                    )
+        with self.o.loops(v) as lead:
+            row = [(len(a.shape) - 2, lead[-1])] if a.shape[-2] != 1 else []
+            left = self.o.at(a, [*self._outer(a, rank, lead[:-1]), *row])
+            right, K = self._outer(b, rank, lead[:-1]), self.o.size(a, len(a.shape) - 1)
+            step = self.o.read("stride", a, len(a.shape) - 1)
+            if self.o.unit(b):
+                self._row_by_matrix(v, lead, (left, step), right, K)
             else:
-                raise NotFusable("a product of two values across rows has no form in machine code", v)
+                self._row_by_rows(v, lead, left, right, K)
+
+    def _row_by_matrix(self, v: Value, lead: list[Any], left: tuple, right: list[Any], K: Any) -> None:
+        """A row of v, a vector of its columns at a time. left: where the row of a is, how far its numbers are apart"""
+        code, b = self.code, v.args[1]
+        at, step = left
+
+        def columns(j: Any, mask: Any) -> None:
+            total = code.top.alloca(code.vector)
+            code.b.store(code.constant(0.0), total)
+            with code.loop(0, K) as k:
+                x = code.spread(code.load_one(code.add(at, code.mul(k, step))))
+                here = self.o.at(b, [*right, (len(b.shape) - 2, k)])
+                y = code.load(code.add(here, code.mul(j, code.item)), mask)
+                code.b.store(code.fma(x, y, code.b.load(total)), total)
+            self.o.put(v, code.b.load(total), lead, j, mask)
+
+        code.over(*self.o.bounds(v, len(v.shape) - 1), columns)
+
+    def _row_by_rows(self, v: Value, lead: list[Any], left: Any, right: list[Any], K: Any) -> None:
+        """A row of v, where the columns of b lie in memory as rows do: dot products."""
+        code, b, last = self.code, v.args[1], len(v.shape) - 1
+        with code.loop(*self.o.bounds(v, last)) as j:
+            total = self._dot(left, self.o.at(b, [*right, (len(b.shape) - 1, j)]), K)
+            row = self.o.at(v, list(enumerate(lead)))
+            code.store_one(total, code.add(row, code.mul(j, self.o.read("stride", v, last))))
 
     def _outer(self, a: Value, rank: int, outer: list[Any]) -> list[tuple[int, Any]]:
         skipped = rank - len(a.shape)
@@ -122,71 +138,75 @@ class Products(Operands):
         return code.total(code.b.load(total))
 
 
-class Sums(Products):
-    """Sums over time."""
+class Sums:
+    """Sums over time: the gradients of weights."""
 
-    def _sums(self, sums: list[Value]) -> None:
+    def __init__(self, operands: Operands):
+        self.o, self.code, self.s = operands, operands.code, operands.s
+
+    def write(self, sums: Sequence[Value]) -> None:
         """Σ over the steps, and this worker's rows, for all gradients of captured tensors: block by block of steps."""
-        code, T, block = self.code, self.read("T"), self.read("block")
-        with code.loop(0, self.read("blocks")) as i:
+        code, T, block = self.code, self.o.read("T"), self.o.read("block")
+        with code.loop(0, self.o.read("blocks")) as i:
             start = code.mul(i, block)
             end = code.add(start, block)
             end = code.b.select(code.b.icmp_signed("<", end, T), end, T)
-            self.add = code.b.zext(code.b.icmp_signed("!=", i, Code.integer(0)), ir.IntType(64))  # 0: the first block
+            add = code.b.zext(code.b.icmp_signed("!=", i, Code.integer(0)), ir.IntType(64))  # 0: the first block
             for v in sums:
                 with about(v):
-                    self._sum_over(v, start, end)
+                    self._sum_over(v, start, end, add)
 
-    def _sum_over(self, v: Value, start: Any, end: Any) -> None:
+    def _sum_over(self, v: Value, start: Any, end: Any, add: Any) -> None:
+        """Σ over the steps of a block. add: 1 if on top of the blocks before it, else 0"""
         g = v.args[0]
         code = self.code
-        out = code.add(self.read("address", v), code.mul(self.who, self.read("worker", v)))
-        self.t = start
+        out = code.add(self.o.read("address", v), code.mul(self.o.who, self.o.read("worker", v)))
+        self.o.t = start
         steps = code.b.sub(end, start)
         if self.s.flow.contracted(g) and g.op == "matmul" and len(g.shape) == 2:
             a = g.args[0].args[0]
-            self._contract(a, g.args[1], v, out, steps)
+            self._contract(a, g.args[1], v, out, steps, add)
         elif self.s.flow.contracted(g) and g.op == "sum":
-            self._contract(Constant.of(np.ones(1, code.dtype), self.table, "one"), g.args[0], v, out, steps)
+            self._contract(self.o.slots.constant(np.ones(1, code.dtype), "one"), g.args[0], v, out, steps, add)
         elif self.s.flow.contracted(g):
-            self._contract_each(v, g, steps)
+            self._contract_each(v, g, steps, add)
         else:
             self._add_up(v, g, start, end)
 
-    def _contract(self, a: Any, g: Value, v: Value, out: Any, steps: Any) -> None:
+    def _contract(self, a: Any, g: Value, v: Value, out: Any, steps: Any, add: Any) -> None:
         code = self.code
-        first, last = self.bounds(g, 0)
-        if self.rows:  # of the batch; g may have several for each of them
-            each = self.read("each", g)
+        first, last = self.o.bounds(g, 0)
+        if self.o.by_rows:  # of the batch; g may have several for each of them
+            each = self.o.read("each", g)
             first, last = code.mul(first, each), code.mul(last, each)
         ones = isinstance(a, Constant)
-        if not (self.unit(g) and (ones or self.unit(a))):
+        if not (self.o.unit(g) and (ones or self.o.unit(a))):
             raise NotFusable("its gradient, a sum of products across rows, has no form in machine code", v)
         zero = Code.integer(0)
         kernels.call(code, "contraction", [
-            Code.integer(1) if ones else self.size(a, 1), self.size(g, 1), steps,
-            self.at(a, [] if ones else [(0, first)]), zero if ones else self._time(a),
-            self.at(g, [(0, first)]), self._time(g),
-            code.b.sub(last, first), zero if ones else self.read("stride", a, 0), self.read("stride", g, 0),
-            out, zero if ones else self.read("stride", v, 0), self.add,
+            Code.integer(1) if ones else self.o.size(a, 1), self.o.size(g, 1), steps,
+            self.o.at(a, [] if ones else [(0, first)]), zero if ones else self.o.time(a),
+            self.o.at(g, [(0, first)]), self.o.time(g),
+            code.b.sub(last, first), zero if ones else self.o.read("stride", a, 0), self.o.read("stride", g, 0),
+            out, zero if ones else self.o.read("stride", v, 0), add,
         ])  # fmt: skip
 
-    def _contract_each(self, v: Value, g: Value, steps: Any) -> None:
+    def _contract_each(self, v: Value, g: Value, steps: Any, add: Any) -> None:
         """Σₜ a[t] @ b[t] for each of the leading axes: a (…, M, 1) and b (…, 1, N)."""
         a, b = g.args
         code = self.code
         rank = len(v.shape)
-        if a.shape[-1] != 1 or not self.unit(b) or not self.unit(a, -2) or not self.rows:
+        if a.shape[-1] != 1 or not self.o.unit(b) or not self.o.unit(a, -2) or not self.o.by_rows:
             raise NotFusable("its gradient, a sum over time of products of matrices, has no form in machine code", v)
         with ExitStack() as stack:
-            lead = [stack.enter_context(code.loop(*(self.bounds(g, k)))) for k in range(rank - 2)]
+            lead = [stack.enter_context(code.loop(*(self.o.bounds(g, k)))) for k in range(rank - 2)]
             index = list(enumerate(lead))
             zero = Code.integer(0)
-            where = code.add(self.read("address", v), *(code.mul(i, self.read("stride", v, k)) for k, i in index))
+            where = code.add(self.o.read("address", v), *(code.mul(i, self.o.read("stride", v, k)) for k, i in index))
             kernels.call(code, "contraction", [
-                self.size(a, rank - 2), self.size(b, rank - 1), steps, self.at(a, index), self._time(a),
-                self.at(b, index), self._time(b), Code.integer(1), zero, zero,
-                where, self.read("stride", v, rank - 2), self.add,
+                self.o.size(a, rank - 2), self.o.size(b, rank - 1), steps, self.o.at(a, index), self.o.time(a),
+                self.o.at(b, index), self.o.time(b), Code.integer(1), zero, zero,
+                where, self.o.read("stride", v, rank - 2), add,
             ])  # fmt: skip
 
     def _add_up(self, v: Value, g: Value, start: Any, end: Any) -> None:
@@ -194,17 +214,14 @@ class Sums(Products):
         code = self.code
         if not g.shape:
             raise NotFusable("its gradient, a sum over time of single numbers, has no form in machine code", v)
-        with code.loop(start, end) as t:
-            self.t = t
-            with self._rows(g) as lead:
-                row = code.add(
-                    self.read("address", v), *(code.mul(i, self.read("stride", v, k)) for k, i in enumerate(lead))
-                )
+        with self.o.steps(start, end) as t, self.o.loops(g) as lead:
+            offsets = [code.mul(i, self.o.read("stride", v, k)) for k, i in enumerate(lead)]
+            row = code.add(self.o.read("address", v), *offsets)
 
-                def body(j: Any, mask: Any) -> None:
-                    at = code.add(row, code.mul(j, code.item))
-                    more = Elements(code).number(self._element(g, g, lead, j, mask, {}))
-                    total = code.b.fadd(code.load(at, mask), more)
-                    code.store(code.b.select(code.b.icmp_signed("==", t, Code.integer(0)), more, total), at, mask)
+            def body(j: Any, mask: Any) -> None:
+                at = code.add(row, code.mul(j, code.item))
+                more = Elements(code).number(self.o.element(g, g, lead, j, mask, {}))
+                total = code.b.fadd(code.load(at, mask), more)
+                code.store(code.b.select(code.b.icmp_signed("==", t, Code.integer(0)), more, total), at, mask)
 
-                code.over(*self.bounds(g, len(g.shape) - 1), body)
+            code.over(*self.o.bounds(g, len(g.shape) - 1), body)

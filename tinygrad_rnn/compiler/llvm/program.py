@@ -20,9 +20,10 @@ from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.columns import remake
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import panels, shared_products, workers
+from tinygrad_rnn.compiler.llvm.builder import Code as FunctionCode
 from tinygrad_rnn.compiler.llvm.elements import dtype_of, of_one_dtype
 from tinygrad_rnn.compiler.llvm.machine import compiled
-from tinygrad_rnn.compiler.llvm.operands import Slots
+from tinygrad_rnn.compiler.llvm.operands import Operands, Slots
 from tinygrad_rnn.compiler.llvm.table import Layouts, Shares, Written, machine_code
 from tinygrad_rnn.compiler.llvm.writer import Writer
 from tinygrad_rnn.compiler.numpy.emit import emitted
@@ -117,10 +118,11 @@ def _moving(s: Schedule, stages: Sequence[Stage]) -> list[Stage]:
 
 
 def _written(name: str, s: Schedule, stages: Sequence[Stage]) -> Written:
-    module, table, rows, dtype = ir.Module(name), Slots(), by_rows(s), dtype_of(s.c)
-    writer = Writer(module, name, s, table, dtype, Layouts(s, 1, {}).of, rows)
+    """Machine code that computes some stages of a schedule."""
+    module, slots, dtype, rows = ir.Module(name), Slots(), dtype_of(s.c), by_rows(s)
+    writer = Writer(Operands(FunctionCode(module, name, 4, dtype), s, slots, Layouts(s, 1, {}).of, rows))
     writer.write(stages)
-    return Written(dtype, compiled(str(module)), table.names, list(writer.products), rows)
+    return Written(dtype, compiled(str(module)), slots.numbers, list(writer.products.weights), rows)
 
 
 def _renamed(written: Written, renaming: Renaming) -> Written:
