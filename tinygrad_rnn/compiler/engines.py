@@ -1,4 +1,4 @@
-"""The compiled engines by name, the fastest first."""
+"""The compiled engines by name: what each needs, where it runs, and why it cannot."""
 
 from __future__ import annotations
 
@@ -9,13 +9,43 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinygrad_rnn.compiler.runtime.backend import Backend
 
-NAMES = ("auto", "eager", "compiled", "numpy", "llvm")
+
+def _llvm() -> Backend:
+    from tinygrad_rnn.compiler.llvm.program import backend  # noqa: PLC0415
+
+    return backend
+
+
+def _numpy() -> Backend:
+    from tinygrad_rnn.compiler.numpy.program import backend  # noqa: PLC0415
+
+    return backend
+
+
+class Engine(NamedTuple):
+    """An engine, whose backend is imported when it is first asked for: what it needs may be missing.
+
+    device  where its arrays are: "cpu" or "gpu"
+    needs   the module that it cannot do without, or nothing
+    extra   the extra of this package that brings it
+    """
+
+    load: Callable[[], Backend]
+    device: str
+    needs: str = ""
+    extra: str = ""
+
+
+ENGINES = {
+    "llvm": Engine(_llvm, "cpu", "llvmlite.binding", "fast"),
+    "numpy": Engine(_numpy, "cpu"),
+}  # the fastest first
+NAMES = ("auto", "eager", "compiled", *reversed(ENGINES))
 ALIASES = {"fast": "llvm"}  # what an engine was called before
-INSTALL = 'pip install "tinygrad-rnn[fast]"'
 
 
 def named(name: str) -> str:
@@ -24,51 +54,68 @@ def named(name: str) -> str:
     name = ALIASES.get(name, name)
     if name not in NAMES:
         raise ValueError(f"Recurrent: engine must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
-    if name == "llvm" and not has_llvm():
-        raise RuntimeError(f"Recurrent: the engine 'llvm' needs llvmlite, {missing()}")
+    if name in ENGINES and (reason := missing(name)):
+        raise RuntimeError(f"Recurrent: the engine {name!r} needs {reason}")
     return name
 
 
+@functools.cache
+def missing(name: str) -> str:
+    """What an engine needs that is not there, why, and what to do; or nothing."""
+    needs, package = ENGINES[name].needs, _package(name)
+    if not needs:
+        return ""
+    if find_spec(package) is None:
+        return f'{package}, which is not installed; pip install "tinygrad-rnn[{ENGINES[name].extra}]"'
+    try:
+        importlib.import_module(needs)
+    except (ImportError, OSError) as error:  # installed for another machine, or without a library of the system's
+        why = " ".join(str(error).split())
+        return f"{package}, which cannot be loaded ({why}); pip install --force-reinstall {package}"
+    return ""
+
+
+def _package(name: str) -> str:
+    return ENGINES[name].needs.partition(".")[0]
+
+
+@functools.cache
+def find(name: str, device: str = "cpu") -> tuple[Backend, ...]:
+    """The backends that may run a step on a device, the fastest first; of an engine asked for by its name, that one
+    only. None if all of them run elsewhere."""
+    name = ALIASES.get(name, name)
+    here = [n for n in ENGINES if ENGINES[n].device == device.partition(":")[0]]
+    asked = [n for n in here if name in (n, "auto", "compiled")]
+    found = [n for n in asked if not missing(n)]
+    if asked and not found:  # asked for on another machine, where it was not missing
+        found = [n for n in here if not missing(n)]
+    for n in asked:
+        if found and missing(n) and find_spec(_package(n)):
+            warnings.warn(f'Recurrent: "{n}" needs {missing(n)}; "{found[0]}" runs meanwhile', stacklevel=2)
+    return tuple([ENGINES[n].load() for n in found])
+
+
+def elsewhere() -> str:
+    """Why no compiled engine runs a step on its device: where they run."""
+    kinds = dict.fromkeys(engine.device.upper() for engine in ENGINES.values())
+    return f"the compiled engines run on the {' or the '.join(kinds)}"
+
+
 def why(asked: str, found: str, slower: str) -> list[str]:
-    """Why it is not a faster engine, in a line or none."""
-    if asked == found or found == "llvm":
+    """Why it is no faster engine, a line for each of those. slower: what the first one that was tried cannot do"""
+    if asked == found:
         return []
-    if not has_llvm():
-        return [f'  "llvm" needs llvmlite, {missing()}']
-    return [f'  "llvm" cannot run it: {slower}']
+    device, names = ENGINES[found].device, list(ENGINES)
+    faster = [n for n in names[: names.index(found)] if ENGINES[n].device == device]
+    return [f'  "{n}" needs {missing(n)}' if missing(n) else f'  "{n}" cannot run it: {slower}' for n in faster]
+
+
+# ---- what else is machine code --------------------------------------------------------------------------------------
 
 
 def has_llvm() -> bool:
     """Is the compiler that the engine "llvm" needs there?"""
-    return not missing()
-
-
-@functools.cache
-def missing() -> str:
-    """Why it is not, and what to do; or nothing."""
-    if find_spec("llvmlite") is None:
-        return f"which is not installed; {INSTALL}"
-    try:
-        importlib.import_module("llvmlite.binding")
-    except (ImportError, OSError) as error:  # installed for another machine, or without a library of the system's
-        return f"which cannot be loaded ({' '.join(str(error).split())}); pip install --force-reinstall llvmlite"
-    return ""
-
-
-@functools.cache
-def find(name: str) -> tuple[Backend, ...]:
-    """The backend of an engine and, unless it was asked for by its name, of those that take over where it cannot run a
-    step."""
-    from tinygrad_rnn.compiler.numpy import program as by_numpy  # noqa: PLC0415
-
-    name = ALIASES.get(name, name)
-    if name == "numpy" or not has_llvm():
-        if name != "numpy" and find_spec("llvmlite"):
-            warnings.warn(f'Recurrent: "llvm" needs llvmlite, {missing()}; "numpy" runs meanwhile', stacklevel=2)
-        return (by_numpy.backend,)
-    from tinygrad_rnn.compiler.llvm import program as by_llvm  # noqa: PLC0415
-
-    return (by_llvm.backend,) if name == "llvm" else (by_llvm.backend, by_numpy.backend)
+    return not missing("llvm")
 
 
 @functools.cache

@@ -94,9 +94,10 @@ class Recurrent(Module):
         xs, state = self._entrance(self.cell, xs, state)
         T, B, _ = xs.shape
         alive = mask_of_lengths(lengths, T, B, self._entrance.who)
-        if not self._why_eager(xs):
+        device = xs.device
+        if not self._why_eager(xs, device):
             try:
-                return self._recordings(self.cell, self._run_options(all_states), xs, state, alive)
+                return self._recordings(self.cell, self._run_options(device, all_states), xs, state, alive)
             except Unsupported as reason:
                 self._refuse(reason)
                 self._tell(f"step by step, because it cannot be compiled: {reason}")
@@ -128,8 +129,8 @@ class Recurrent(Module):
 
         return remove
 
-    def _run_options(self, all_states: bool = False) -> RunOptions:
-        engine = engines.find(self.engine)
+    def _run_options(self, device: str, all_states: bool = False) -> RunOptions:
+        engine = engines.find(self.engine, device)
         step, every, hooks = partial(self._masked_step, strict=all_states), self.checkpoint_every, self._hooks
         return RunOptions(step, self._eager, engine, every, all_states, hooks, self.reverse, self._tell)
 
@@ -160,11 +161,11 @@ class Recurrent(Module):
             xs, state = self._entrance(self.cell, xs, state)
         T, B, I = xs.shape
         title = f"{type(self.cell).__name__}, {T} step{'s' * (T != 1)} of x ({B}, {I}): engine "
-        why = self._why_eager(xs)
+        why = self._why_eager(xs, xs.device)
         if not why:
             try:
                 masked = mask_of_lengths(lengths, T, B, self._entrance.who) is not None
-                step, lines, nbytes = self._recordings.plan(self.cell, self._run_options(), xs, state, masked)
+                step, lines, nbytes = self._recordings.plan(self.cell, self._run_options(xs.device), xs, state, masked)
                 name = step.engine.name
                 reason = engines.why(self.engine, name, step.slower)
                 return Plan(name, nbytes, step.circuit, "\n".join([title + repr(name), *reason, *lines]))
@@ -173,7 +174,7 @@ class Recurrent(Module):
                 why = str(reason)
         return Plan("eager", 0, None, f"{title}'eager'\n  {why}")
 
-    def _why_eager(self, xs: Tensor) -> str:
+    def _why_eager(self, xs: Tensor, device: str) -> str:
         """Why a call runs step by step, or nothing."""
         if self.engine == "eager":
             return 'engine="eager"'
@@ -181,8 +182,8 @@ class Recurrent(Module):
             return "it is a part of a step that is recorded or repeated itself"
         if 0 in xs.shape:
             return "there is nothing to run" if 0 in xs.shape[:2] else "x has no features"
-        if xs.device != "cpu":
-            return "the compiled engines run on the CPU"
+        if not engines.find(self.engine, device):
+            return engines.elsewhere()
         if self.engine == "auto" and self.checkpoint_every is None and len(xs) < LEAST_COMPILED_STEPS:
             return f"for {len(xs)} steps recording would cost more than it saves"
         return ""

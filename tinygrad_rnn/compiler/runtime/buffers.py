@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,10 +44,6 @@ class Buffers:
     def nbytes(self) -> int:
         """The bytes that the steps take that are run."""
         return sum(b.nbytes(self.steps.T) for b in (*self.kept, *self.fresh["forward"], *self.fresh["backward"]))
-
-    def bind(self, buffers: Sequence[Buffer], arrays: Sequence[np.ndarray]) -> None:
-        """Take what is given at a call."""
-        self.bound.update(zip(buffers, arrays, strict=True))
 
     def refresh(self, direction: str) -> None:
         """Make the arrays of the results."""

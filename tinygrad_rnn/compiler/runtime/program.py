@@ -73,7 +73,7 @@ class Program:
         self, direction: str, given: list[Buffer], arrays: Sequence[np.ndarray], state: Sequence[np.ndarray]
     ) -> None:
         buffers = self.buffers
-        buffers.bind(given, arrays)
+        buffers.bound.update(zip(given, arrays, strict=True))
         buffers.refresh(direction)
         at = 0 if direction == "forward" else buffers.steps.T
         for i, buffer in self.starts[direction]:
