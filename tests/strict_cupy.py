@@ -298,6 +298,10 @@ def asarray(a, dtype=None, order=None):
     return array(a, dtype)
 
 
+def ascontiguousarray(a, dtype=None):
+    return _kernel(lambda host: np.ascontiguousarray(host, dtype), _array(a))
+
+
 def zeros(shape, dtype=float):
     return ndarray(np.zeros(shape, dtype), _current.id)
 

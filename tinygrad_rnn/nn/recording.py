@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd.arrays import is_array
 from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.ir.value import Unsupported, Value
@@ -169,7 +170,7 @@ def current_tensor(source: Any, given: list[Tensor], tensors: list[Tensor]) -> T
     """What a source (see Recording) stands for now. given: the leaves of the state  tensors: those of the module"""
     if isinstance(source, Tensor):
         return source
-    if isinstance(source, np.ndarray):  # a copy: its owner may write into it before backward
+    if is_array(source):  # a copy: its owner may write into it before backward
         return Tensor(source.copy())
     kind, i = source
     return given[i] if kind == "state" else tensors[i]

@@ -145,7 +145,7 @@ class Trace:
             return self._captured(id(a), a, name, self.backward and a.requires_grad)
         if not arrays.is_array(a):
             return a
-        large = isinstance(a, np.ndarray) and a.nbytes > SMALL
+        large = not isinstance(a, np.generic) and (a.nbytes > SMALL or arrays.device_of(a) != "cpu")
         key = id(a) if large else (a.shape, a.dtype, a.tobytes())
         name = self.names.get(id(a)) or f"array{len(self.captured)}"
         return self._captured(key, a if large else np.array(a), name, False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.arrays import Array
 from tinygrad_rnn.autograd.gradients import grad
 from tinygrad_rnn.autograd.graph import Constant, Node, context
 from tinygrad_rnn.autograd.primitive import operation
@@ -31,15 +32,16 @@ class Call:
 
     def __init__(self, layer: CompiledStep, T: int, alive: np.ndarray | None, every: int | None, reverse: bool = False):
         self.layer, self.T, self.every, self.reverse = layer, T, every, reverse
-        self.alive = alive if alive is None else self._turned(alive)
+        self.xp = layer.xp
+        self.alive = alive if alive is None else self._turned(self.xp.asarray(alive))
         self.draws = layer.draw(T)
         self.program: Any = None
-        self.arrays: list[np.ndarray] = []
-        self.starts: list[list[np.ndarray]] = []
+        self.arrays: list[Array] = []
+        self.starts: list[list[Array]] = []
         self.scope = context.scope
         self.repeated: list[Node] = []
 
-    def forward(self, arrays: Sequence[np.ndarray], keep: bool) -> tuple[np.ndarray, ...]:
+    def forward(self, arrays: Sequence[Array], keep: bool) -> tuple[Array, ...]:
         """xs, the states and the captured tensors -> the outputs, the new states."""
         self.arrays = list(arrays)
         n = len(self.layer.circuit.states)
@@ -53,18 +55,23 @@ class Call:
                 self.release()
         return (*map(self._turned, ys), *new)
 
-    def _turned(self, a: np.ndarray) -> np.ndarray:
+    def _turned(self, a: Array) -> Array:
         """From the order of the steps to that in which they run, or back."""
         return a[::-1] if self.reverse else a
 
-    def _inputs(self, start: int, end: int) -> list[np.ndarray]:
+    def _inputs(self, start: int, end: int) -> list[Array]:
         alive = [] if self.alive is None else [self.alive[start:end]]
-        return [np.ascontiguousarray(self.x[start:end]), *self.captured, *(d[start:end] for d in self.draws), *alive]
+        return [
+            self.xp.ascontiguousarray(self.x[start:end]),
+            *self.captured,
+            *(d[start:end] for d in self.draws),
+            *alive,
+        ]
 
-    def backward(self, gs: Sequence[np.ndarray]) -> dict[str, list[Any]]:
+    def backward(self, gs: Sequence[Array]) -> dict[str, list[Any]]:
         """The gradients of xs, the states and the captured tensors, from those of the outputs and the new states."""
         n = len(self.layer.circuit.roots["y"])
-        dys, dstate = [np.ascontiguousarray(self._turned(g)) for g in gs[:n]], gs[n:]
+        dys, dstate = [self.xp.ascontiguousarray(self._turned(g)) for g in gs[:n]], gs[n:]
         if self.every:
             found = self._backward_in_parts(dys, dstate)
         else:
@@ -87,32 +94,32 @@ class Call:
         assert self.every is not None
         return [(a, min(a + self.every, self.T)) for a in range(0, self.T, self.every)]
 
-    def _forward_in_parts(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def _forward_in_parts(self) -> tuple[list[Array], list[Array]]:
         parts, state, self.starts = [], list(self.state), []
         for start, end in self._parts():
             self.starts.append(state)
             ys, state = self._part(start, end, state)
             parts.append(ys)
             self.release()
-        return list(map(np.concatenate, zip(*parts, strict=True))), state
+        return list(map(self.xp.concatenate, zip(*parts, strict=True))), state
 
-    def _part(self, start: int, end: int, state: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def _part(self, start: int, end: int, state: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         self.program = self.layer.acquire(end - start, self)
         return self.program.forward(self._inputs(start, end), state)
 
-    def _backward_in_parts(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[Any]]:
+    def _backward_in_parts(self, dys: Sequence[Array], dstate: Sequence[Array]) -> dict[str, list[Any]]:
         moving: list[list[Any]] = []  # gradients of all steps, part by part, the last first
         total: list[Any] = []
         for (start, end), state in zip(reversed(self._parts()), reversed(self.starts), strict=True):
             self._part(start, end, state)
             found = self.program.backward([dy[start:end] for dy in dys], dstate)
             self.release()
-            dstate = [np.zeros_like(s) if g is None else g for g, s in zip(found["dstate"], state, strict=True)]
+            dstate = [self.xp.zeros_like(s) if g is None else g for g, s in zip(found["dstate"], state, strict=True)]
             moving.append([*found["dx"], *found["dwatched"]])
             here = found["dcaptured"]
             pairs = zip(total or [None] * len(here), here, strict=True)
             total = [a if b is None else b if a is None else a + b for a, b in pairs]
-        dx, *watched = [None if g[0] is None else np.concatenate(g) for g in zip(*moving[::-1], strict=True)]
+        dx, *watched = [None if g[0] is None else self.xp.concatenate(g) for g in zip(*moving[::-1], strict=True)]
         return {"dx": [dx], "dwatched": watched, "dstate": list(dstate), "dcaptured": total}
 
     def repeat(self, tensors: Sequence[Tensor], steps: Sequence[int] | None = None) -> list[Tensor]:
@@ -125,7 +132,7 @@ class Call:
             context.scope = outer
 
 
-def _recurrent(*xs: np.ndarray, call: Call, keep: bool) -> tuple[np.ndarray, ...]:
+def _recurrent(*xs: Array, call: Call, keep: bool) -> tuple[Array, ...]:
     """A compiled layer over all steps: xs, states, captured tensors -> outputs, new states."""
     return call.forward(xs, keep)
 
@@ -146,7 +153,7 @@ def _recurrent_rule(gs: tuple, xs: tuple, call: Call, tracked: tuple[bool, ...])
     if call.watcher is not None and any(g is not None for g in found["dwatched"]):
         call.watcher(found["dwatched"])
     given = [*found["dx"], *found["dstate"], *found["dcaptured"]]
-    return [np.zeros_like(x) if g is None and t else g for g, x, t in zip(given, xs, tracked, strict=True)]
+    return [call.xp.zeros_like(x) if g is None and t else g for g, x, t in zip(given, xs, tracked, strict=True)]
 
 
 def _nodes(tensors: Sequence[Tensor]) -> list[Node]:

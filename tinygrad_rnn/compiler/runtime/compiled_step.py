@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd import random
+from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.ir.infer import stand_in
 from tinygrad_rnn.compiler.ir.value import Unsupported, Value
@@ -29,6 +30,7 @@ class CompiledStep:
     states    the tensors of its state, in the shapes and dtypes that it keeps
     constant  the states that no step changes: they are captured
     programs  those of a step that differs by the size of its batch at most, or its own
+    xp        the library of its arrays, NumPy or CuPy
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class CompiledStep:
         known: list[Programs], **options: Any,
     ):  # fmt: skip
         """known: programs of other recordings of the same cell, to which its own are added"""
-        self.batch = len(x)
+        self.batch, self.xp = len(x), xp(x.array)
         try:
             self.circuit, self.captured, kept, self.constant = found = _settled(step, x, states, options)
             self.states = [Tensor(stand_in(s.shape, s.dtype)) for s in kept]
@@ -68,8 +70,8 @@ class CompiledStep:
         """Give back the program that a call has."""
         self.programs.arenas.take_back(weakref.ref(call))
 
-    def draw(self, T: int) -> list[np.ndarray]:
-        """The random numbers of T steps, in the order in which the eager engine draws them."""
+    def draw(self, T: int) -> list[Array]:
+        """The random numbers of T steps, in the order in which the eager engine draws them: on the host, then moved."""
         drawn: dict[Value, np.ndarray] = {}
         by_generator: dict[int, list[Value]] = {}
         for v in self.circuit.draws:
@@ -79,4 +81,4 @@ class CompiledStep:
             numbers = (values[0].static["rng"] or random.default_generator()).random((T, sum(sizes)), np.float32)
             for v, end, n in zip(values, accumulate(sizes), sizes, strict=True):
                 drawn[v] = np.ascontiguousarray(numbers[:, end - n : end]).reshape(T, *v.shape).astype(v.dtype)
-        return [drawn[v] for v in self.circuit.draws]
+        return [self.xp.asarray(drawn[v]) for v in self.circuit.draws]
