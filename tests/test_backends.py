@@ -10,6 +10,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn, ops
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.numpy.program import backend as by_numpy
+from tinygrad_rnn.compiler.runtime.steps import Steps
 
 T, B, I, H = 7, 3, 4, 5
 
@@ -103,3 +104,17 @@ def test_each_engine_is_that_of_its_name():
         if not engines.missing(name):
             (backend,) = engines.find(name)
             assert (backend.name, backend.device) == (name, engines.ENGINES[name].device)
+
+
+def test_what_depends_on_the_number_of_steps_is_made_once_for_each():
+    steps, made, used = Steps(4), [], []
+
+    def make():
+        made.append(steps.T)
+        return f"for {steps.T}"
+
+    steps.depends(make, used.append)
+    for T in (2, 4, 3, 2):
+        steps.aim(T)
+    assert made == [4, 2, 3]
+    assert used == ["for 4", "for 2", "for 4", "for 3", "for 2"]
