@@ -3,7 +3,7 @@
 python docs/compiler.py        writes the listings between the marks of docs/compiler.md anew
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +11,10 @@ import numpy as np
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops
-from tinygrad_rnn.compiler.numpy import program as by_numpy
-from tinygrad_rnn.compiler.passes.merge_elementwise import merge_siblings
-from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
-from tinygrad_rnn.compiler.passes.merge_reductions import merge_reductions
-from tinygrad_rnn.compiler.passes.normalise import normalise
-from tinygrad_rnn.compiler.passes.reassociate import reassociate
-from tinygrad_rnn.compiler.passes.simplify import simplify
+from tinygrad_rnn.compiler.numpy.pipeline import PASSES as NUMPY
+from tinygrad_rnn.compiler.passes.pipeline import COMMON
 
 PAGE = Path(__file__).parent / "compiler.md"
-PASSES: dict[str, Callable] = {
-    "normalise": normalise,
-    "simplify": simplify,
-    "reassociate": reassociate,
-    "merge_products": lambda c: merge_gemms(c, by_activation=True),
-    "merge_elementwise": merge_siblings,
-    "merge_reductions": merge_reductions,
-    "copy_transposed": by_numpy._transpose_once,
-}
 
 
 class MGU(nn.Cell):
@@ -55,9 +41,9 @@ def listings() -> Iterator[tuple[str, str]]:
     cell = MGU(3, 4)
     circuit = tg.circuit(cell, xs[0])
     yield "record", str(circuit)
-    for name, run in PASSES.items():
-        run(circuit)
-        yield name, str(circuit)
+    for each in (*COMMON, *NUMPY):
+        each.run(circuit)
+        yield each.name, str(circuit)
     yield "plan", str(nn.Recurrent(cell, engine="numpy").plan(xs))
 
 

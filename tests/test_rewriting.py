@@ -9,8 +9,8 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.compiler.ir.listing import INFIX
 from tinygrad_rnn.compiler.ir.value import Value
-from tinygrad_rnn.compiler.passes.merge_elementwise import merge_siblings
-from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
+from tinygrad_rnn.compiler.passes.merge_elementwise import merge_elementwise
+from tinygrad_rnn.compiler.passes.merge_products import merge_products
 from tinygrad_rnn.compiler.passes.merge_reductions import merge_reductions
 from tinygrad_rnn.compiler.passes.normalise import normalise
 from tinygrad_rnn.compiler.passes.reassociate import reassociate
@@ -245,7 +245,7 @@ def test_a_chain_of_a_loop_becomes(formula, after):
 
 # ---- merging ---------------------------------------------------------------------------------------------------------
 
-gates = lambda c: merge_gemms(c, by_activation=True)
+gates = lambda c: merge_products(c, by_activation=True)
 MERGED = {
     "products of one operand": (lambda x, h, r, o: ops.tanh(h @ o["U"]) * ops.tanh(h @ o["V"]), "(h @ pack(U, V))"),
     "terms of one sum": (lambda x, h, r, o: (ops.tanh(h) @ o["U"].T + ops.sigmoid(h) @ o["V"].T) + x, "@ pack("),
@@ -259,7 +259,7 @@ MERGED = {
 
 @pytest.mark.parametrize("formula, part", MERGED.values(), ids=MERGED)
 def test_merging_makes(formula, part):
-    assert part in rewritten(formula, normalise, gates, merge_siblings)
+    assert part in rewritten(formula, normalise, gates, merge_elementwise)
 
 
 def norms(x, h, r, o, later=False):
@@ -278,7 +278,7 @@ def chained(x, h, r, o):
     return (a + b) / (1 + S(a * a) + S(b * b))
 
 
-ALL = (normalise, simplify, reassociate, gates, merge_siblings, merge_reductions)
+ALL = (normalise, simplify, reassociate, gates, merge_elementwise, merge_reductions)
 
 
 def test_norms_side_by_side_are_one_sum():

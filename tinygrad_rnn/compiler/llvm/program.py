@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,17 +17,16 @@ from llvmlite import ir
 
 from tinygrad_rnn.autograd import blas
 from tinygrad_rnn.compiler.ir.circuit import Circuit
-from tinygrad_rnn.compiler.ir.columns import remake
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import panels, shared_products, workers
 from tinygrad_rnn.compiler.llvm.builder import Code as FunctionCode
-from tinygrad_rnn.compiler.llvm.elements import dtype_of, of_one_dtype
 from tinygrad_rnn.compiler.llvm.machine import compiled
+from tinygrad_rnn.compiler.llvm.one_dtype import dtype_of
 from tinygrad_rnn.compiler.llvm.operands import Operands, Slots
+from tinygrad_rnn.compiler.llvm.pipeline import PASSES
 from tinygrad_rnn.compiler.llvm.table import Layouts, Shares, Written, machine_code
 from tinygrad_rnn.compiler.llvm.writer import Writer
 from tinygrad_rnn.compiler.numpy.emit import emitted
-from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
 from tinygrad_rnn.compiler.runtime.backend import Backend
 from tinygrad_rnn.compiler.runtime.buffers import Buffers, Fresh
 from tinygrad_rnn.compiler.runtime.memory import Arena
@@ -41,40 +40,6 @@ from tinygrad_rnn.compiler.schedule.schedule import Schedule, schedule
 
 NAME = "llvm"
 workers.when_started.append(lambda: blas.share_products(shared_products.product))
-
-
-def prepare(c: Circuit) -> None:
-    """Say softmax and its likes in operations that have a form in a loop, let all be of one dtype, merge products."""
-
-    def visit(v: Value, new: Callable) -> Value:
-        args = tuple(map(new, v.args))
-        if v.op in ("softmax", "log_softmax", "logsumexp") and v.moves:
-            return _lowered(c, v, args[0])
-        return remake(c, v, args)
-
-    c.rebuild(visit)
-    of_one_dtype(c)
-    merge_gemms(c, by_activation=False)
-
-
-def _lowered(c: Circuit, v: Value, x: Value) -> Value:
-    """softmax(x) = e / Σe with e = exp(x - max x); where all of x is -inf, 0. As ops.reduce has it, infinities too."""
-    axis = v.static["axis"]
-    x = x if x.dtype == v.dtype else c.make("cast", x, dtype=v.dtype)
-    top = c.make("max", x, axis=axis, keepdims=True)
-    large = c.make("abs", top) if v.op == "logsumexp" else c.make("neg", top)
-    top = c.make("where", c.make("equal", large, np.inf), 0.0, top)
-    d = c.make("sub", x, top)
-    e = c.make("exp", d)
-    total = c.make("sum", e, axis=axis, keepdims=True)
-    positive = c.make("where", c.make("equal", total, 0.0), 1.0, total)
-    if v.op == "softmax":
-        return c.make("div", e, positive)
-    if v.op == "log_softmax":
-        return c.make("sub", d, c.make("log", positive))
-    y = c.make("add", c.make("log", positive), top)
-    y = c.make("where", c.make("equal", total, 0.0), -np.inf, y)
-    return y if v.static["keepdims"] else c.make("reshape", y, shape=v.shape)
 
 
 class Code:
@@ -190,4 +155,4 @@ def _in_turn(given: list[Buffer], *functions: Run | None) -> Run:
     return run
 
 
-backend = Backend(NAME, "cpu", prepare, Code)
+backend = Backend(NAME, "cpu", PASSES, Code)

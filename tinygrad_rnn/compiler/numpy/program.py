@@ -5,15 +5,9 @@ Every view of the plan's own buffers is made before the first step; inside a loo
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygrad_rnn.compiler.ir.circuit import Circuit
-from tinygrad_rnn.compiler.ir.columns import remake
-from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.numpy.emit import emitted
-from tinygrad_rnn.compiler.passes.merge_elementwise import merge_siblings
-from tinygrad_rnn.compiler.passes.merge_products import merge_gemms
-from tinygrad_rnn.compiler.passes.merge_reductions import merge_reductions
+from tinygrad_rnn.compiler.numpy.pipeline import PASSES
 from tinygrad_rnn.compiler.runtime.backend import Backend
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
 from tinygrad_rnn.compiler.runtime.memory import Arena
@@ -24,26 +18,6 @@ from tinygrad_rnn.compiler.schedule.schedule import schedule
 
 NAME = "numpy"
 SINK = 1 << 20  # bytes of all steps up to which cheap values are computed for all of them at once
-
-
-def prepare(c: Circuit) -> None:
-    """Bring a circuit into the form that pays by the call: few and long ones."""
-    merge_gemms(c, by_activation=True)
-    merge_siblings(c)
-    merge_reductions(c)
-    _transpose_once(c)
-
-
-def _transpose_once(c: Circuit) -> None:
-    """A transposed weight that a loop reads at each step is copied into the order of the product, once a call."""
-
-    def visit(v: Value, new: Any) -> Value:
-        args = tuple(map(new, v.args))
-        if v.op == "matmul" and v.moves and len(v.values) == 2 and v.args[1].op == "permute" and not v.args[1].moves:
-            args = (args[0], c.make("copy", args[1]))
-        return remake(c, v, args)
-
-    c.rebuild(visit)
 
 
 class Code:
@@ -62,4 +36,4 @@ class Code:
         return Program(buffers, batch, arena, run, {name: f.readable(name) for name, f in functions.items()})
 
 
-backend = Backend(NAME, "cpu", prepare, Code)
+backend = Backend(NAME, "cpu", PASSES, Code)

@@ -14,7 +14,7 @@ from tinygrad_rnn.compiler.passes.merge_products import Users
 # ---- elementwise siblings, for an engine that pays by the call ------------------------------------------------------
 
 
-def merge_siblings(c: Circuit) -> None:
+def merge_elementwise(c: Circuit) -> None:
     """op(part of S), op(next part of S) → parts of op(S); pack(op(p), op(q)) → op(pack(p, q)); to the end."""
     while _merge_parts(c) or _merge_packs(c):
         pass

@@ -17,7 +17,7 @@ from tinygrad_rnn.compiler.passes.reassociate import chain
 Users = dict[Value, list["Value | None"]]
 
 
-def merge_gemms(c: Circuit, *, by_activation: bool) -> None:
+def merge_products(c: Circuit, *, by_activation: bool) -> None:
     """Products that share an operand become one:
 
     a @ W₁, a @ W₂ → parts of a @ [W₁ W₂]       d₁ @ W₁ᵀ + d₂ @ W₂ᵀ → [d₁ d₂] @ [W₁ W₂]ᵀ
@@ -26,10 +26,10 @@ def merge_gemms(c: Circuit, *, by_activation: bool) -> None:
     by_activation: gates with the same activation side by side, for an engine that pays by the call; else, where all
     are cut from one weight, in its order: then neither the weight nor its gradient is put together anew
     """
-    Gemms(c, by_activation).merge()
+    ProductMerger(c, by_activation).merge()
 
 
-class Gemms:
+class ProductMerger:
     """The products of a circuit, and which of them go together."""
 
     def __init__(self, c: Circuit, by_activation: bool):
@@ -39,12 +39,12 @@ class Gemms:
         self.rank: dict[Value, int] = {}  # the place of a weight, or of a gate's gradient, beside its likes
         self.group: dict[Value, list[Value]] = {}
         self.sums: dict[Value, tuple[list[Value], list[Any]]] = {}
-        self.waiting: set[Value] = set()  # sums whose products are being made
+        self.open_sums: set[Value] = set()  # sums whose products are being made
         self._forward()
         self._backward()
         self._gradients()
         packs = sorted(([t.args[0] for t in mine] for mine, _ in self.sums.values()), key=len)
-        self.home = {d: tuple(p) for p in packs for d in p}  # the longest pack that a value belongs to
+        self.longest_pack = {d: tuple(p) for p in packs for d in p}  # the longest pack that a value belongs to
 
     def _forward(self) -> None:
         """The same left operand, weights on the right."""
@@ -113,9 +113,9 @@ class Gemms:
         if v in self.sums:
             mine, rest = self.sums[v]
             weights = pack(c, [new(t.args[1].args[0]) for t in mine])
-            self.waiting.add(v)
+            self.open_sums.add(v)
             total = c.make("matmul", self._packed([t.args[0] for t in mine], new), transpose(c, weights))
-            self.waiting.remove(v)
+            self.open_sums.remove(v)
             for t in rest:
                 total = remake(c, c.make("add", new(t), total), (new(t), total))
             return total
@@ -124,8 +124,8 @@ class Gemms:
             product = c.make("matmul", new(v.args[0]), self._packed([g.args[1] for g in group], new))
             lo = sum(g.shape[-1] for g in group[: group.index(v)])
             return part(c, product, lo, lo + v.shape[-1])
-        if v.op == "sum" and v.args[0] in self.home and v.static["axis"] == (0,) and not v.static["keepdims"]:
-            whole = self.home[v.args[0]]
+        if v.op == "sum" and v.args[0] in self.longest_pack and v.static["axis"] == (0,) and not v.static["keepdims"]:
+            whole = self.longest_pack[v.args[0]]
             lo = sum(p.shape[-1] for p in whole[: whole.index(v.args[0])])
             return part(c, c.make("sum", self._packed(list(whole), new), **v.static), lo, lo + v.shape[-1])
         return remake(c, v, tuple(map(new, v.args)))
@@ -133,9 +133,9 @@ class Gemms:
     def _packed(self, values: list[Value], new: Any) -> Value:
         """The values side by side: as a run of columns of a longer pack, if they are one, and if that does not depend
         on a sum that waits for it."""
-        whole = self.home.get(values[0], ())
+        whole = self.longest_pack.get(values[0], ())
         at = next((i for i in range(len(whole)) if whole[i : i + len(values)] == tuple(values)), None)
-        if at is None or len(whole) == len(values) or not self.waiting.isdisjoint(self.c.order(whole)):
+        if at is None or len(whole) == len(values) or not self.open_sums.isdisjoint(self.c.order(whole)):
             return pack(self.c, [new(v) for v in values])
         lo = sum(v.shape[-1] for v in whole[:at])
         return part(self.c, pack(self.c, [new(v) for v in whole]), lo, lo + sum(v.shape[-1] for v in values))

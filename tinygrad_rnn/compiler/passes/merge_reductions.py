@@ -1,4 +1,4 @@
-"""Siblings with reductions, for an engine that pays by the call: four layer norms side by side become one.
+"""Merging siblings with reductions, for an engine that pays by the call: four layer norms side by side become one.
 
     Σⱼ xₖⱼ for the parts k of x → one `sums`        xₖ - mₖ with a number mₖ for each row of a part → x - spread(m)
 
@@ -23,11 +23,11 @@ REPEATED = ("splat", "spread")  # only elementwise operations can read them
 
 def merge_reductions(c: Circuit) -> None:
     """Merge siblings around sums over the last axis in loops, if there are any."""
-    if _restate(c):
-        Siblings(c).merge()
+    if _as_row_sums(c):
+        ReductionMerger(c).merge()
 
 
-def _restate(c: Circuit) -> bool:
+def _as_row_sums(c: Circuit) -> bool:
     """Sums over the last axis, in loops, as `sums` (with a number as factor) and as `dots` of two operands."""
     level, users = levels(c), c.users()
     found: list[Value] = []
@@ -56,7 +56,7 @@ def _restate(c: Circuit) -> bool:
     return len(found) > 1
 
 
-class Column(NamedTuple):
+class Placement(NamedTuple):
     """Where a value is: columns from `lo` on of something, which may not exist yet."""
 
     whole: Any
@@ -64,15 +64,15 @@ class Column(NamedTuple):
     width: int
 
 
-class Siblings:
+class ReductionMerger:
     """The groups of a circuit. A value is in one group at most."""
 
     def __init__(self, c: Circuit):
         self.c, self.level = c, levels(c)
-        self.column: dict[Value, Column] = {}
+        self.column: dict[Value, Placement] = {}
         for v in self.level:
             if v.op == "part" and v.static["axis"] == -1 and v.moves:
-                self.column[v] = Column(v.args[0], v.static["lo"], v.shape[-1])
+                self.column[v] = Placement(v.args[0], v.static["lo"], v.shape[-1])
         self.group: dict[Value, list[Value]] = {}
         self.packs: list[tuple] = []  # operands that will be put side by side
         self.made: dict[int, Value] = {}
@@ -172,12 +172,12 @@ class Siblings:
         self.group |= dict.fromkeys(run, run)
         width = run[0].shape[-1]
         for i, v in enumerate(run):
-            self.column[v] = Column(run, i * width, width)
+            self.column[v] = Placement(run, i * width, width)
         for column in zip(*(v.args for v in run), strict=True):
             if all(isinstance(a, Value) and a not in self.column for a in column) and len(set(column)) == len(run):
                 whole = tuple(column)  # as a pack of its own
                 for i, a in enumerate(column):
-                    self.column[a] = Column(whole, i * a.shape[-1], a.shape[-1])
+                    self.column[a] = Placement(whole, i * a.shape[-1], a.shape[-1])
                 self.packs.append(whole)
 
     # ---- rewriting ------------------------------------------------------------------------------------------------

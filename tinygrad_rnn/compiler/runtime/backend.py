@@ -1,8 +1,8 @@
 """What a backend is: how a circuit becomes programs. A new one is a folder that offers a `Backend`, and a line in
 engines.py.
 
-    backend = Backend("numpy", "cpu", prepare, Code)
-    backend.prepare(circuit)               rewritten in place
+    backend = Backend("numpy", "cpu", PASSES, Code)
+    run(backend.passes, circuit)           rewritten in place
     code = backend.code(circuit, batch)    what programs for any number of steps, and any batch, share
     program = code.program(T, batch, arena)
     ys, state = program.forward([x, *captured, *draws, *alive], state)
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from tinygrad_rnn.autograd.arrays import Array
 from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.passes.pipeline import Pass
 from tinygrad_rnn.compiler.runtime.memory import Arena
 from tinygrad_rnn.compiler.schedule.schedule import Schedule
 
@@ -80,12 +81,12 @@ class Backend:
 
     name     of the engine
     device   where its arrays are: the inputs of its programs must be there, and their results are
-    prepare  rewrites a circuit, in place, into the form that the backend runs fastest. NotFusable if it has none there
+    passes   what brings a circuit into the form that the backend runs fastest. NotFusable if it has none there
     code     code(circuit, batch) of a prepared circuit. batch: the size in it that stands for the size of any batch;
              0: none does, and programs are for the batch that it was recorded for
     """
 
     name: str
     device: str
-    prepare: Callable[[Circuit], None]
+    passes: Sequence[Pass]
     code: Callable[[Circuit, int], Any]

@@ -10,9 +10,7 @@ from typing import Any
 
 from tinygrad_rnn.compiler.ir.circuit import Circuit, place_of
 from tinygrad_rnn.compiler.ir.value import Unsupported
-from tinygrad_rnn.compiler.passes.normalise import normalise
-from tinygrad_rnn.compiler.passes.reassociate import reassociate
-from tinygrad_rnn.compiler.passes.simplify import simplify
+from tinygrad_rnn.compiler.passes import pipeline
 from tinygrad_rnn.compiler.runtime.memory import Arenas
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming, is_sound, signature
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable
@@ -35,9 +33,7 @@ class Programs:
     def __init__(self, circuit: Circuit, batch: int, engines: Sequence[Any], arenas: Arenas):
         self.circuit, self.batch, self.asked, self.arenas = circuit, batch, tuple(engines), arenas
         self.simple = _copied(circuit)
-        normalise(self.simple)
-        simplify(self.simple)
-        reassociate(self.simple)
+        pipeline.run(pipeline.COMMON, self.simple)
         self.engines, self.slower = list(engines), ""
         self.free: list[Any] = []  # that nobody uses, the one used last comes last
         self.capacities: list[int] = []  # numbers of steps that programs were made for, each twice the one before
@@ -50,7 +46,7 @@ class Programs:
             self.engine = self.engines.pop(0)
             prepared = _copied(self.simple)
             try:
-                self.engine.prepare(prepared)
+                pipeline.run(self.engine.passes, prepared)
                 break
             except NotFusable as reason:
                 self._refused(reason)

@@ -1,0 +1,28 @@
+"""Passes: circuit → equal circuit. A backend's `pipeline.py` says which ones it wants, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.passes.normalise import normalise
+from tinygrad_rnn.compiler.passes.reassociate import reassociate
+from tinygrad_rnn.compiler.passes.simplify import simplify
+
+
+class Pass(NamedTuple):
+    """A rewriting of a circuit in place, and what it is called where it is printed and blamed."""
+
+    name: str
+    run: Callable[[Circuit], None]
+
+
+# What every backend wants, before its own.
+COMMON = (Pass("normalise", normalise), Pass("simplify", simplify), Pass("reassociate", reassociate))
+
+
+def run(passes: Iterable[Pass], circuit: Circuit) -> None:
+    """Rewrite the circuit by each pass in turn."""
+    for each in passes:
+        each.run(circuit)
