@@ -17,6 +17,7 @@ import numpy as np
 
 from tinygrad_rnn.compiler.ir.infer import infer
 from tinygrad_rnn.compiler.ir.listing import listing
+from tinygrad_rnn.compiler.ir.origin import Origin
 from tinygrad_rnn.compiler.ir.value import OVER_TIME, PRIMITIVES, Value
 
 
@@ -43,7 +44,7 @@ class Circuit:
     seeds: list[Value] = field(default_factory=list)
     roots: dict[str, list[Any]] = field(default_factory=dict)
     known: dict[tuple, Value] = field(default_factory=dict, repr=False)
-    origin: tuple[Any, int] | None = None
+    origin: Origin | None = None
 
     # ---- reading --------------------------------------------------------------------------------------------------
 
@@ -139,8 +140,8 @@ def place_of(v: Value | None) -> str:
     """The line of a user's code that a value comes from, or the last of those that it is computed from: "Cell.forward,
     line 12", or nothing."""
     found = reversed(_ancestors([] if v is None else [v], ()))  # the nearest first
-    code, line = next((u.origin for u in found if u.origin is not None), (None, 0))
-    return f"{code.co_qualname.rpartition('<locals>.')[2]}, line {line}" if code is not None else ""
+    origin = next((u.origin for u in found if u.origin is not None), None)
+    return f"{origin.function}, line {origin.line}" if origin is not None else ""
 
 
 def _ancestors(roots: Iterable[Value], known: Collection[Value]) -> list[Value]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tinygrad_rnn.autograd.graph import Scope, context
 from tinygrad_rnn.autograd.rules import Primitive
+from tinygrad_rnn.compiler.ir.origin import Origin
 
 PRIMITIVES: dict[str, Primitive] = {
     function.op.name: function.op
@@ -45,7 +46,7 @@ class Value:
     tracked   while recording: does a gradient flow to it?
     index     the order of creation, which is a topological order
     scope     the modules that it was recorded in
-    origin    the code that it was recorded in: a function and a line, or None
+    origin    the place in a user's code that it was recorded at, or None
     key       what equal operations on equal arguments share (see Circuit.make), or None
     """
 
@@ -59,7 +60,7 @@ class Value:
     tracked: bool = False
     index: int = field(default_factory=lambda: next(_serial))
     scope: Scope = field(default_factory=lambda: context.scope)
-    origin: tuple[Any, int] | None = None
+    origin: Origin | None = None
     values: list[Value] = field(init=False)
     key: tuple | None = field(init=False, default=None)
 

@@ -17,6 +17,7 @@ from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.rules import Primitive
 from tinygrad_rnn.autograd.tensor import Tensor, refuse_deep_copy
 from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.origin import Origin
 from tinygrad_rnn.compiler.ir.value import PRIMITIVES, Unsupported, Value
 from tinygrad_rnn.ops.elementwise import detach
 
@@ -89,7 +90,7 @@ class Trace:
         self.captured: dict[Any, tuple[Any, Value]] = {}
         self.picked: dict[Value, tuple[Value, int]] = {}
         self.watched: list[Value] = []
-        self.origin: tuple[Any, int] | None = None
+        self.origin: Origin | None = None
         self.ended: Exception | None = None
 
     def __call__(self, op: Primitive, args: Sequence[Any], static: dict[str, Any]) -> Any:
@@ -209,13 +210,13 @@ def is_machinery(frame: FrameType) -> bool:
     return package == "tinygrad_rnn" and (part != "nn" or name in MACHINERY)
 
 
-def _origin(frame: FrameType | None) -> tuple[Any, int] | None:
-    """The code of a cell that runs now, and its line."""
+def _origin(frame: FrameType | None) -> Origin | None:
+    """Where the code of a cell is now."""
     while frame is not None and is_machinery(frame):
         if (frame.f_globals["__name__"], frame.f_code.co_name) == RECORDS:
             return None
         frame = frame.f_back
-    return frame and (frame.f_code, frame.f_lineno)
+    return frame and Origin(frame.f_code, frame.f_lineno, frame.f_lasti)
 
 
 def result_value(trace: Trace, t: Any) -> Value:
