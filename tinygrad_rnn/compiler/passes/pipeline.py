@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.ir.dump import Dump
 from tinygrad_rnn.compiler.passes.normalise import normalise
 from tinygrad_rnn.compiler.passes.reassociate import reassociate
 from tinygrad_rnn.compiler.passes.simplify import simplify
@@ -22,7 +23,16 @@ class Pass(NamedTuple):
 COMMON = (Pass("normalise", normalise), Pass("simplify", simplify), Pass("reassociate", reassociate))
 
 
-def run(passes: Iterable[Pass], circuit: Circuit) -> None:
-    """Rewrite the circuit by each pass in turn."""
+def run(passes: Sequence[Pass], circuit: Circuit, who: str, dump: Dump) -> None:
+    """Rewrite the circuit by each pass in turn.
+
+    who: whose circuit, and for which engine: "MGU, numpy"
+    """
     for each in passes:
-        each.run(circuit)
+        try:
+            each.run(circuit)
+        except Exception as error:
+            error.add_note(f"in the pass {each.name} over {who}")
+            raise
+        if each.name in dump:
+            dump.write(each.name, who, f"after {each.name}, {len(circuit.order())} values", str(circuit))

@@ -2,7 +2,7 @@
 engines.py.
 
     backend = Backend("numpy", "cpu", PASSES, Code)
-    run(backend.passes, circuit)           rewritten in place
+    run(backend.passes, circuit, …)        rewritten in place
     code = backend.code(circuit, batch)    what programs for any number of steps, and any batch, share
     program = code.program(T, batch, arena)
     ys, state = program.forward([x, *captured, *draws, *alive], state)

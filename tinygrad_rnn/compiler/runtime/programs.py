@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from tinygrad_rnn.compiler.ir.circuit import Circuit, place_of
+from tinygrad_rnn.compiler.ir.dump import Dump
 from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.compiler.passes import pipeline
 from tinygrad_rnn.compiler.runtime.memory import Arenas
@@ -28,12 +29,16 @@ class Programs:
     engine   what runs it: the first of the engines that can
     slower   why the first one cannot, or nothing
     arenas   where programs have their buffers
+    who      whose step it is, for a dump
     """
 
-    def __init__(self, circuit: Circuit, batch: int, engines: Sequence[Any], arenas: Arenas):
+    def __init__(self, circuit: Circuit, batch: int, engines: Sequence[Any], arenas: Arenas, who: str):
         self.circuit, self.batch, self.asked, self.arenas = circuit, batch, tuple(engines), arenas
+        self.who, self.dump = who, Dump.asked()
+        if "recorded" in self.dump:
+            self.dump.write("recorded", who, f"as it was recorded, {len(circuit.order())} values", str(circuit))
         self.simple = _copied(circuit)
-        pipeline.run(pipeline.COMMON, self.simple)
+        pipeline.run(pipeline.COMMON, self.simple, who, self.dump)
         self.engines, self.slower = list(engines), ""
         self.free: list[Any] = []  # that nobody uses, the one used last comes last
         self.capacities: list[int] = []  # numbers of steps that programs were made for, each twice the one before
@@ -46,7 +51,7 @@ class Programs:
             self.engine = self.engines.pop(0)
             prepared = _copied(self.simple)
             try:
-                pipeline.run(self.engine.passes, prepared)
+                pipeline.run(self.engine.passes, prepared, f"{self.who}, {self.engine.name}", self.dump)
                 break
             except NotFusable as reason:
                 self._refused(reason)

@@ -76,11 +76,11 @@ def _planned(
     if batch and (again := _recorded_for(batch, step, x, states, constant, options)):
         same = signature(again[0], Renaming(batch, len(x)).size) == signature(circuit)
         if same and all(map(_is_same, captured, again[1])):
-            programs = Programs(again[0], batch, engines, arenas)
+            programs = Programs(again[0], batch, engines, arenas, options.get("who", "cell"))
             if programs.sound:
                 return programs
     _check_same(found, _recorded(step, x, states, constant, options))
-    return Programs(circuit, 0, engines, arenas)
+    return Programs(circuit, 0, engines, arenas, options.get("who", "cell"))
 
 
 def _recorded_for(batch: int, step: Step, x: Tensor, states: Sequence[Tensor], constant: Any, options: Any) -> Any:
