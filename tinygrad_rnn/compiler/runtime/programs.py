@@ -10,10 +10,11 @@ from typing import Any
 
 from tinygrad_rnn.compiler.ir.circuit import Circuit, place_of
 from tinygrad_rnn.compiler.ir.dump import Dump
+from tinygrad_rnn.compiler.ir.signature import signature
 from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.compiler.passes import pipeline
 from tinygrad_rnn.compiler.runtime.memory import Arenas
-from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming, is_sound, signature
+from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming, is_sound
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.infer import stand_in
+from tinygrad_rnn.compiler.ir.signature import signature
 from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.compiler.record.record import record
 from tinygrad_rnn.compiler.runtime.memory import Arenas
 from tinygrad_rnn.compiler.runtime.programs import Programs
-from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming, beside, signature
+from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming, beside
 
 Step = Callable[..., tuple[list[Any], list[Any]]]  # step(x, states[, alive]) -> (outputs, new states), y first
 

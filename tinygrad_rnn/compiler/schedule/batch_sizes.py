@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
-
-import numpy as np
 
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.infer import infer
@@ -152,29 +150,3 @@ def is_sound(c: Circuit, old: int) -> bool:
         if v.op in COLUMNS and any(a.shape[axis] % old == 0 for a in (v, *v.values)):
             return False
     return all(infer(v.op, v.primitive, v.args, v.static) == (v.shape, v.dtype) for v in renamed.order() if v.args)
-
-
-def signature(c: Circuit, size: Callable[[Any], Any] = lambda x: x) -> list[Any]:
-    """What recordings of the same step share. size: see `Renaming.size`"""
-    order = c.order()
-    number: dict[Any, int | None] = {v: i for i, v in enumerate(order)}
-
-    def plain(a: Any) -> Any:
-        if isinstance(a, Value):
-            return number[a]
-        if isinstance(a, np.ndarray):
-            return (a.shape, a.tobytes())
-        if isinstance(a, (tuple, list)):
-            return tuple(map(plain, a))
-        if type(a) is slice:
-            return (slice, plain(a.start), plain(a.stop), plain(a.step))
-        return a if type(a) is int else repr(a)
-
-    lines = [
-        (v.op, v.primitive, v.dtype, plain(v.args), [(k, plain(size(x))) for k, x in v.static.items()], size(v.shape))
-        for v in order
-    ]
-    known = lambda vs: [number.get(v) for v in vs]
-    inputs = [known(vs) for vs in ((c.x, c.alive), c.states, c.captured, c.draws, c.seeds)]
-    shapes = [(size(v.shape), v.dtype) for v in (c.x, *c.states, *c.captured, *c.draws, *c.seeds)]
-    return [lines, inputs, shapes, {name: known(vs) for name, vs in c.roots.items()}]
