@@ -15,7 +15,7 @@ demo: $(VENV)/installed-demo
 	$(BIN)/tinygrad-rnn sample runs/demo --prompt "The statement " --length 300 --temperature 0.5 --seed 2
 	$(BIN)/tinygrad-rnn score runs/demo "The function returns a value."
 
-QUICK := $(addsuffix .py,$(addprefix tests/test_,graph ops rewriting optim decode compiler))
+QUICK := $(addsuffix .py,$(addprefix tests/test_,graph ops passes verify optim decode compiler))
 FAMILY := RNN or LSTM or GRU or peepholes or nested or attention
 
 quick: $(VENV)/installed-test

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from test_rewriting import B, N, T, written
+from test_passes import B, N, written
 
 import tinygrad_rnn as tg
 
@@ -12,6 +12,8 @@ from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.compiler.numpy.program import Code
 from tinygrad_rnn.compiler.record.record import record
 from tinygrad_rnn.compiler.runtime.memory import Arena
+
+T = 3
 
 
 def beside(*parts):

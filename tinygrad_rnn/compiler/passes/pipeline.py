@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tinygrad_rnn.compiler.ir import verify
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.dump import Dump
 from tinygrad_rnn.compiler.passes.normalise import normalise
@@ -24,10 +25,11 @@ COMMON = (Pass("normalise", normalise), Pass("simplify", simplify), Pass("reasso
 
 
 def run(passes: Sequence[Pass], circuit: Circuit, who: str, dump: Dump) -> None:
-    """Rewrite the circuit by each pass in turn.
+    """Rewrite the circuit by each pass in turn. AssertionError if one is wrong, where passes are verified.
 
     who: whose circuit, and for which engine: "MGU, numpy"
     """
+    verifier = verify.verifier(circuit, passes, who)
     for each in passes:
         try:
             each.run(circuit)
@@ -36,3 +38,7 @@ def run(passes: Sequence[Pass], circuit: Circuit, who: str, dump: Dump) -> None:
             raise
         if each.name in dump:
             dump.write(each.name, who, f"after {each.name}, {len(circuit.order())} values", str(circuit))
+        if verifier is not None:
+            verifier.check(circuit, each.name)
+    if verifier is not None:
+        verifier.done()
