@@ -35,6 +35,14 @@ def test_the_circuit_after_the_passes_that_were_asked_for(monkeypatch, capsys):
     assert text.count("forward(x (") == 3
 
 
+def test_what_is_computed_when_and_the_generated_code(monkeypatch, capsys):
+    dumped(monkeypatch, "source,schedule")
+    text = capsys.readouterr().err
+    sizes = "for up to 4 steps of 2 sequences"
+    assert titles(text) == [f"--- MGU, numpy: the schedule {sizes}", f"--- MGU, numpy: the code {sizes}"]
+    assert "def forward(bound):" in text and "# f * h, MGU.forward:" in text
+
+
 def test_every_pass_of_a_backend_is_a_stage_that_can_be_asked_for():
     passes = dict.fromkeys(p.name for p in (*COMMON, *NUMPY, *LLVM))
     assert set(dump.STAGES) == {"recorded", *passes, "schedule", "source"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -88,19 +89,19 @@ class Recordings:
 
     def plan(
         self, cell: Module, options: RunOptions, xs: Tensor, state: Any, masked: bool
-    ) -> tuple[CompiledStep, list[str], int]:
-        """What would run a call, what it does, and the bytes that it needs."""
+    ) -> tuple[CompiledStep, list[str], int, Callable[[], str]]:
+        """What would run a call, what it does, the bytes that it needs, and what makes the text of its code."""
         recording, _ = self.recording_for(cell, options, xs, state, masked)
         step, T, every = recording.compiled, len(xs), options.every
         borrower = Borrower()
         program = step.acquire(min(T, every or T), borrower)
-        lines, nbytes = list(report(program)), program.nbytes
+        lines, nbytes, source = list(report(program)), program.nbytes, program.source
         step.release(borrower)
         if every:
             kept = sum(s.array.nbytes for i, s in enumerate(step.states) if i not in step.constant) * -(-T // every)
             lines.append(f"for {every} steps at a time; the states before each such part: {size(kept)}")
             nbytes += kept
-        return step, lines, nbytes
+        return step, lines, nbytes, source
 
     def recording_for(
         self, cell: Module, options: RunOptions, xs: Tensor, state: Any, masked: bool

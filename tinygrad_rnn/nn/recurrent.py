@@ -165,10 +165,12 @@ class Recurrent(Module):
         if not why:
             try:
                 masked = mask_of_lengths(lengths, T, B, self._entrance.who) is not None
-                step, lines, nbytes = self._recordings.plan(self.cell, self._run_options(xs.device), xs, state, masked)
+                options = self._run_options(xs.device)
+                step, lines, nbytes, source = self._recordings.plan(self.cell, options, xs, state, masked)
                 name = step.engine.name
                 reason = engines.why(self.engine, name, step.slower)
-                return Plan(name, nbytes, step.circuit, "\n".join([title + repr(name), *reason, *lines]))
+                text = "\n".join([title + repr(name), *reason, *lines])
+                return Plan(name, nbytes, step.circuit, text, source)
             except Unsupported as reason:
                 self._refuse(reason)
                 why = str(reason)

@@ -21,7 +21,11 @@ I1, I8, I32, I64, VOID = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntTyp
 class Code:
     """A function under construction: 64-bit integers for sizes and addresses, vectors for numbers."""
 
-    def __init__(self, module: ir.Module, name: str, arguments: int, dtype: Any, *, inner: bool = False):
+    def __init__(
+        self, module: ir.Module, name: str, arguments: int, dtype: Any, *, inner: bool = False, said: bool = False
+    ):  # fmt: skip
+        """inner: only the module calls it  said: with comments, for people"""
+        self.said = said
         self.module, self.dtype = module, np.dtype(dtype)
         _, _, width, self.heights = machine()
         self.item = self.dtype.itemsize
@@ -44,6 +48,11 @@ class Code:
 
     def finish(self) -> None:
         self.b.ret_void()
+
+    def say(self, what: Any) -> None:
+        """A comment."""
+        if self.said and what is not None:
+            self.b.comment(str(what))
 
     # ---- integers -------------------------------------------------------------------------------------------------
 

@@ -154,6 +154,7 @@ class Sums:
             add = code.b.zext(code.b.icmp_signed("!=", i, Code.integer(0)), ir.IntType(64))  # 0: the first block
             for v in sums:
                 with about(v):
+                    code.say(v.origin)
                     self._sum_over(v, start, end, add)
 
     def _sum_over(self, v: Value, start: Any, end: Any, add: Any) -> None:

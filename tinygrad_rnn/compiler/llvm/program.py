@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -63,18 +63,30 @@ class Code:
             self.written[name] = _written(name, self.s, stages) if stages else None
         return self.written[name]
 
+    def text(self, name: str) -> str:
+        """The machine code of one direction as it was before LLVM, with comments."""
+        stages = _moving(self.s, self.s.stages[_part(self.s, name)])
+        return _module(name, self.s, stages, said=True)[0] if stages else ""
+
     def program(self, steps: int, batch: int, arena: Arena) -> Program:
         """A program for so many steps or fewer."""
         renaming = Renaming(self.batch, batch)
         s = renaming.schedule(self.s)
         buffers = Buffers(s, steps, arena, _fresh(s))
         run: dict[str, Run | None] = {}
-        sources: dict[str, str] = {}
-        for name, part in (("forward", slice(s.first_backward)), ("backward", slice(s.first_backward, None))):
+        texts: list[Callable[[], str]] = []
+        for name in ("forward", "backward"):
+            part = _part(s, name)
             written = self.machine(name, _moving(self.s, self.s.stages[part]))
             again = written and _renamed(written, renaming)
-            run[name], sources[name] = _direction(name, again, s.stages[part], buffers, batch, arena)
-        return Program(buffers, batch, arena, run, sources)
+            run[name], before, after = _direction(name, again, s.stages[part], buffers, batch, arena)
+            texts += [before, functools.partial(self.text, name), after]
+        return Program(buffers, batch, arena, run, texts)
+
+
+def _part(s: Schedule, name: str) -> slice:
+    """The stages of a direction."""
+    return slice(s.first_backward) if name == "forward" else slice(s.first_backward, None)
 
 
 def _moving(s: Schedule, stages: Sequence[Stage]) -> list[Stage]:
@@ -84,10 +96,21 @@ def _moving(s: Schedule, stages: Sequence[Stage]) -> list[Stage]:
 
 def _written(name: str, s: Schedule, stages: Sequence[Stage]) -> Written:
     """Machine code that computes some stages of a schedule."""
-    module, slots, dtype, rows = ir.Module(name), Slots(), dtype_of(s.c), by_rows(s)
-    writer = Writer(Operands(FunctionCode(module, name, 4, dtype), s, slots, Layouts(s, 1, {}).of, rows))
+    text, writer = _module(name, s, stages)
+    o = writer.o
+    return Written(o.code.dtype, compiled(text), o.slots.numbers, list(writer.products.weights), o.by_rows)
+
+
+def _module(name: str, s: Schedule, stages: Sequence[Stage], said: bool = False) -> tuple[str, Writer]:
+    """The text of a module that computes some stages of a schedule, and what wrote it.
+
+    said: with comments; what is compiled has none, so that cells share their machine code wherever they are written
+    """
+    module = ir.Module(name)
+    code = FunctionCode(module, name, 4, dtype_of(s.c), said=said)
+    writer = Writer(Operands(code, s, Slots(), Layouts(s, 1, {}).of, by_rows(s)))
     writer.write(stages)
-    return Written(dtype, compiled(str(module)), slots.numbers, list(writer.products.weights), rows)
+    return str(module), writer
 
 
 def _renamed(written: Written, renaming: Renaming) -> Written:
@@ -111,7 +134,7 @@ def _fresh(s: Schedule) -> Fresh:
 
 def _direction(
     name: str, written: Written | None, stages: Sequence[Stage], buffers: Buffers, batch: int, arena: Arena
-) -> tuple[Run, str]:
+) -> tuple[Run, Callable[[], str], Callable[[], str]]:
     """One direction of a program: what NumPy computes before, the machine code, what NumPy computes after it; and how
     people read what NumPy does."""
     s, code = buffers.s, _moving(buffers.s, stages)
@@ -128,7 +151,7 @@ def _direction(
         machine = machine_code(name, written, buffers, shares, [v for v in packs if len(v.shape) == 1])
     given = inputs_of(s) if name == "forward" else []
     run = _in_turn(given, first.finished(name), machine, then.finished(name))
-    return run, "\n".join([first.readable(f"{name}_before"), then.readable(f"{name}_after")])
+    return run, first.source(f"{name}_before"), then.source(f"{name}_after")
 
 
 def _after(c: Circuit, sums: list[Value]) -> set[Value]:

@@ -49,6 +49,7 @@ class Writer:
 
     def _group(self, group: list[Value]) -> None:
         v = group[0]
+        self.code.say(None if fusable(self.s.flow, v) else v.origin)
         if v.op == "pack":
             self._pack(v)
         elif fusable(self.s.flow, v):
@@ -74,6 +75,7 @@ class Writer:
             def body(j: Any, mask: Any) -> None:
                 made: dict[Any, Any] = {}
                 for u, results in zip(group, ready, strict=True):
+                    self.code.say(u.origin)
                     xs = [self.o.element(a, u, lead, j, mask, made) for a in u.args]
                     made[u] = Elements(self.code).compute(u, xs)
                     for result in results:

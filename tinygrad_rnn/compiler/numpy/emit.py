@@ -57,6 +57,10 @@ class Emitter:
                 self._value(v, stage)
 
     def _value(self, v: Value, loop: Stage | None) -> None:
+        with self.function.about(v):
+            self._statements(v, loop)
+
+    def _statements(self, v: Value, loop: Stage | None) -> None:
         emit = {"pack": self._pack, "sum": self._sum, "sums": self._row_sums, "dots": self._row_sums}.get(v.op)
         if v.pointwise:
             self._pointwise(v, loop)

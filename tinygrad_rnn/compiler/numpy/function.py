@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.compiler.ir.origin import Origin
+from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.runtime.steps import Steps
 from tinygrad_rnn.compiler.schedule.places import Buffer
 
@@ -23,6 +25,7 @@ class Function:
     heads  the lines that look at bound arrays, before all others
     lines  what it computes
     loops  the names of the lists, one item a step, that the loop runs over which is being written
+    origins  the places in a user's code that lines come from: each such line ends in "#" and the number of its place
     """
 
     def __init__(self, steps: Steps):
@@ -32,6 +35,7 @@ class Function:
         self.heads: list[str] = []
         self.lines: list[str] = []
         self.loops: list[str] = []
+        self.origins: list[Origin] = []
 
     def name(self, key: Any, value: Any, prefix: str = "v") -> str:
         """The variable that holds a value."""
@@ -71,6 +75,15 @@ class Function:
         self.lines.append(f"    {self.name(('f', id(f)), f, 'f')}({', '.join([*first, out])})")
 
     @contextmanager
+    def about(self, v: Value) -> Iterator[None]:
+        """What is written in the block computes v."""
+        first = len(self.lines)
+        yield
+        if v.origin is not None and len(self.lines) > first:
+            self.lines[first] += f"  #{len(self.origins)}"
+            self.origins.append(v.origin)
+
+    @contextmanager
     def loop(self) -> Iterator[None]:
         """What is written in the block is done at each step."""
         self.loops, outer, self.lines = [], self.lines, []
@@ -87,9 +100,11 @@ class Function:
         """What was written, as a function of this name."""
         return "\n".join([f"def {name}(bound):", *self.heads, *self.lines, "    return None"])
 
-    def readable(self, name: str) -> str:
-        """The same for people: with the names of the functions that it calls."""
-        return re.sub(r"\bf\d+(?=\()", lambda m: getattr(self.env[m[0]], "__name__", m[0]), self.text(name))
+    def source(self, name: str) -> Callable[[], str]:
+        """The same for people, made when they ask: with the names of the functions that it calls, and what of a user's
+        code each line comes from."""
+        called = {f: getattr(value, "__name__", f) for f, value in self.env.items() if f.startswith("f")}
+        return functools.partial(_source, self.text(name) if self.lines else "", called, self.origins)
 
     def finished(self, name: str) -> Callable[[dict], None] | None:
         """What was written, ready to be called; None if that is nothing."""
@@ -104,3 +119,8 @@ class Function:
                 function(bound)
 
         return run
+
+
+def _source(text: str, called: dict[str, str], origins: list[Origin]) -> str:
+    text = re.sub(r"\bf\d+(?=\()", lambda m: called[m[0]], text)
+    return re.sub(r"#(\d+)$", lambda m: f"# {origins[int(m[1])]}", text, flags=re.MULTILINE)

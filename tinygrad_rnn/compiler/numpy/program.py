@@ -33,7 +33,7 @@ class Code:
         directions = {"forward": s.stages[: s.first_backward], "backward": s.stages[s.first_backward :]}
         functions = {name: emitted(stages, buffers) for name, stages in directions.items()}
         run = {name: f.finished(name) for name, f in functions.items()}
-        return Program(buffers, batch, arena, run, {name: f.readable(name) for name, f in functions.items()})
+        return Program(buffers, batch, arena, run, [f.source(name) for name, f in functions.items()])
 
 
 backend = Backend(NAME, "cpu", PASSES, Code)

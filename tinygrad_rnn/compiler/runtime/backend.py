@@ -32,6 +32,7 @@ class Program(Protocol):
     arena     the memory that its buffers are in, which programs share that are never in use together
     s         its schedule, and
     nbytes    the bytes that its buffers take for T steps: what `plan` tells of it
+    source    what makes the text of what was generated, which says what of a user's code each part comes from
     """
 
     capacity: int
@@ -44,6 +45,9 @@ class Program(Protocol):
 
     @property
     def nbytes(self) -> int: ...
+
+    @property
+    def source(self) -> Callable[[], str]: ...
 
     def aim(self, T: int) -> None:
         """Run so many steps from now on, at most `capacity`. What the buffers hold is lost."""

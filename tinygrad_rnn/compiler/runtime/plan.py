@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,19 @@ class Plan:
     engine   "eager", "numpy" or "llvm"
     nbytes   of the buffers for this number of steps
     circuit  one step as it was recorded, forward and backward; None if it runs eagerly
+    source   the Python or LLVM text that was generated for it, with the lines of the cell that it comes from; "" if it
+             runs eagerly
     """
 
     engine: str
     nbytes: int
     circuit: Circuit | None
     text: str
+    write: Callable[[], str] = str
+
+    @property
+    def source(self) -> str:  # made only if somebody asks
+        return self.write()
 
     def __str__(self) -> str:
         return self.text

@@ -24,12 +24,19 @@ class Program:
     Its buffers are written anew by each forward; what it returns is the caller's.
 
     run      what computes "forward" and "backward"; None if there is nothing to compute
-    sources  the text of what was generated for each, for people
+    texts    functions that make the text of what was generated, for people
     """
 
-    def __init__(self, buffers: Buffers, batch: int, arena: Arena, run: dict[str, Run | None], sources: dict[str, str]):
+    def __init__(
+        self,
+        buffers: Buffers,
+        batch: int,
+        arena: Arena,
+        run: dict[str, Run | None],
+        texts: Sequence[Callable[[], str]],
+    ):
         s, c = buffers.s, buffers.s.c
-        self.buffers, self.batch, self.arena, self.run, self.sources = buffers, batch, arena, run, sources
+        self.buffers, self.batch, self.arena, self.run, self.texts = buffers, batch, arena, run, texts
         self.s, self.capacity = s, buffers.capacity
         self.inputs, self.seeds = inputs_of(s), [s.place[v].buffer for v in c.given]
         self.starts = {"forward": self._starts(c.states), "backward": self._starts(c.carried)}
@@ -44,6 +51,12 @@ class Program:
     def nbytes(self) -> int:
         """The bytes that so many steps take."""
         return self.buffers.nbytes
+
+    @property
+    def source(self) -> Callable[[], str]:
+        """What makes the text of what was generated. It has no hold on the buffers."""
+        texts = self.texts
+        return lambda: "\n\n".join([text for make in texts if (text := make().rstrip())])
 
     def aim(self, T: int) -> None:
         """Run so many steps from now on."""

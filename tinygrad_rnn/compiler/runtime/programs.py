@@ -105,10 +105,21 @@ class Programs:
     def _made(self, capacity: int, batch: int) -> Any:
         while True:
             try:
-                return self.code.program(capacity, batch, self.arenas.free())
+                program = self.code.program(capacity, batch, self.arenas.free())
+                self._tell(program)
+                return program
             except NotFusable as reason:
                 self._refused(reason)
                 self._choose()
+
+    def _tell(self, program: Any) -> None:
+        """Dump what a program computes when, and the text of its code, if that is asked for."""
+        who = f"{self.who}, {self.engine.name}"
+        for_ = f"for up to {program.capacity} steps of {program.batch} sequences"
+        if "schedule" in self.dump:
+            self.dump.write("schedule", who, f"the schedule {for_}", str(program.s))
+        if "source" in self.dump:
+            self.dump.write("source", who, f"the code {for_}", program.source())
 
 
 def _copied(c: Circuit) -> Circuit:
