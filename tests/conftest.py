@@ -1,6 +1,7 @@
 """The device that a test runs on: NumPy, and CuPy, or a strict stand-in for it where there is no GPU. And where the
 machine code of the tests is kept."""
 
+import gc
 import importlib.util
 import os
 import sys
@@ -52,6 +53,13 @@ def gpu(request, cupy):
     """The default device of the test is a GPU."""
     with tg.device("gpu"):
         yield "gpu"
+
+
+def pytest_collection_finish():
+    """Modules and tests stay to the end: the search for garbage passes them over, and runs less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

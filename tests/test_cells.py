@@ -1,5 +1,6 @@
 """Every cell, unrolled by Recurrent: its values, backpropagation through time, lengths, and the edges."""
 
+import functools
 import math
 
 import numpy as np
@@ -30,6 +31,12 @@ def unrolled(case, dtype="float64", seed=0, engine="auto"):
     for p in rnn.parameters():
         p.data = rng.standard_normal(p.shape) * 0.7
     return rnn
+
+
+@functools.cache
+def shared(case, engine):
+    """One for all tests that leave it as it is: its step is compiled once."""
+    return unrolled(case, engine=engine)
 
 
 def sequence(*shape, seed=1, dtype=np.float64, requires_grad=True):
@@ -77,7 +84,7 @@ def numpys(tensors):
 @textbook
 @every_engine
 def test_a_textbook_cell_computes_its_equations(case, engine):
-    rnn = unrolled(case, engine=engine)
+    rnn = shared(case, engine)
     xs, state = sequence(T, B, I), random_state(rnn, B)
     ys, last = rnn(xs, state)
     p, s = {k.removeprefix("cell."): v for k, v in rnn.state_dict().items()}, arrays(state)
@@ -119,7 +126,7 @@ def test_bptt_is_what_differences_give_by_inputs_first_state_and_every_parameter
 @every_cell
 @every_engine
 def test_two_halves_that_pass_the_state_on_are_the_whole(case, engine):
-    rnn = unrolled(case, engine=engine)
+    rnn = shared(case, engine)
     xs, state = sequence(T, B, I), random_state(rnn, B)
     values, gradients = everything(rnn, xs, state)
     first, middle = rnn(xs[:1], state)
@@ -133,7 +140,7 @@ def test_two_halves_that_pass_the_state_on_are_the_whole(case, engine):
 @every_cell
 @every_engine
 def test_a_detached_state_carries_values_and_no_gradient(case, engine):
-    rnn = unrolled(case, engine=engine)
+    rnn = shared(case, engine)
     xs, state = sequence(2, B, I), random_state(rnn, B)
     _, middle = rnn(xs[:1], state)
     cut = nn.detached(middle)
@@ -168,7 +175,7 @@ def test_the_gpu_gives_the_cpus_numbers(case, lengths, cupy):
     results = []
     for device in ("cpu", "gpu"):
         with tg.device(device):
-            rnn = unrolled(case)
+            rnn = shared(case, "auto") if device == "cpu" else unrolled(case)
             values, gradients = everything(rnn, sequence(T, B, I), random_state(rnn, B), lengths)
             assert {t.device for t in (*values, *gradients)} == {tg.default_device()}
             results.append(numpys([*values, *gradients]))
@@ -185,7 +192,7 @@ ragged = pytest.mark.parametrize("lengths", RAGGED, ids=str)
 @ragged
 @every_engine
 def test_a_masked_batch_is_each_sequence_run_alone_and_cut_to_its_length(case, lengths, engine):
-    rnn = unrolled(case, engine=engine)
+    rnn = shared(case, engine)
     xs, state = sequence(T, B, I), random_state(rnn, B)
     values, gradients = everything(rnn, xs, state, lengths)
     alone, total = [np.zeros(v.shape) for v in values], 0
@@ -211,7 +218,7 @@ def test_a_masked_batch_is_each_sequence_run_alone_and_cut_to_its_length(case, l
 @pytest.mark.filterwarnings("error")
 @every_engine
 def test_what_stands_behind_the_end_changes_nothing(case, lengths, filler, engine):
-    rnn = unrolled(case, engine=engine)
+    rnn = shared(case, engine)
     clean = np.random.default_rng(1).standard_normal((T, B, I))
     dirty = clean.copy()
     for b, n in enumerate(lengths):
@@ -275,7 +282,7 @@ def test_one_step_is_one_call_of_the_cell(case):
 @every_cell
 @every_engine
 def test_a_batch_is_its_sequences_one_by_one(case, engine):
-    rnn = unrolled(case, engine=engine)
+    rnn = shared(case, engine)
     xs = sequence(T, B, I)
     ys, _ = rnn(xs)
     for b in range(B):
