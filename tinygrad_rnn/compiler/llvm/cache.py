@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tinygrad_rnn.files import write_atomically
 
-LARGEST = 64 * 2**20  # bytes: some five thousand modules
+LARGEST = 256 * 2**20  # bytes: some twenty thousand modules
 OFTEN = 256  # files are written by a process between two looks at how large the folder is; it looks at its first, too
 FORGOTTEN = 3600  # seconds after which a file that is still being written belongs to a process that was killed
 _writes = itertools.count()
@@ -74,7 +74,8 @@ def prune(where: Path, largest: int) -> None:
 
 def _files(where: Path) -> Iterator[tuple[float, int, Path]]:
     """When each was last used, its size and its name. Files that were not written here are not looked at."""
-    for path in where.glob("*.o"):
+    for entry in os.scandir(where):
         with contextlib.suppress(OSError):
-            found = path.stat()
-            yield found.st_mtime, found.st_size, path
+            if entry.name.endswith(".o"):
+                found = entry.stat()
+                yield found.st_mtime, found.st_size, where / entry.name
