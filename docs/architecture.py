@@ -35,6 +35,7 @@ ROOMS = {
     "tinygrad_rnn.decode": ("search,\nsampling", "hidden"),
     "tinygrad_rnn.ops": ("a formula and\na rule each", "cell"),
     "tinygrad_rnn.autograd": ("the recorded graph,\nand the sweep back", "cell"),
+    "tinygrad_rnn.state_dicts": ("arrays by\nname", "initial"),
     "tinygrad_rnn.data": ("text to\nbatches", "initial"),
     "tinygrad_rnn.metrics": ("errors,\nBLEU", "initial"),
     "tinygrad_rnn.files": ("written whole\nor not at all", "initial"),
