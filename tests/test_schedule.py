@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from test_rewriting import B, N, tensors, total
+from test_passes import B, N, tensors, total
 
 import tinygrad_rnn as tg
 
