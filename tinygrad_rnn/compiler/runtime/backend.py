@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from tinygrad_rnn.autograd.arrays import Array
 from tinygrad_rnn.compiler.ir.circuit import Circuit
@@ -93,4 +93,4 @@ class Backend:
     name: str
     device: str
     passes: Sequence[Pass]
-    code: Callable[[Circuit, int], Any]
+    code: Callable[[Circuit, int], Code]
