@@ -36,7 +36,7 @@ class MGU(nn.Cell):
 
 
 def listings() -> Iterator[tuple[str, str]]:
-    """(what was done, what there is now): the recorded step, the circuit after each pass, the plan."""
+    """(what was done, what there is now): the recorded step, the circuit after each pass, the plan, the program."""
     xs = tg.tensor(np.ones((50, 2, 3), np.float32))
     cell = MGU(3, 4)
     circuit = tg.circuit(cell, xs[0])
@@ -44,7 +44,9 @@ def listings() -> Iterator[tuple[str, str]]:
     for each in (*COMMON, *NUMPY):
         each.run(circuit)
         yield each.name, str(circuit)
-    yield "plan", str(nn.Recurrent(cell, engine="numpy").plan(xs))
+    plan = nn.Recurrent(cell, engine="numpy").plan(xs)
+    yield "plan", str(plan)
+    yield "source", plan.source.rstrip()
 
 
 def blocks() -> Iterator[tuple[str, str]]:
@@ -52,7 +54,7 @@ def blocks() -> Iterator[tuple[str, str]]:
     before, lines = "", 0
     for name, text in listings():
         n = text.count(" = ")
-        if name == "plan":
+        if name in ("plan", "source"):
             yield name, f"```\n{text}\n```"
         elif text == before:
             yield name, "It changes nothing here."
