@@ -210,7 +210,7 @@ def rows_of_all(*each_day):
 
 # Each day each cell by one engine, and some of those that "numpy" runs by machine code in single precision too.
 all_cells = rows_of_all(
-    (lambda i: i % 2 == 0, "compiled", "float64"),
+    (lambda i: True, "compiled", "float64"),
     (lambda i: i % 2 == 1, "numpy", "float64"),
     (lambda i: i % 8 == 1, "compiled", "float32"),
     (lambda i: False, "numpy", "float32"),
