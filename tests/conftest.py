@@ -15,7 +15,11 @@ import tinygrad_rnn as tg
 
 # Shared by the processes of a run, by runs after it, and by what tests start; never the user's own.
 os.environ.setdefault("TINYGRAD_RNN_CACHE", str(Path(__file__).parents[1] / ".pytest_cache" / "machine-code"))
-os.environ.setdefault("TINYGRAD_RNN_VERIFY", "1")  # every pass over every circuit
+
+
+def pytest_configure(config):
+    """Check every pass over every circuit, but for the slow tests, which would take half as long again."""
+    os.environ.setdefault("TINYGRAD_RNN_VERIFY", "0" if config.option.markexpr == "slow" else "1")
 
 
 def _real_gpu():

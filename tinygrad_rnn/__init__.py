@@ -13,12 +13,14 @@ from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.random import get_rng_state, manual_seed, set_rng_state
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, ones, tensor, zeros
+from tinygrad_rnn.moved import install
 from tinygrad_rnn.nn.circuit import circuit
 
 if TYPE_CHECKING:
     from tinygrad_rnn import data, decode, metrics, torch_weights
 
 __version__ = "0.1.0"
+_former = install(__name__)
 __all__ = [
     "Parameter", "Tensor", "circuit", "data", "decode", "default_device", "device", "enable_grad", "get_rng_state",
     "grad", "gradcheck", "is_grad_enabled", "manual_seed", "metrics", "nn", "no_grad", "ones", "ops", "optim",
@@ -31,6 +33,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of the packa
         """Import tg.data, tg.decode, tg.metrics or tg.torch_weights when it is first used: together they take 40 ms."""
         if name in __all__:
             return importlib.import_module(f"{__name__}.{name}")
+        if name in _former:
+            return _former[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -18,6 +18,7 @@ from tinygrad_rnn.compiler.ir.infer import infer
 from tinygrad_rnn.compiler.ir.signature import signature
 from tinygrad_rnn.compiler.ir.value import OVER_TIME, Value
 
+COARSE = 1e-2  # float16's rounding turns comparisons and cancels in sums: its numbers tell nothing of a pass
 _verified: set[int] = set()  # what was looked at in this process: the same again would tell nothing new
 
 
@@ -44,7 +45,7 @@ class Verifier:
         self.tolerance = _tolerance(circuit)
         self.before: dict[str, list[Any]] | None
         try:
-            self.before = self.numbers(circuit)
+            self.before = self.numbers(circuit) if self.tolerance < COARSE else None
         except Exception:  # an operation of a user's that takes no random numbers
             self.before = None
 
