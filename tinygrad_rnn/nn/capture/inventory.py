@@ -4,38 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from operator import attrgetter, is_
-from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import context
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.nn.capture.generators import States
-from tinygrad_rnn.nn.capture.walk import BODY, Walk, kind_of
+from tinygrad_rnn.nn.capture.walk import Walk
 from tinygrad_rnn.nn.module import Module
 
-TABLE = attrgetter("__dict__")
 DRAWS = {"init", "default_generator", "manual_seed"}  # attributes that lead to this library's generator
 
 
-class Inventory(Walk):
-    """What a cell and its code can reach, and what can be asked of that."""
+class Inventory:
+    """What a cell and its code can reach, and what can be asked of that.
+
+    key     changes when any of that changes, other than the values of tensors
+    others  what the key knows by identity: it must live as long as the key
+    values, objects, places, named, generators, unseen: see Walk
+    """
+
+    def __init__(self, module: Module) -> None:
+        walk = Walk(module)
+        self.module, self.recording = module, walk.recording
+        self.key, self.others = tuple(walk.parts), walk.others
+        self.values, self.objects, self.places = walk.values, walk.objects, walk.places
+        self.named, self.generators, self.unseen = walk.named, walk.generators, walk.unseen
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Those that a step may read, each once."""
+        return self.values.tensors
 
     def check(self) -> None:
         """Unsupported if code names something that cannot be looked into."""
-        if "" in self.bare or not self.bare.isdisjoint(self.holders):
+        bare = self.named.bare
+        if "" in bare or not bare.isdisjoint(self.values.holders):
             raise Unsupported("its step reads the array of a tensor, which has other values at each call")
         for name, why in self.unseen:
-            if self._is_named(name):
+            if name in self.named:
                 raise Unsupported(f"its step {why}")
-
-    def _is_named(self, name: str) -> bool:
-        return self.anything or name in self.names or name in self.read
 
     def named_arrays(self) -> list[np.ndarray]:
         """The large arrays that the cell's code names, whose items it may read."""
-        return [a for name, a in self.large if self._is_named(name)]
+        return [a for name, a in self.values.large if name in self.named]
 
     def unchanged(self, module: Module) -> bool:
         """Would an inventory of a module have the same key? True only if that is sure; quicker than to ask it."""
@@ -44,30 +57,14 @@ class Inventory(Walk):
         for place in self.places:
             if not place.same():
                 return False
-        if not self._are_the_same():
-            return False
-        for i, t in enumerate(self.tensors):
-            array, node = t.array, t.node
-            if array is not self.arrays[i] or node is not self.nodes[i]:
-                if kind_of(array, node, self.recording) != self.kinds[i]:
-                    return False
-                self.arrays[i], self.nodes[i] = array, node
-        return True
-
-    def _are_the_same(self) -> bool:
-        """Have objects the classes and attribute dicts that they had, and functions their code?"""
-        if not all(map(is_, map(type, self.objects), self.classes)):
-            return False
-        if not all(map(is_, map(TABLE, self.owners), self.tables)):
-            return False
-        return all(all(map(is_, map(part, self.functions), were)) for part, were in zip(BODY, self.bodies, strict=True))
+        return self.objects.same() and self.values.same(self.recording)
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
         """Put back what the block sets. Unsupported if it sets anything, or draws: a recorded step would do it once."""
-        states = States(self.generators, common=self.draws or not DRAWS.isdisjoint(self.names))
+        states = States(self.generators, common=self.named.draws or not DRAWS.isdisjoint(self.named.attributes))
         changed, reason = [], None
-        large = [(a, a.copy()) for _, a in self.large]
+        copies = [a.copy() for _, a in self.values.large]
         try:
             yield
         except Unsupported as error:
@@ -76,7 +73,7 @@ class Inventory(Walk):
             drew = states.put_back()
             for place in self.places:
                 changed += place.put_back()
-            changed += _put_back(large, zip(self.tensors, self.arrays, self.nodes, strict=True))
+            changed += self.values.put_back(copies)
         if drew:
             raise Unsupported("its step draws random numbers by itself; ops.uniform draws anew at each step")
         if changed:
@@ -97,15 +94,3 @@ class Inventory(Walk):
         finally:
             for place, held in zip(changed, now, strict=True):
                 place.put(held)
-
-
-def _put_back(large: list[tuple[np.ndarray, np.ndarray]], tensors: Any) -> Iterator[str]:
-    """Undo the changes of large arrays and of tensors; their names."""
-    for a, was in large:
-        if a.tobytes() != was.tobytes():
-            a[...] = was
-            yield "an element of an array"
-    for t, values, node in tensors:
-        if t.array is not values or t.node is not node:
-            t.array, t.node = values, node
-            yield "the values of a tensor"

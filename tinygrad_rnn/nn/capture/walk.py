@@ -7,10 +7,8 @@ import importlib
 
 from array import array
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from operator import attrgetter
 from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
@@ -22,6 +20,7 @@ from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler.record.trace import SMALL
 from tinygrad_rnn.nn.capture import kinds
 from tinygrad_rnn.nn.capture.code import HIDE, HIDES, is_library, is_ours, module_of, reach
+from tinygrad_rnn.nn.capture.found import Named, Objects, Values
 from tinygrad_rnn.nn.capture.generators import is_generator
 from tinygrad_rnn.nn.capture.places import (
     MISSING,
@@ -45,55 +44,33 @@ MADE = {"__init__", "__new__", "__post_init__"}  # what runs when an object of a
 NOT_CALLED = {*MADE, "__init_subclass__", "__class_getitem__", "__set_name__", "__del__", "__reduce__", "__reduce_ex__"}
 NOT_CALLED |= {"__getstate__", "__setstate__", "__copy__", "__deepcopy__", "__dir__", "__sizeof__", "__subclasshook__"}
 RANDOM = {"random", "numpy.random"}
-BODY: list[Callable[[FunctionType], Any]] = [attrgetter("__code__"), attrgetter("__defaults__")]
-BODY += [attrgetter("__kwdefaults__"), lambda function: bool(vars(function))]
 TENSORS = {Tensor, Parameter}
 
 
 class Walk:
     """What a module and the modules below it hold, and what the code of a step names: see `nn.Recurrent`.
 
-    key         changes when any of that changes, other than the values of tensors
-    tensors     in order, each once
-    others      what the key knows by identity: it must live as long as the key
+    parts       of what a recording is found by: they change when any of that changes, other than the values of tensors
+    others      what the parts know by identity: it must live as long as they do
     places      what can be changed, each with what it held
-    arrays      of the tensors, as they were last seen; nodes: theirs
-    kinds       the shape and dtype of each tensor, and whether a gradient flows to it
-    large       arrays that are read anew at each call, each with the name that leads to it
-    functions   whose code is followed; bodies: their code and defaults
-    holders     names that lead to tensors; bare: to what code reads `.array` of
-    objects     whose attributes are read; classes: theirs; owners: those with a `__dict__`; tables: that
-    generators  of random numbers; draws: does code name one, or the modules that have some?
-    spaces      modules, classes and objects in which only what is named counts
-    names       of attributes that are named anywhere; read: of variables; anything: are names computed?
+    values      what is read anew at each call
+    objects     and functions that are looked into
+    named       what code names
+    generators  of random numbers
     unseen      what cannot be looked into: the name that leads to it, and why
+    spaces      modules, classes and objects in which only what is named counts; bases: of the library, to classes
+    seen        the number of each object that was met, by its id
     """
 
     def __init__(self, module: Module) -> None:
-        self.module = module
         self.parts: list[Any] = []
-        self.tensors: list[Tensor] = []
         self.others: list[Any] = []
         self.places: list[Place] = []
-        self.arrays: list[Any] = []
-        self.nodes: list[Any] = []
-        self.kinds: list[tuple] = []
-        self.large: list[tuple[str, np.ndarray]] = []
-        self.functions: list[FunctionType] = []
-        self.holders: set[str] = set()
-        self.bare: set[str] = set()
-        self.objects: list[Any] = []
-        self.owners: list[Any] = []
-        self.tables: list[dict] = []
-        self.classes: list[type] = []
+        self.values, self.objects, self.named = Values(), Objects(), Named()
         self.generators: list[Any] = []
-        self.draws = False
+        self.unseen: list[tuple[str, str]] = []
         self.spaces: dict[int, Space] = {}
         self.bases: set[type] = set()
-        self.names: set[str] = {"forward"}
-        self.read: set[str] = set()
-        self.anything = False
-        self.unseen: list[tuple[str, str]] = []
         self.seen: dict[int, int] = {}
         self.recording = context.recording
         try:
@@ -101,8 +78,6 @@ class Walk:
             self._follow()
         except RecursionError:
             self.unseen.append(("forward", "can reach objects that are nested too deeply to be looked through"))
-        self.bodies = [list(map(part, self.functions)) for part in BODY]
-        self.key = tuple(self.parts)
 
     # ---- what is held -----------------------------------------------------------------------------------------------
 
@@ -118,15 +93,11 @@ class Walk:
     def _look_at(self, x: Any, name: str) -> None:
         key = self.parts
         if isinstance(x, Tensor):
-            at = self.seen.setdefault(id(x), len(self.tensors))
-            if at == len(self.tensors):
-                self.tensors.append(x)
-                self.arrays.append(x.array)
-                self.nodes.append(x.node)
-                self.kinds.append(kind_of(x.array, x.node, self.recording))
-                self.holders.add(name)
+            at = self.seen.setdefault(id(x), len(self.values.tensors))
+            if at == len(self.values.tensors):
+                self.values.add(x, name, self.recording)
                 self._add_tensors_class(x)
-            key.append((at, self.kinds[at]))
+            key.append((at, self.values.kinds[at]))
         elif type(x) in PLAIN:
             key.append(plain(x))
         elif isinstance(x, (np.generic, np.dtype)):
@@ -159,14 +130,14 @@ class Walk:
     def _add_other(self, x: Any, name: str) -> None:
         self._known(x)
         inner = kinds.wrapped(x)
-        self.names.update(kinds.asks_for(x) or ())
-        self.anything |= any(x is function for function in kinds.ASKS)
+        self.named.attributes.update(kinds.asks_for(x) or ())
+        self.named.anything |= any(x is function for function in kinds.ASKS)
         if inner is not None:
             for part in inner:
                 self._add(part, name)
         elif is_generator(x):
             self.generators.append(x)
-            self.draws = True
+            self.named.draws = True
         elif isinstance(x, Primitive):
             self._add(x.rules, name)  # what it computes forward is computed anew at each call
             self._add(x.joint_rule, name)
@@ -198,7 +169,7 @@ class Walk:
             self._add_content(x)
         else:
             self._known(x)
-            self.large.append((name, x))
+            self.values.large.append((name, x))
 
     def _add_items(self, x: Any, name: str) -> None:
         self.parts.append((type(x), len(x)))
@@ -233,15 +204,10 @@ class Walk:
         """Add what an object has as attributes: all of it, or what is named if only the user's code works on it."""
         anatomy = kinds.anatomy(x.__class__)
         self.parts.append(type(x))
-        self.objects.append(x)
-        self.classes.append(type(x))
+        table = self.objects.add(x)
         if isinstance(x, (int, float, complex, str, bytes)):
             self.parts.append(x)
         self._add_class(type(x))
-        table = getattr(x, "__dict__", None)
-        if table is not None:
-            self.owners.append(x)
-            self.tables.append(table)
         if anatomy.is_open and table is not None:
             self._space(x, table, everywhere=True)
         elif table is not None:
@@ -263,8 +229,8 @@ class Walk:
         code = function.__code__
         self.others.append(code)
         self.parts.append(id(code))
-        self.functions.append(function)
-        self.read.update(code.co_freevars, [function.__name__])
+        self.objects.add_function(function)
+        self.named.variables.update(code.co_freevars, [function.__name__])
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             self._add_variable(name, cell)
         self._add(function.__defaults__, function.__name__)
@@ -287,10 +253,10 @@ class Walk:
 
     def _add_code(self, function: FunctionType) -> None:
         named, variables = reach(function.__code__), function.__globals__
-        self.names |= named.attributes
-        self.read |= named.globals
-        self.anything |= named.anything
-        self.bare |= named.arrays
+        self.named.attributes |= named.attributes
+        self.named.variables |= named.globals
+        self.named.anything |= named.anything
+        self.named.bare |= named.arrays
         for name in sorted(HIDES & named.globals | HIDE & (named.globals | named.attributes)):
             self.unseen.append((name, f"calls {name}, and what that reads cannot be told from its code"))
         if "data" in named.sets:
@@ -319,7 +285,7 @@ class Walk:
 
     def _add_module(self, module: ModuleType) -> None:
         self._known(module)
-        self.draws |= module.__name__ in RANDOM
+        self.named.draws |= module.__name__ in RANDOM
         if not is_ours(module.__name__):
             table = vars(module)
             space = self._space(table, table, everywhere=True, fixed=is_library(module.__name__))
@@ -340,8 +306,8 @@ class Walk:
         while self.spaces and known != (known := self._known_names()):
             for kind in self.bases:
                 methods = kinds.methods(kind)
-                for name in methods.keys() & self.names:
-                    self.names |= methods[name]
+                for name in methods.keys() & self.named.attributes:
+                    self.named.attributes |= methods[name]
             for space in list(self.spaces.values()):
                 self._look_up(space)
             if len(self.spaces) > MOST:
@@ -354,11 +320,11 @@ class Walk:
 
     def _known_names(self) -> tuple:
         own = sum(len(s.names) + s.everywhere for s in self.spaces.values())
-        return len(self.spaces), len(self.bases), len(self.names), self.anything, own
+        return len(self.spaces), len(self.bases), len(self.named.attributes), self.named.anything, own
 
     def _look_up(self, space: Space) -> None:
         for name, value in space.found(
-            self.names - MADE, self.anything
+            self.named.attributes - MADE, self.named.anything
         ):  # `super().__init__` is in a class that is made
             if not space.fixed:
                 self.parts.append((space.number, name))
@@ -369,8 +335,3 @@ class Walk:
                 self._add(kinds.READS[value], "")
             elif isinstance(value, ModuleType) or not (callable(value) or kinds.is_hidden(value.__class__)):
                 self._add(value, "")
-
-
-def kind_of(array: Any, node: Any, recording: bool) -> tuple:
-    """What of a tensor a step is recorded for."""
-    return array.shape, array.dtype, recording and node is not None and node.tracked
