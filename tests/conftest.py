@@ -18,7 +18,7 @@ os.environ.setdefault("TINYGRAD_RNN_CACHE", str(Path(__file__).parents[1] / ".py
 
 
 def pytest_configure(config):
-    """Check every pass over every circuit, but for the slow tests, which would take half as long again."""
+    """Check every pass over every circuit, but not in the slow tests, most of which are cells drawn at random."""
     os.environ.setdefault("TINYGRAD_RNN_VERIFY", "0" if config.option.markexpr == "slow" else "1")
 
 

@@ -146,6 +146,14 @@ def test_whatever_a_step_reads_may_have_any_dtype(read, dtype, engine):
     assert check("captures", "usual", read, [dtype], engine) == []
 
 
+@every_engine
+@pytest.mark.parametrize("name", ["comparisons", "numbers as attributes"])
+@pytest.mark.parametrize("size", SIZES)
+def test_rounding_of_float16_is_not_taken_for_a_wrong_pass(size, name, engine):
+    """Passes are verified in each day's tests: what another order of rounding turns is no fault of theirs."""
+    assert check(name, size, "parameters", ["f2"], engine) == []
+
+
 @pytest.mark.slow
 @every_engine
 @pytest.mark.parametrize("size", SIZES)
