@@ -11,10 +11,11 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 ALONE = [
-    ["recurrent.py", "--peers", "", "--cells", "mgu", "--sizes", "S1", "--rounds", "1", "--slice", "0.01"],
     ["lengths.py", "1"],
+    ["drawing.py", "--peers", "", "--rounds", "1", "--steps", "20"],
 ]
-BESIDE_PYTORCH = [
+BESIDE_PYTORCH = [  # whose loop is what the results of all are compared with
+    ["recurrent.py", "--peers", "", "--cells", "mgu", "--sizes", "S1", "--rounds", "1", "--slice", "0.01"],
     ["recurrent.py", "--peers", "nn,loop", "--cells", "lstm", "--sizes", "S1", "--rounds", "1", "--slice", "0.01"],
     ["eager.py", "--only", "graph", "--rounds", "1", "--slice", "0.01"],
 ]
