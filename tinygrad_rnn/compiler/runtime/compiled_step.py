@@ -17,7 +17,7 @@ from tinygrad_rnn.compiler.ir.infer import stand_in
 from tinygrad_rnn.compiler.ir.value import Unsupported, Value
 from tinygrad_rnn.compiler.runtime.memory import Arenas
 from tinygrad_rnn.compiler.runtime.programs import Programs
-from tinygrad_rnn.compiler.runtime.settle import Step, _planned, _settled
+from tinygrad_rnn.compiler.runtime.settle import Step, programs_of, record_until_stable
 
 KNOWN = 16  # steps whose programs are looked at when another batch comes
 
@@ -40,10 +40,10 @@ class CompiledStep:
         """known: programs of other recordings of the same cell, to which its own are added"""
         self.batch, self.xp = len(x), xp(x.array)
         try:
-            self.circuit, self.captured, kept, self.constant = found = _settled(step, x, states, options)
+            self.circuit, self.captured, kept, self.constant = found = record_until_stable(step, x, states, options)
             self.states = [Tensor(stand_in(s.shape, s.dtype)) for s in kept]
             fitting = [p for p in known if p.fits(self.circuit, engines, self.batch)]
-            self.programs = fitting[0] if fitting else _planned(step, x, found, engines, arenas, options)
+            self.programs = fitting[0] if fitting else programs_of(step, x, found, engines, arenas, options)
         except RecursionError:
             raise Unsupported("its step is too long") from None
         self.circuit.known = {}

@@ -26,13 +26,13 @@ def settled(step: Step, x: Tensor, states: Sequence[Tensor], **options: Any) -> 
     A state that starts as a broadcast or in another dtype becomes what the step makes of it. The step is recorded once
     more in the end: Unsupported if that makes another circuit.
     """
-    found = _settled(step, x, states, options)
+    found = record_until_stable(step, x, states, options)
     _check_same(found, _recorded(step, x, found[2], found[3], options))
     return found
 
 
-def _settled(step: Step, x: Tensor, states: Sequence[Tensor], options: dict[str, Any]) -> tuple:
-    """The same, recorded no more often than its state needs."""
+def record_until_stable(step: Step, x: Tensor, states: Sequence[Tensor], options: dict[str, Any]) -> tuple:
+    """What `settled` gives, recorded no more often than its state needs, and not once more to compare."""
     states, constant = list(states), frozenset[int]()
     names = options["names"] = dict(options.get("names") or {})
     for _ in range(5):
@@ -68,7 +68,7 @@ def _recorded(
     return record(fewer, x, [s for i, s in enumerate(states) if i not in constant], **options)
 
 
-def _planned(
+def programs_of(
     step: Step, x: Tensor, found: tuple, engines: Sequence[Any], arenas: Arenas, options: dict[str, Any]
 ) -> Programs:
     """The programs of a recording: for batches of any size if a second one, for another size, is the same."""

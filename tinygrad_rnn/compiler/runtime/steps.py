@@ -28,7 +28,7 @@ class Steps:
     def aim(self, T: int) -> None:
         """Run so many steps from now on."""
         self.known[self.T] = self.values
-        if sum(self.known) > KEPT:
+        while sum(self.known) > KEPT:
             self.known.pop(next(iter(self.known)))
         self.T = T
         known = self.known.pop(T, None)
