@@ -37,8 +37,11 @@ class Primitive:
                     recorded
     """
 
-    def __init__(self, forward: Callable, formula: str | None = None):
-        self.forward, self.formula, self.name = forward, formula, forward.__name__.strip("_")
+    def __init__(
+        self, forward: Callable, formula: str | None = None, mixes: int | None = None, floats: bool = False
+    ):  # fmt: skip
+        self.forward, self.formula, self.mixes, self.floats = forward, formula, mixes, floats
+        self.name = forward.__name__.strip("_")
         params = inspect.signature(forward).parameters.values()
         self.args = [p.name for p in params if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.variadic = next((p.name for p in params if p.kind is p.VAR_POSITIONAL), None)
@@ -51,8 +54,6 @@ class Primitive:
         self.accumulate: Callable[..., bool] | None = None
         self.unroll: Callable[[Node, Any], list[Node]] | None = None
         self.flat = False
-        self.mixes: int | None = None
-        self.floats = False
 
     def vjp(self, joint_rule: Rule | None = None, **rules: Rule) -> Any:
         """Register derivative rules: one for each argument, `op.vjp(a=rule, b=rule)`, or one for all, `@op.vjp`.
