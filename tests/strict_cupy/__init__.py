@@ -8,6 +8,7 @@ nothing warns, and arrays of a device other than the current one are refused. Th
 Where CuPy is more generous than it should be relied on to be (it copies a numpy.ndarray that is used as an index to the
 device, unasked), the stand-in refuses.
 """
+# ruff: noqa: E402, F401
 
 import math
 import operator
@@ -168,14 +169,17 @@ class ndarray:
 
 def _kernel(function, *arrays):
     """function of the arrays' values, as a new array on the current device; no floating-point warnings on a GPU."""
-    device = _current.id
     for a in arrays:
-        if a._device != device:
-            raise ValueError(
-                f"Array device must be same as the current device: array device = {a._device} while current = {device}"
-            )
+        _check_device(a)
     with np.errstate(all="ignore"):
-        return ndarray(np.asarray(function(*(a._host for a in arrays))), device)
+        return ndarray(np.asarray(function(*(a._host for a in arrays))), _current.id)
+
+
+def _check_device(a):
+    if a._device != _current.id:
+        raise ValueError(
+            f"Array device must be same as the current device: array device = {a._device} while current = {_current.id}"
+        )
 
 
 def _operand(x):
@@ -418,7 +422,12 @@ class Device:
         _current.id = self.outer.pop()
 
 
+from strict_cupy import counts
+from strict_cupy.counts import counted
+from strict_cupy.kernels import CompileException, ElementwiseKernel, RawKernel, RawModule
+
 cuda = SimpleNamespace(
+    compiler=SimpleNamespace(CompileException=CompileException),
     Device=Device,
     is_available=lambda: True,
     runtime=SimpleNamespace(getDeviceCount=lambda: 2, driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000),
