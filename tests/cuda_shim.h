@@ -417,26 +417,26 @@ static inline int __all_sync(unsigned lanes, int predicate) { return __ballot_sy
 
 enum { SHIM_AXES = 16 };
 struct CIndexer {
-  ptrdiff_t count, axes, shape[SHIM_AXES], index[SHIM_AXES];
+  ptrdiff_t count, ndim, shape[SHIM_AXES], index[SHIM_AXES];
   ptrdiff_t size() const { return count; }
-  void set(ptrdiff_t i) { for (ptrdiff_t d = axes - 1; d >= 0; d--) { index[d] = i % shape[d]; i /= shape[d]; } }
+  void set(ptrdiff_t i) { for (ptrdiff_t d = ndim - 1; d >= 0; d--) { index[d] = i % shape[d]; i /= shape[d]; } }
   typedef ptrdiff_t Index[SHIM_AXES];
   const Index& get() const { return index; }
 };
 template <class T> struct CArray {
   char* data;
-  ptrdiff_t count, axes, extents[SHIM_AXES], steps[SHIM_AXES];
+  ptrdiff_t count, ndim, extents[SHIM_AXES], steps[SHIM_AXES];
   ptrdiff_t size() const { return count; }
   const ptrdiff_t* shape() const { return extents; }
   const ptrdiff_t* strides() const { return steps; }
   template <class Int, size_t n> T& operator[](const Int (&index)[n]) const {
     ptrdiff_t at = 0;
-    for (ptrdiff_t d = 0; d < axes; d++) at += index[d] * steps[d];
+    for (ptrdiff_t d = 0; d < ndim; d++) at += index[d] * steps[d];
     return *(T*)(data + at);
   }
   T& operator[](ptrdiff_t i) const {
     ptrdiff_t at = 0;
-    for (ptrdiff_t d = axes - 1; d >= 0; d--) { at += i % extents[d] * steps[d]; i /= extents[d]; }
+    for (ptrdiff_t d = ndim - 1; d >= 0; d--) { at += i % extents[d] * steps[d]; i /= extents[d]; }
     return *(T*)(data + at);
   }
 };

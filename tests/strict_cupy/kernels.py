@@ -11,9 +11,8 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 
-from cuda_on_cpu import CompileError as CompileException  # noqa: F401
-
-import strict_cupy
+from strict_cupy import counts, cuda
+from strict_cupy.arrays import address, ndarray
 
 _ANY = ("void*", "int8*", "uint8*")  # char*, unsigned char*: bytes of whatever
 _SCALARS = (np.generic, int, float)
@@ -38,7 +37,8 @@ class RawKernel:
 
     def __call__(self, grid, block, args, *, shared_mem=0):
         kernel = self.kernel
-        strict_cupy.counts.launch(self.name)
+        cuda.begin_work()
+        counts.launch(self.name)
         values = _values(kernel, args)
         kernel(_three(grid), _three(block), values, shared_mem, self.max_dynamic_shared_size_bytes)
 
@@ -129,13 +129,14 @@ class ElementwiseKernel:
             return list(given)
         if size is None and any(p.raw for p in self.outputs):
             raise ValueError("Output array size is Undecided")
-        device = strict_cupy._current.id
-        return [strict_cupy.ndarray(np.empty(shape, p.dtype or types[p.letter]), device) for p in self.outputs]
+        dtypes = [p.dtype or types[p.letter] for p in self.outputs]
+        return [ndarray(cuda.poisoned(shape, dtype), cuda.current_device()) for dtype in dtypes]
 
     def _launch(self, args, shape, types, block_size):
         source = self._source(args, types)
         kernel = _kernel(source, self.name, self.options)
-        strict_cupy.counts.launch(self.name)
+        cuda.begin_work()
+        counts.launch(self.name)
         values = [_element_value(p, a, shape, types) for p, a in zip(self.parameters, args, strict=True)]
         n = int(np.prod(shape))
         kernel((-(-n // block_size), 1, 1), (min(block_size, n), 1, 1), [*values, _indexer(shape)])
@@ -188,14 +189,14 @@ _AXES = 16
 class _CArray(ctypes.Structure):
     _fields_ = [
         ("data", ctypes.c_void_p),
-        *((n, ctypes.c_ssize_t) for n in ("size", "axes")),
+        *((n, ctypes.c_ssize_t) for n in ("size", "ndim")),
         *((n, ctypes.c_ssize_t * _AXES) for n in ("shape", "strides")),
     ]
 
 
 class _CIndexer(ctypes.Structure):
     _fields_ = [
-        *((n, ctypes.c_ssize_t) for n in ("size", "axes")),
+        *((n, ctypes.c_ssize_t) for n in ("size", "ndim")),
         *((n, ctypes.c_ssize_t * _AXES) for n in ("shape", "index")),
     ]
 
@@ -213,7 +214,7 @@ def _element_value(p, a, shape, types):
     if not _is_array(a):
         return _bytes_of(np.asarray(a).astype(p.dtype or types[p.letter])[()])
     host = a._host if p.raw else np.broadcast_to(a._host, shape)
-    return _CArray(host.__array_interface__["data"][0], host.size, host.ndim, _axes(host.shape), _axes(host.strides))
+    return _CArray(address(host), host.size, host.ndim, _axes(host.shape), _axes(host.strides))
 
 
 def _bytes_of(scalar):
@@ -235,7 +236,7 @@ def _value(name, n, a, c):
         return ctypes.c_void_p(None)
     if _is_array(a):
         if c in _ANY or c == f"{a.dtype.name}*":
-            return ctypes.c_void_p(a._host.__array_interface__["data"][0])
+            return ctypes.c_void_p(address(a._host))
     else:
         scalar = np.int64(a) if type(a) is int else np.float64(a) if type(a) is float else a
         if isinstance(scalar, np.generic) and scalar.dtype.name == c:
@@ -245,14 +246,14 @@ def _value(name, n, a, c):
 
 
 def _is_array(a):
-    return isinstance(a, strict_cupy.ndarray)
+    return isinstance(a, ndarray)
 
 
 def _check(a):
-    if not (a is None or isinstance(a, (strict_cupy.ndarray, *_SCALARS))):
+    if not (a is None or isinstance(a, (ndarray, *_SCALARS))):
         raise TypeError(f"Unsupported type {type(a)}")
     if _is_array(a):
-        strict_cupy._check_device(a)
+        cuda.check_device(a)
 
 
 # ---- compiling -------------------------------------------------------------------------------------------------------
