@@ -31,7 +31,7 @@ def _real_gpu():
 
 
 REAL_GPU = _real_gpu()
-GPU = pytest.param("gpu", marks=pytest.mark.gpu) if REAL_GPU else pytest.param("gpu", id="stand-in")
+GPU = pytest.param("gpu", id="gpu" if REAL_GPU else "stand-in")
 
 
 @pytest.fixture
@@ -57,6 +57,15 @@ def gpu(request, cupy):
     """The default device of the test is a GPU."""
     with tg.device("gpu"):
         yield "gpu"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Who computes on a GPU, or on the stand-in for one, is marked so: `pytest -m gpu` runs these."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if "cupy" in getattr(item, "fixturenames", ()) or parameters.get("device") == "gpu":
+            item.add_marker("gpu")
 
 
 def pytest_collection_finish():

@@ -285,3 +285,18 @@ def test_an_elementwise_kernel_refuses(call, cupy):
     kernel = cupy.ElementwiseKernel("T x, T y", "T z", "z = x + y")
     with pytest.raises((TypeError, ValueError)):
         call(cupy, kernel, cupy.zeros((2, 3), np.float32))
+
+
+# ---- the marker ------------------------------------------------------------------------------------------------------
+
+
+def test_who_asks_for_cupy_is_marked(cupy, request):
+    assert request.node.get_closest_marker("gpu")
+
+
+def test_who_asks_for_a_gpu_is_marked(gpu, request):
+    assert request.node.get_closest_marker("gpu")
+
+
+def test_who_asks_for_each_device_is_marked_on_the_gpu(device, request):
+    assert bool(request.node.get_closest_marker("gpu")) == (device == "gpu")
