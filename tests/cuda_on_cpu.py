@@ -1,6 +1,7 @@
 """CUDA C without a GPU: source text is compiled by g++ behind cuda_shim.h, and its kernels run on the CPU.
 
-Threads take their turns in an order that a test may choose (`turns`): a kernel whose result changes with it has a race.
+Threads take their turns in an order that a test may choose (`turns`), or a whole run: CUDA_TURNS=reversed, or a number
+as the seed. A kernel whose result changes with it has a race.
 What NVRTC would not compile is refused: headers of the host, its types and names.
 """
 
@@ -8,6 +9,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import os
 import platform
 import re
 import shutil
@@ -18,12 +20,13 @@ from pathlib import Path
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "cuda"
-FLAGS = ("-O1", "-std=c++17", "-fPIC", "-shared", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-Wl,-Bsymbolic")
+FLAGS = ("-O1", "-std=c++17", "-fPIC", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE")
 
 MAX_THREADS, MAX_SHARED, SHARED_UNASKED = 1024, 227 * 1024, 48 * 1024  # of a block, on compute capability 9.0
 
 ORDERS = {"in order": 0, "reversed": 1}
-_turns = "in order"
+_turns = os.environ.get("CUDA_TURNS", "in order")  # of all tests that say nothing else
+_turns = int(_turns) if _turns.isdecimal() else _turns
 
 
 class CompileError(Exception):
@@ -103,7 +106,7 @@ class Kernel:
         fixed = self.library.loaded.shim_shared_bytes()
         if x * y * z > MAX_THREADS or z > 64 or max(size[1:3]) > 65535 or size[0] >= 2**31:
             raise RuntimeError(f"CUDA_ERROR_INVALID_VALUE: invalid argument: grid {size[:3]}, block {size[3:]}")
-        if shared + fixed > most or fixed > SHARED_UNASKED:
+        if shared + fixed > min(most, MAX_SHARED) or fixed > SHARED_UNASKED:
             raise RuntimeError(
                 f"CUDA_ERROR_INVALID_VALUE: invalid argument: {shared} + {fixed} bytes of shared memory, of {most}"
             )
@@ -161,31 +164,41 @@ def library(source, options=(), expressions=()):
     return Library(source, options, expressions)
 
 
+# ---- the compiler ----------------------------------------------------------------------------------------------------
+
+
 @functools.cache
-def _identity():
-    """What a compiled library depends on, besides its text."""
+def _folder():
+    """Where libraries are kept that this compiler made with this shim; the shim is there too, compiled beforehand."""
     compiler = subprocess.run(["g++", "--version"], capture_output=True, check=True).stdout
-    return hashlib.sha256(SHIM.read_bytes() + compiler + " ".join(FLAGS).encode() + platform.machine().encode())
+    key = hashlib.sha256(SHIM.read_bytes() + compiler + " ".join(FLAGS).encode() + platform.machine().encode())
+    folder = CACHE / key.hexdigest()[:16]
+    if not (folder / "cuda_shim.h.gch").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _made(folder / SHIM.name, lambda to: to.write_bytes(SHIM.read_bytes()))
+        _made(folder / f"{SHIM.name}.gch", lambda to: _gcc(["-x", "c++-header", SHIM, "-o", to]))
+    return folder
 
 
 def _compiled(text, defines):
     """The path of the shared library, compiled unless it is there."""
-    key = _identity().copy()
-    key.update("\0".join([text, *defines]).encode())
-    found = CACHE / f"{key.hexdigest()[:32]}.so"
-    if found.exists():
-        return found
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # beside it, so that it gets its name in one go
-        source, made = Path(folder) / "kernel.cc", Path(folder) / "kernel.so"
-        source.write_text(text)
-        done = subprocess.run(
-            ["g++", *FLAGS, *defines, "-I", str(SHIM.parent), str(source), "-o", str(made)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise CompileError(done.stderr.replace(folder, "") + "\n" + text)
-        made.replace(found)
+    name = hashlib.sha256("\0".join([text, *defines]).encode()).hexdigest()[:32]
+    found = _folder() / f"{name}.so"
+    if not found.exists():
+        source = _made(found.with_suffix(".cc"), lambda to: to.write_text(text))
+        _made(found, lambda to: _gcc(["-shared", "-Wl,-Bsymbolic", *defines, "-I", _folder(), source, "-o", to]))
     return found
+
+
+def _made(path, make):
+    """A file that gets its name when it is whole: other processes look for it too."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        make(Path(folder) / path.name)
+        (Path(folder) / path.name).replace(path)
+    return path
+
+
+def _gcc(arguments):
+    done = subprocess.run(["g++", *FLAGS, *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CompileError(done.stderr)

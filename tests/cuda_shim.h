@@ -250,18 +250,23 @@ static void** arguments;
 
 [[noreturn]] static void fail(const char* what) { snprintf(message, sizeof message, "%s", what); _longjmp(failure, 1); }
 
-// Whose turn is the k-th of n: in order, the other way round, or at random
+// Whose turn is next of n: in order, the other way round, or at random
 struct Turns {
-  uint64_t n, step, first;
+  uint64_t n, step, at;
   static uint64_t seed;
   static uint64_t random() { seed ^= seed << 13; seed ^= seed >> 7; return seed ^= seed << 17; }
   static uint64_t gcd(uint64_t a, uint64_t b) { return b ? gcd(b, a % b) : a; }
-  Turns(uint64_t n, int order) : n(n), step(order == 1 ? n - 1 : 1), first(order == 1 ? n - 1 : 0) {
+  Turns(uint64_t n, int order) : n(n), step(order == 1 ? n - 1 : 1), at(order == 1 ? n - 1 : 0) {
     if (order != 2 || n < 2) return;
-    first = random() % n;
+    at = random() % n;
     do step = random() % n; while (gcd(step, n) != 1);
   }
-  uint64_t operator[](uint64_t k) const { return (first + (unsigned __int128)k * step) % n; }
+  uint64_t next() {
+    uint64_t now = at;
+    at += step;
+    if (at >= n) at -= n;
+    return now;
+  }
 };
 uint64_t Turns::seed;
 
@@ -317,7 +322,7 @@ static bool round_of_turns(int order) {
   bool any = false;
   Turns turns(threads, order);
   for (int k = 0; k < threads; k++) {
-    Fiber& f = fibers[turns[k]];
+    Fiber& f = fibers[turns.next()];
     if (f.done || f.waits) continue;
     any = true;
     if (order == 2 && Turns::random() >> 40 & 1) continue;
@@ -328,7 +333,7 @@ static bool round_of_turns(int order) {
 static void run_block(int order) {
   if (!by_fibers) {
     Turns turns(threads, order);
-    for (int k = 0; k < threads; k++) { threadIdx = fibers[turns[k]].index; kernel(arguments); }
+    for (int k = 0; k < threads; k++) { threadIdx = fibers[turns.next()].index; kernel(arguments); }
     return;
   }
   for (int i = 0; i < threads; i++) { fibers[i].done = false; fibers[i].waits = FOR_NOTHING; }
@@ -355,7 +360,7 @@ static int launch(void (*k)(void**), void** a, const unsigned* size, How how) {
   memset(dynamic + shared, 0x5a, GUARD);
   Turns turns((uint64_t)size[0] * size[1] * size[2], order);
   for (uint64_t b = 0; b < turns.n; b++) {
-    uint64_t at = turns[b];
+    uint64_t at = turns.next();
     blockIdx = {(unsigned)(at % size[0]), (unsigned)(at / size[0] % size[1]), (unsigned)(at / size[0] / size[1])};
     memset(dynamic, 0xff, shared);
     if (__start_shim_shared) memset(__start_shim_shared, 0xff, __stop_shim_shared - __start_shim_shared);
@@ -419,7 +424,10 @@ enum { SHIM_AXES = 16 };
 struct CIndexer {
   ptrdiff_t count, ndim, shape[SHIM_AXES], index[SHIM_AXES];
   ptrdiff_t size() const { return count; }
-  void set(ptrdiff_t i) { for (ptrdiff_t d = ndim - 1; d >= 0; d--) { index[d] = i % shape[d]; i /= shape[d]; } }
+  void set(ptrdiff_t i) {
+    for (ptrdiff_t d = ndim - 1; d > 0; d--) { index[d] = i % shape[d]; i /= shape[d]; }
+    index[0] = i;
+  }
   typedef ptrdiff_t Index[SHIM_AXES];
   const Index& get() const { return index; }
 };
@@ -436,8 +444,8 @@ template <class T> struct CArray {
   }
   T& operator[](ptrdiff_t i) const {
     ptrdiff_t at = 0;
-    for (ptrdiff_t d = ndim - 1; d >= 0; d--) { at += i % extents[d] * steps[d]; i /= extents[d]; }
-    return *(T*)(data + at);
+    for (ptrdiff_t d = ndim - 1; d > 0; d--) { at += i % extents[d] * steps[d]; i /= extents[d]; }
+    return *(T*)(data + (ndim ? at + i * steps[0] : 0));
   }
 };
 #define CUPY_FOR(i, n) \

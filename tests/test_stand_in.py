@@ -236,6 +236,28 @@ def test_a_kernel_that_goes_wrong_says_how(said, stand_in):
         kernel((1,), (64,), (), **options)
 
 
+PART = 'extern "C" __global__ void part(float* x, int at) { x[at] += 1; }'
+
+
+@pytest.mark.parametrize("at", [-101, -6, -5, 4, 5, 104])
+def test_a_kernel_may_write_into_the_array_its_argument_is_a_part_of_and_no_further(at, stand_in):
+    whole = stand_in.zeros(10, np.float32)
+    write = lambda: stand_in.RawKernel(PART, "part")((1,), (1,), (whole[5:8], np.int32(at)))
+    if -5 <= at < 5:
+        write()
+        assert whole.get()[5 + at] == 1
+    else:
+        with pytest.raises(RuntimeError, match="outside"):
+            write()
+
+
+def test_what_lies_behind_an_array_is_not_zero(stand_in):
+    found = stand_in.zeros(1, np.float32)
+    read = 'extern "C" __global__ void peek(const double* x, float* found) { found[0] = x[3]; }'
+    stand_in.RawKernel(read, "peek")((1,), (1,), (stand_in.zeros(3), found))
+    assert found.item() != 0
+
+
 def test_a_launch_that_is_too_large_is_refused(stand_in):
     with pytest.raises(RuntimeError, match="invalid argument"):
         stand_in.RawKernel(RACE, "last")((1,), (1025,), (stand_in.zeros((), np.int32),))

@@ -4,7 +4,9 @@ CuPy hands a kernel the bytes of its arguments, whatever the kernel takes them f
 a double. Here an argument that is not of its parameter's type is refused, and so is an array of another device.
 """
 
+import contextlib
 import ctypes
+import math
 import re
 
 import cuda_on_cpu
@@ -37,10 +39,9 @@ class RawKernel:
 
     def __call__(self, grid, block, args, *, shared_mem=0):
         kernel = self.kernel
-        cuda.begin_work()
-        counts.launch(self.name)
-        values = _values(kernel, args)
-        kernel(_three(grid), _three(block), values, shared_mem, self.max_dynamic_shared_size_bytes)
+        with _launching(self.name) as memory:
+            values = _values(kernel, args, memory)
+            kernel(_three(grid), _three(block), values, shared_mem, self.max_dynamic_shared_size_bytes)
 
 
 class RawModule:
@@ -135,11 +136,14 @@ class ElementwiseKernel:
     def _launch(self, args, shape, types, block_size):
         source = self._source(args, types)
         kernel = _kernel(source, self.name, self.options)
-        cuda.begin_work()
-        counts.launch(self.name)
-        values = [_element_value(p, a, shape, types) for p, a in zip(self.parameters, args, strict=True)]
-        n = int(np.prod(shape))
-        kernel((-(-n // block_size), 1, 1), (min(block_size, n), 1, 1), [*values, _indexer(shape)])
+        arrays = [a for p, a in zip(self.parameters, args, strict=True) if _is_array(a) and not p.raw]
+        if all(a.shape == shape and a.flags.c_contiguous for a in arrays):
+            shape = (math.prod(shape),)  # one axis will do
+        indexer = _indexer(shape)
+        blocks = min(-(-indexer.size // block_size), 8)  # a thread takes every so-manieth element
+        with _launching(self.name) as memory:
+            values = [_element_value(p, a, shape, types, memory) for p, a in zip(self.parameters, args, strict=True)]
+            kernel((blocks, 1, 1), (min(block_size, indexer.size), 1, 1), [*values, indexer])
 
     def _source(self, args, types):
         preamble, loop_prep, operation, after_loop = self.parts
@@ -206,37 +210,42 @@ def _axes(values):
 
 
 def _indexer(shape):
-    return _CIndexer(int(np.prod(shape)), len(shape), _axes(shape), _axes(()))
+    return _CIndexer(math.prod(shape), len(shape), _axes(shape), _axes(()))
 
 
-def _element_value(p, a, shape, types):
+def _element_value(p, a, shape, types, memory):
     """An argument of an ElementwiseKernel: an array with its strides, or a scalar of the parameter's type."""
     if not _is_array(a):
         return _bytes_of(np.asarray(a).astype(p.dtype or types[p.letter])[()])
-    host = a._host if p.raw else np.broadcast_to(a._host, shape)
-    return _CArray(address(host), host.size, host.ndim, _axes(host.shape), _axes(host.strides))
+    host = a._host if p.raw or a.shape == shape else _spread(a._host, shape)
+    return _CArray(memory.address(host), host.size, host.ndim, _axes(host.shape), _axes(host.strides))
+
+
+def _spread(host, shape):
+    """It broadcasts to the shape, or it is contiguous and as large."""
+    return host.reshape(shape) if len(shape) == 1 and host.size == shape[0] else np.broadcast_to(host, shape)
 
 
 def _bytes_of(scalar):
     return (ctypes.c_char * scalar.nbytes).from_buffer_copy(scalar.tobytes())
 
 
-def _values(kernel, args):
+def _values(kernel, args, memory):
     """The arguments of a RawKernel as C values, each of its parameter's type."""
     if len(args) != len(kernel.types):
         raise TypeError(
             f"{kernel.name}: takes {len(kernel.types)} arguments ({', '.join(kernel.types)}), got {len(args)}"
         )
-    return [_value(kernel.name, n, a, c) for n, (a, c) in enumerate(zip(args, kernel.types, strict=True))]
+    return [_value(kernel.name, n, a, c, memory) for n, (a, c) in enumerate(zip(args, kernel.types, strict=True))]
 
 
-def _value(name, n, a, c):
+def _value(name, n, a, c, memory):
     _check(a)
     if a is None and c.endswith("*"):
         return ctypes.c_void_p(None)
     if _is_array(a):
         if c in _ANY or c == f"{a.dtype.name}*":
-            return ctypes.c_void_p(address(a._host))
+            return ctypes.c_void_p(memory.address(a._host))
     else:
         scalar = np.int64(a) if type(a) is int else np.float64(a) if type(a) is float else a
         if isinstance(scalar, np.generic) and scalar.dtype.name == c:
@@ -254,6 +263,51 @@ def _check(a):
         raise TypeError(f"Unsupported type {type(a)}")
     if _is_array(a):
         cuda.check_device(a)
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+_GUARD = 1024  # bytes; a multiple of what CuPy aligns arrays to
+_NOBODYS = 0x3F  # each of them: 0.7 as a float, and whatever is added to it changes it
+
+
+class _Memory:
+    """What a launch may touch: each array's whole buffer, as a copy between guards: numbers that nobody wrote."""
+
+    def __init__(self):
+        self.copies = {}
+
+    def address(self, host):
+        """Where an array begins in the copy of its buffer."""
+        root = host
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        _, copy, begin = self.copies.get(id(root)) or self._copy(root)
+        return address(copy) + begin + address(host) - address(root)
+
+    def _copy(self, root):
+        copy = np.full(root.nbytes + 3 * _GUARD, _NOBODYS, np.uint8)
+        begin = _GUARD + -address(copy) % _GUARD
+        ctypes.memmove(address(copy) + begin, address(root), root.nbytes)
+        self.copies[id(root)] = root, copy, begin
+        return self.copies[id(root)]
+
+    def bring_back(self, name):
+        """Everything that was written; RuntimeError if some of it lies outside of the buffers."""
+        for root, copy, begin in self.copies.values():
+            ctypes.memmove(address(root), address(copy) + begin, root.nbytes)
+            around = np.concatenate([copy[:begin], copy[begin + root.nbytes :]])
+            if (around != _NOBODYS).any():
+                raise RuntimeError(f"{name}: it wrote outside of an array, or of what the array is a part of")
+
+
+@contextlib.contextmanager
+def _launching(name):
+    cuda.begin_work()
+    counts.launch(name)
+    memory = _Memory()
+    yield memory
+    memory.bring_back(name)
 
 
 # ---- compiling -------------------------------------------------------------------------------------------------------
