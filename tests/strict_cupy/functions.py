@@ -94,8 +94,8 @@ def empty(shape, dtype=float):
     return _made("empty", cuda.poisoned(shape, dtype), 0)
 
 
-def empty_like(a, dtype=None):
-    return empty(_array(a).shape, dtype or a.dtype)
+def empty_like(prototype, dtype=None):
+    return empty(_array(prototype).shape, dtype or prototype.dtype)
 
 
 def zeros(shape, dtype=float):
