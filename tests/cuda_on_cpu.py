@@ -9,12 +9,14 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import mmap
 import os
 import platform
 import re
 import shutil
 import subprocess
 import tempfile
+import threading
 
 from pathlib import Path
 
@@ -51,9 +53,16 @@ def turns(order):
         _turns = before
 
 
+_STACK = 128 * 1024
+_stacks = mmap.mmap(-1, MAX_THREADS * _STACK)  # pages are there once they are used
+_STACKS = ctypes.addressof(ctypes.c_char.from_buffer(_stacks))
+_one_at_a_time = threading.Lock()
+
+
 class _How(ctypes.Structure):
     _fields_ = [
         ("shared", ctypes.c_uint), ("barriers", ctypes.c_int), ("order", ctypes.c_int), ("seed", ctypes.c_uint64),
+        ("stacks", ctypes.c_void_p), ("stack_size", ctypes.c_size_t),
     ]  # fmt: skip
 
 
@@ -95,8 +104,10 @@ class Kernel:
         self._check(size, shared, most)
         pointers = (ctypes.c_void_p * max(len(values), 1))(*(ctypes.addressof(v) for v in values))
         order, seed = (ORDERS[_turns], 0) if _turns in ORDERS else (2, _turns)
-        how = _How(shared, self.library.barriers, order, seed)
-        if self.run(pointers, (ctypes.c_uint * 6)(*size), ctypes.byref(how)):
+        how = _How(shared, self.library.barriers, order, seed, _STACKS, _STACK)
+        with _one_at_a_time:
+            failed = self.run(pointers, (ctypes.c_uint * 6)(*size), ctypes.byref(how))
+        if failed:
             said = self.library.loaded.shim_message
             said.restype = ctypes.c_char_p
             raise RuntimeError(f"{self.name}: {said().decode()}")

@@ -225,12 +225,11 @@ extern "C" char __start_shim_shared[] __attribute__((weak, visibility("hidden"))
 extern "C" char __stop_shim_shared[] __attribute__((weak, visibility("hidden")));
 
 namespace shim {
-enum { MAX_THREADS = 1024, MAX_SHARED = 227 * 1024, GUARD = 1024, STACK = 128 * 1024 };
+enum { MAX_THREADS = 1024, MAX_SHARED = 227 * 1024, GUARD = 1024 };
 enum Waits { FOR_NOTHING, FOR_BLOCK, FOR_WARP };
 struct Fiber {
   jmp_buf place;
   ucontext_t beginning;
-  char* stack;
   bool begun, done;
   uint3 index;
   Waits waits;
@@ -242,6 +241,8 @@ static Fiber fibers[MAX_THREADS];
 static Fiber* current;
 static int threads;
 static bool by_fibers;
+static char* stacks;  // those of all libraries' fibers: one launch at a time
+static size_t stack_size;
 static jmp_buf scheduler, failure;
 static char message[200];
 alignas(128) static unsigned char dynamic[MAX_SHARED + GUARD];
@@ -273,9 +274,10 @@ uint64_t Turns::seed;
 static void give_way() { if (!_setjmp(current->place)) _longjmp(scheduler, 1); }
 static void live() { for (;;) { kernel(arguments); current->done = true; give_way(); } }
 static void begin(Fiber& f) {
-  if (!f.stack) f.stack = (char*)malloc(STACK);
   getcontext(&f.beginning);
-  f.beginning.uc_stack.ss_sp = f.stack; f.beginning.uc_stack.ss_size = STACK; f.beginning.uc_link = nullptr;
+  f.beginning.uc_stack.ss_sp = stacks + (&f - fibers) * stack_size;
+  f.beginning.uc_stack.ss_size = stack_size;
+  f.beginning.uc_link = nullptr;
   makecontext(&f.beginning, live, 0);
   f.begun = true;
   setcontext(&f.beginning);
@@ -346,17 +348,19 @@ static void run_block(int order) {
     return;
   }
 }
-struct How { unsigned shared; int barriers, order; uint64_t seed; };
+struct How { unsigned shared; int barriers, order; uint64_t seed; char* stacks; size_t stack_size; };
 static int launch(void (*k)(void**), void** a, const unsigned* size, How how) {
   unsigned shared = how.shared;
   int order = how.order;
   kernel = k; arguments = a; by_fibers = how.barriers; Turns::seed = how.seed * 0x9e3779b97f4a7c15 + 1;
+  stacks = how.stacks; stack_size = how.stack_size;
   gridDim = dim3(size[0], size[1], size[2]); blockDim = dim3(size[3], size[4], size[5]);
   threads = size[3] * size[4] * size[5];
-  unsigned i = 0;
-  for (unsigned z = 0; z < size[5]; z++) for (unsigned y = 0; y < size[4]; y++) for (unsigned x = 0; x < size[3]; x++)
-    fibers[i++].index = {x, y, z};
-  if (_setjmp(failure)) { for (Fiber& f : fibers) f.begun = false; return 1; }
+  for (unsigned i = 0; i < (unsigned)threads; i++) {
+    fibers[i].index = {i % size[3], i / size[3] % size[4], i / size[3] / size[4]};
+    fibers[i].begun = false;
+  }
+  if (_setjmp(failure)) return 1;
   memset(dynamic + shared, 0x5a, GUARD);
   Turns turns((uint64_t)size[0] * size[1] * size[2], order);
   for (uint64_t b = 0; b < turns.n; b++) {

@@ -324,7 +324,7 @@ def _set_operators():
     for name, ufunc in _OPERATORS.items():
         setattr(ndarray, f"__r{name}__", lambda a, b, ufunc=ufunc: ufunc(b, a))
         setattr(ndarray, f"__i{name}__", lambda a, b, ufunc=ufunc: _named(ufunc.__name__)(a, b, out=a))
-    for name, ufunc in {"neg": np.negative, "abs": np.absolute, "invert": np.invert}.items():
+    for name, ufunc in {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}.items():
         setattr(ndarray, f"__{name}__", lambda a, ufunc=ufunc: ufunc(a))
     ndarray.__matmul__ = lambda a, b: _named("matmul")(a, b)
     ndarray.__rmatmul__ = lambda a, b: _named("matmul")(b, a)

@@ -37,7 +37,8 @@ class Ufunc:
 _UFUNCS = [
     "absolute", "add", "bitwise_and", "bitwise_or", "divide", "equal", "exp", "floor_divide", "greater",
     "greater_equal", "invert", "isfinite", "isnan", "less", "less_equal", "log", "log1p", "maximum", "minimum",
-    "multiply", "negative", "not_equal", "power", "reciprocal", "remainder", "sign", "sqrt", "subtract", "tanh",
+    "multiply", "negative", "not_equal", "positive", "power", "reciprocal", "remainder", "sign", "sqrt", "subtract",
+    "tanh",
 ]  # fmt: skip
 for _name in _UFUNCS:
     globals()[_name] = Ufunc(getattr(np, _name))
