@@ -6,6 +6,7 @@ a double. Here an argument that is not of its parameter's type is refused, and s
 
 import contextlib
 import ctypes
+import functools
 import math
 import re
 
@@ -319,6 +320,7 @@ def _library(code, options, expressions=()):
     return cuda_on_cpu.library(code, options, expressions)
 
 
+@functools.cache
 def _kernel(code, name, options, expressions=()):
     try:
         return _library(code, options, expressions).kernel(name)
