@@ -14,10 +14,12 @@ from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.compiler.passes.normalise import normalise
 from tinygrad_rnn.compiler.record.record import record
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
+from tinygrad_rnn.compiler.schedule.places import Buffer, Place
 from tinygrad_rnn.compiler.schedule.policy import CallByCall, Nests
 from tinygrad_rnn.compiler.schedule.schedule import schedule
 
 CALLS, NESTS = CallByCall(sink_bytes=1 << 20, steps=5), Nests()
+PACKED = {"packed": True}
 MANY = CallByCall(sink_bytes=1 << 20, steps=1 << 20)  # no value of so many steps stays in a cache
 
 
@@ -208,6 +210,16 @@ def added_up(x, hs, o):
     h = hs[0] * 0.5 + x
     row = ops.sum(ops.tanh(x @ o["U"]), -1, keepdims=True)
     return total(ops.exp(x) * row) + total(h * 3.0) + total(x), [h]
+
+
+@tg.primitive
+def both(a, b):
+    return a + b, a * b
+
+
+def of_two_outputs(x, hs, o):
+    s, p = both(o["U"], o["W"])
+    return x @ s, [ops.tanh(hs[0] @ p)]
 
 
 LISTINGS = {
@@ -876,6 +888,23 @@ memory:
     m4 (1, 3) float64, from v10 to v12
     m5 (3, 1) float64, from v12 to v13
 """),
+    "outputs of one operation are computed with it": (of_two_outputs, CALLS, {}, """
+forward, once:
+    v0 = user.both(U, W)  nowhere, until v2
+    v1 = pick(v0, index=0)  m1, until v3
+    v2 = pick(v0, index=1)  m2, until v4
+forward, for all steps at once:
+    v3 = x @ v1  m3[t], until the end
+forward, at each step:
+    v4 = h @ v2  m4, until v5
+    v5 = tanh(v4)  m5, until the end
+memory:
+    m1 (4, 4) float64, from v1 to v3
+    m2 (4, 4) float64, from v2 to v5
+    m3 (T, 3, 4) float64, from v3 to the end
+    m4 (3, 4) float64, from v4 to v5
+    m5 (3, 4) float64, from the start to the end
+"""),
 }  # fmt: skip
 
 
@@ -886,6 +915,292 @@ def test_the_schedule_shows_that(step, policy, options, expected):
 
 def squeezed(s):
     return "\n".join(re.sub(r"(?<=\S) {2,}", "  ", line) for line in str(s).splitlines())
+
+
+# ---- one rule each ---------------------------------------------------------------------------------------------------
+
+
+def column(z, lo):
+    return made("part", z, lo=lo, hi=lo + N, axis=-1)
+
+
+def joined(o, *names, axis=0):
+    return ops.concat([o[name] for name in names], axis)
+
+
+def watched(x, hs, o):
+    a = hs[0] * 0.5
+    context.trace.watch([a])
+    h = ops.tanh(a * 0.7 + x)
+    return h, [h]
+
+
+def read_turned(x, hs, o):
+    a = ops.tanh(hs[0] + x)
+    return ops.exp(a.T).T, [a * 0.5]
+
+
+def unread(x, hs, o):
+    return x * 1.0, [x * 2.0]
+
+
+def stopped(x, hs, o):
+    return hs[0] + x, [x.detach() * 2.0]
+
+
+def outlived(x, hs, o):
+    a = ops.tanh(hs[0])
+    return x * 1.0, [(made("pack", a, ops.sigmoid(hs[0])) * 2.0) @ joined(o, "U", "V") * a]
+
+
+def reshaped_column(x, hs, o):
+    z = made("pack", x, hs[0]) * 2.0
+    a = ops.tanh(column(z, 0))
+    return x * 1.0, [ops.sigmoid(column(z, N)) * ops.sum(a.reshape(N, B), 0).sum()]
+
+
+def kept_factor(x, hs, o):
+    return x * 1.0, [ops.tanh(hs[0] * ops.exp(o["n"].astype("float64")))]
+
+
+def overlapping(x, hs, o):
+    z = made("pack", x, hs[0]) * 2.0
+    return x * 1.0, [(ops.tanh(column(z, 0)) @ o["W"]) * (ops.sigmoid(column(z, 2)) @ o["V"])]
+
+
+def of_two_stages(x, hs, o):
+    z = made("pack", x, hs[0]) * 2.0
+    return ops.sigmoid(column(z, N)), [ops.tanh(column(z, 0)) * hs[0]]
+
+
+def with_a_gap(x, hs, o):
+    a, b, c = ops.tanh(hs[0]), ops.sigmoid(hs[0]), ops.exp(hs[0])
+    long = made("pack", a, b, c) @ joined(o, "U", "V", "W")
+    return x * 1.0, [(made("pack", a, c) @ joined(o, "U", "V")) * long]
+
+
+def kept_column(x, hs, o):
+    z = made("pack", x, hs[0]) * 2.0
+    a = ops.tanh(column(z, 0))
+    return a, [a * (ops.sigmoid(column(z, N)) @ o["W"])]
+
+
+def of_all_steps(x, hs, o):
+    z = x @ joined(o, "U", "V", axis=-1)
+    return x * 1.0, [ops.tanh(column(z, 0) * hs[0] + column(z, N) * hs[0])]
+
+
+def read_by_both(x, hs, o):
+    a = ops.exp(x)
+    return ops.sigmoid(a), [ops.tanh(hs[0] * a)]
+
+
+def turned_total(x, hs, o):
+    return (total(ops.exp(x)).T * 2.0).T, [ops.tanh(hs[0] + x)]
+
+
+def on_a_mask_and_a_column(x, hs, o):
+    a = made("add", hs[0] @ o["U"], x > 0)
+    return x * 1.0, [ops.tanh(a) * (hs[0] @ o["V"] + ops.sum(hs[0], -1, keepdims=True))]
+
+
+def late_state(x, hs, o):
+    a = ops.tanh(hs[0] + hs[1] + x)
+    return x * 1.0, [a * 0.5, hs[0] * (a @ o["W"])]
+
+
+def read_later(x, hs, o):
+    p = hs[0] @ o["U"]
+    return x * 1.0, [(ops.tanh(p) @ o["W"]) * (p @ o["V"])]
+
+
+def half_read_later(x, hs, o):
+    z = hs[0] @ joined(o, "U", "V", axis=-1)
+    p = made("pack", ops.tanh(column(z, 0)), ops.exp(hs[0]))
+    return x * 1.0, [(p @ joined(o, "U", "V")) * column(z, N)]
+
+
+def third_unread(x, hs, o):
+    z = hs[0] @ joined(o, "U", "V", "W", axis=-1)
+    p = made("pack", ops.tanh(column(z, 0)), ops.sigmoid(column(z, N)), hs[0] @ o["W"])
+    return x * 1.0, [p @ joined(o, "U", "V", "W")]
+
+
+def two_for_one(x, hs, o):
+    z = hs[0] @ joined(o, "U", "V", axis=-1)
+    p = made("pack", ops.tanh(column(z, 0)) * ops.sigmoid(column(z, N)), hs[0] @ o["V"])
+    return x * 1.0, [p @ joined(o, "U", "V")]
+
+
+def masks(x, hs, o):
+    z = hs[0] @ joined(o, "U", "V", axis=-1)
+    p = made("pack", column(z, 0) > 0, column(z, N) > 0)
+    return x * 1.0, [ops.tanh(made("matmul", p, joined(o, "U", "V")))]
+
+
+def looked_at(x, hs, o):
+    p = made("pack", x, hs[0])
+    a = ops.sum(column(p, N).reshape(N, B) * 1.5, 0).sum()
+    b = ops.sum(column(p, 0).reshape(B, 1, N) * 2.5, 1)
+    return x * 1.0, [ops.tanh(hs[0])[:, [1, 0, 2, 3]] * a * b]
+
+
+def zeros_reshaped(x, hs, o):
+    z = made("zeros", shape=(B, N), dtype=np.dtype("float64"))
+    return x * 1.0, [hs[0] * ops.sum(z.reshape(N, B) + 3.5, 0).sum()]
+
+
+def read_twice(x, hs, o):
+    m = x.T @ ops.exp(x)
+    return total(m) * m, [ops.tanh(hs[0] + x)]
+
+
+def of_the_loop(x, hs, o):
+    m = hs[0].T @ hs[0]
+    return total(m), [ops.tanh(m + x)]
+
+
+def sums_of_rows(x, hs, o):
+    g = ops.exp(x)
+    return total(ops.sum(g, 1)) + total(ops.sum(g, 0, keepdims=True)), [ops.tanh(hs[0] + x)]
+
+
+def of_two_that_move(x, hs, o):
+    return x * 1.0, [ops.tanh(hs[0] @ x.T + hs[0])]
+
+
+# of each: a step, and lines that stand in this order among those of its schedule
+RULES = {
+    "what is watched is kept for all steps": (watched, CALLS, {"backward": True}, """
+    v8 = v7 * 0.7  m4[t], until the end
+"""),
+    "what is read through a view for all steps is kept": (read_turned, CALLS, {"batch": 4}, """
+    v1 = tanh(v0)  m1[t], until v3
+"""),
+    "a state that nobody reads is computed for all steps": (unread, CALLS, {}, """
+    v1 = x * 2.0  m2[t + 1], until the end
+"""),
+    "a gradient that a state does not get is zero": (unread, CALLS, {"backward": True}, """
+    v6 = carry(0)  m4[t], until the end
+    v0 = dh * 2.0  m5[t], until v2
+"""),
+    "a gradient of a state goes to the step before": (stopped, CALLS, {"backward": True}, """
+    v2 = carry(dy)  m3[t], until the end
+    m3 (T + 1, 3, 4) float64, from the start to the end
+"""),
+    "a pack is not overwritten while a piece of it is read": (outlived, CALLS, PACKED, """
+    v0 = tanh(h)  m3[..., 0:4], until v7
+    v4 = v3 * 2.0  m4, until v6
+"""),
+    "what is looked at in another shape is no column": (reshaped_column, CALLS, PACKED, """
+    v1 = v0 * 2.0  m2, until v3
+    v3 = tanh(v1[..., 0:4])  m4, until v8
+"""),
+    "what is computed once is not overwritten at a step": (kept_factor, CALLS, {}, """
+    v2 = exp(v1)  m3, until v3
+    v3 = h * v2  m4, until v4
+"""),
+    "columns that overlap are not overwritten": (overlapping, CALLS, PACKED, """
+    v1 = v0 * 2.0  m2, until v7
+    v4 = tanh(v1[..., 0:4])  m3, until v5
+"""),
+    "columns of which some are read for all steps are not overwritten": (of_two_stages, CALLS, PACKED, """
+    v1 = v0 * 2.0  m2[t], until v3
+    v5 = tanh(v1[..., 0:4])  m3, until v6
+"""),
+    "pieces with others between them are put side by side anew": (with_a_gap, CALLS, PACKED, """
+    v0 = tanh(h)  m4[..., 0:4], until v3
+    v2 = exp(h)  m4[..., 8:12], until v3
+    v7 = pack(v0, v2)  m5, until v9
+"""),
+    "what is kept is not computed in columns of one step": (kept_column, CALLS, PACKED, """
+    v1 = v0 * 2.0  m1, until v5
+    v3 = tanh(v1[..., 0:4])  m2[t], until the end
+    v5 = sigmoid(v1[..., 4:8])  m1[..., 4:8], until v6
+"""),
+    "a loop overwrites columns of all steps one after the other": (of_all_steps, CALLS, PACKED, """
+    v1 = x @ v0  m3[t], until v6
+    v4 = v1[..., 0:4] * h  m3[t][..., 0:4], until v7
+"""),
+    "what a loop and others read is computed for all steps at once": (read_by_both, NESTS, {}, """
+forward, for all steps at once:
+    v0 = exp(x)  m1[t], until v2
+"""),
+    "what is computed from a sum over time through a view comes after it": (turned_total, NESTS, {"batch": 4}, """
+    v1 = tsum(v0)  m3, until v3
+    v3 = v1.T * 2.0  m4, until the end
+"""),
+    "a product is not computed on top of a mask or a column": (on_a_mask_and_a_column, NESTS, {}, """
+    v0 = h @ U  m2, until v2
+    v5 = h @ V  m3, until v7
+"""),
+    "a new state comes after the last reader of the old one": (late_state, NESTS, {"states": 2}, """
+    v5 = v2 @ W  m3, until v6
+  | v4 = v2 * 0.5  m2[t + 1], until the end
+"""),
+    "what is read after a nest keeps its place": (read_later, NESTS, {}, """
+    v0 = h @ U  m2, until v4
+    v2 = tanh(v0)  m3, until v3
+"""),
+    "columns that another nest reads are not overwritten": (half_read_later, NESTS, PACKED, """
+    v1 = h @ v0  m4, until v10
+  | v3 = tanh(v1[..., 0:4])  m5[..., 0:4], until v5
+"""),
+    "columns with others behind them are not overwritten": (third_unread, NESTS, PACKED, """
+    v1 = h @ v0  m4, until v5
+  | v5 = sigmoid(v1[..., 4:8])  m5[..., 4:8], until v7
+"""),
+    "columns that have fewer results than there are stay where they are": (two_for_one, NESTS, PACKED, """
+    v1 = h @ v0  m4, until v5
+  | v6 = v3 * v5  m5[..., 0:4], until v8
+"""),
+    "columns of numbers are not where masks are": (masks, NESTS, PACKED, """
+    v1 = h @ v0  m4, until v5
+  | v3 = v1[..., 0:4] > 0  m5[..., 0:4], until v6
+"""),
+    "chosen elements, and columns in another shape, are copies": (looked_at, CALLS, PACKED, """
+    v12 = v11[:, array(4,)]  m3, until v13
+    v2 = reshape(v0[..., 4:8], shape=(4, 3))  m5, until v3
+    v8 = reshape(v0[..., 0:4], shape=(3, 1, 4)) * 2.5  m9, until v9
+"""),
+    "zeros in another shape are computed": (zeros_reshaped, CALLS, PACKED, """
+    v2 = reshape(0, shape=(4, 3))  m2, until v3
+"""),
+    "a product that others read too is no contraction": (read_twice, CALLS, {"batch": 4}, """
+    v2 = x.T @ v1  m2[t], until v4
+    v3 = tsum(v2)  m3, until v4
+"""),
+    "a product of a loop is no contraction": (of_the_loop, NESTS, {"batch": 4}, """
+    v1 = h.T @ h  m1[t], until v2
+    v2 = tsum(v1)  m3, until the end
+"""),
+    "only a sum over the batch without its axis is a contraction": (sums_of_rows, CALLS, {"batch": 4}, """
+    v3 = sum(v0, axis=(0,), keepdims=True)  m2[t], until v4
+    v4 = tsum(v3)  m3, until v5
+    v1 = sum(v0, axis=(1,), keepdims=False)  m4[t], until v2
+    v2 = tsum(v1)  m5, until v5
+"""),
+    "a product of two that move is not computed on top of a term": (of_two_that_move, NESTS, {"batch": 4}, """
+    v2 = h @ x.T  m2, until v3
+  | v3 = v2 + h  registers, until v4
+"""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step, policy, options, expected", RULES.values(), ids=RULES)
+def test_the_schedule_says_that(step, policy, options, expected):
+    lines = squeezed(schedule(circuit(step, **options), policy)).splitlines()
+    rest = iter(lines)
+    assert [line for line in expected.strip("\n").splitlines() if line not in rest] == [], "\n".join(lines)
+
+
+def test_columns_that_have_one_in_common_overlap():
+    buffer = Buffer((B, 12), np.dtype("float64"), time=True)
+    whole = Place(buffer, 1)
+    first, second, both = (whole.viewed("part", -1, *at) for at in ((0, 4), (4, 8), (2, 6)))
+    assert not first.overlaps(second) and not first.viewed("permute", (1, 0)).overlaps(second)
+    assert all(p.overlaps(both) and both.overlaps(p) for p in (first, second, second.viewed("reshape", (4, B)), whole))
+    assert not whole.overlaps(Place(Buffer((B, 12), np.dtype("float64"), time=True), 1))
 
 
 @pytest.mark.parametrize("policy", [CALLS, NESTS])
