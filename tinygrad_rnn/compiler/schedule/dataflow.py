@@ -54,7 +54,7 @@ class Dataflow:
         """Is it a product of rows that move with weights that do not, computed step by step or for all steps?"""
         if not (isinstance(m, Value) and m.op == "matmul" and len(m.values) == 2 and len(m.shape) == 2):
             return False
-        return self.moves(m.args[0]) and not self.moves(m.args[1]) and not self.contracted(m)
+        return self.moves(m.args[0]) and not self.moves(m.args[1])
 
     def is_computed_as_product(self, v: Value) -> bool:
         """Is it a product of rows with weights, or one on top of another term?"""

@@ -53,7 +53,7 @@ class NestPlaces(Places):
         inside = set(nest)
         for z in dict.fromkeys(a.args[0] for u in nest for a in u.values if a.op == "part"):
             readers = {u for p in columns_read(self.flow.users, z) for u in self.flow.users[p]}
-            if readers and readers <= inside and z not in inside and z not in self.place:
+            if readers and readers <= inside and z not in self.place:
                 yield z
 
     def _put_where_its_parts_go(self, z: Value, free: dict[Value, None]) -> None:
@@ -63,7 +63,7 @@ class NestPlaces(Places):
             return
         at = {self.place[u]: u for u in free}
         for first in list(at):
-            whole = self._around(first, parts[0], z.shape[-1])
+            whole = self._columns_from(first, z.shape[-1])
             if whole is None:
                 continue
             results = [at[p] for p in (whole.viewed("part", -1, *p) for p in parts) if p in at]
@@ -72,14 +72,12 @@ class NestPlaces(Places):
                     del free[u]
                 return
 
-    def _around(self, place: Place, part: tuple[int, int], width: int) -> Place | None:
-        """The columns of a buffer of which a place is the first part."""
+    def _columns_from(self, place: Place, width: int) -> Place | None:
+        """As many columns of a buffer, from the first that a place is; None if it is no columns of a buffer."""
         if place.columns is None or place.around.views:
             return None
         lo = place.columns[0]
-        whole = place.around.viewed("part", -1, lo, lo + width)
-        inside = lo + width <= place.buffer.shape[-1]
-        return whole if inside and whole.viewed("part", -1, *part) == place else None
+        return place.around.viewed("part", -1, lo, lo + width)
 
     def _column(self, u: Value) -> int:
         """The first of the columns that it is, or 0."""
