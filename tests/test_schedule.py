@@ -13,6 +13,7 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.compiler.passes.normalise import normalise
 from tinygrad_rnn.compiler.record.record import record
+from tinygrad_rnn.compiler.schedule.batch_rows import by_rows
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
 from tinygrad_rnn.compiler.schedule.places import Buffer, Place
 from tinygrad_rnn.compiler.schedule.policy import CallByCall, Nests
@@ -1201,6 +1202,73 @@ def test_columns_that_have_one_in_common_overlap():
     assert not first.overlaps(second) and not first.viewed("permute", (1, 0)).overlaps(second)
     assert all(p.overlaps(both) and both.overlaps(p) for p in (first, second, second.viewed("reshape", (4, B)), whole))
     assert not whole.overlaps(Place(Buffer((B, 12), np.dtype("float64"), time=True), 1))
+
+
+# ---- rows of the batch -----------------------------------------------------------------------------------------------
+
+
+def halves(v):
+    return v.reshape(2 * B, N // 2)
+
+
+def matrices(x, h):
+    """Of each row the products of each of its elements with each other's: (B, N, N)."""
+    return x[:, :, None] * h[:, None, :]
+
+
+# y = formula(x, h, own weights), which is the new h unless it has another shape
+ROW_BY_ROW = {
+    "a product with weights": lambda x, h, o: ops.tanh(x @ o["U"] + h @ o["W"] + o["b"]),
+    "a sum over columns": lambda x, h, o: h * ops.sum(x, 1, keepdims=True),
+    "the largest of columns": lambda x, h, o: h * ops.max(x, 1, keepdims=True),
+    "columns put together": lambda x, h, o: ops.concat([x[:, :2], h[:, 2:]], 1) * h,
+    "some of the columns": lambda x, h, o: h[:, ::2] @ o["U"][:2],
+    "rows stacked on columns": lambda x, h, o: ops.sum(ops.stack([x, h], 1), 1),
+    "columns as a matrix": lambda x, h, o: ops.max(h.reshape(len(h), 2, 2) * 1.5, 2) @ o["U"][:2],
+    "a product of each row's own matrices": lambda x, h, o: ops.sum(matrices(x, h) @ matrices(h, x), 1),
+    "a sum over time of products of rows": lambda x, h, o: total(x.T @ ops.exp(x)),
+    "a sum over time of products of halves of rows": lambda x, h, o: total(halves(x).T @ halves(ops.exp(x))),
+    "a sum over time": lambda x, h, o: total(ops.exp(x)),
+}  # fmt: skip
+# in these as many rows as columns
+ACROSS_ROWS = {
+    "a sum": lambda x, h, o: h * ops.sum(matrices(x, h), 0),
+    "the largest": lambda x, h, o: h * ops.max(matrices(x, h), 0),
+    "the least": lambda x, h, o: h * ops.min(matrices(x, h), 0),
+    "rows the other way round": lambda x, h, o: h[::-1] * x,
+    "chosen rows": lambda x, h, o: h * x[[1, 0, 2, 3]],
+    "one row for all": lambda x, h, o: h + (x[:1] * 1.5),
+    "rows put on rows": lambda x, h, o: ops.sum(ops.stack([x, h, x, h], 0) * 1.5, 1),
+    "columns as rows": lambda x, h, o: ops.tanh(x @ o["U"]) * h.T,
+    "some columns of columns as rows": lambda x, h, o: ops.exp(h.T[:, ::2]) @ o["U"][:2],
+    "a number of each row as one of each column": lambda x, h, o: h * ops.sum(x, 1),
+    "all of these in every row": lambda x, h, o: h * ops.sum(ops.broadcast_to(ops.sum(x, 1), (N, N)) + x, 1)[:, None],
+    "a product of rows with rows": lambda x, h, o: h @ x,
+    "a product with weights from the left": lambda x, h, o: o["U"] @ h,
+    "a product of all rows with each row's own matrix": lambda x, h, o: ops.sum(h @ matrices(x, h), 1),
+}  # fmt: skip
+
+
+def is_row_by_row(formula, batch):
+    def step(x, hs, o):
+        y = formula(x, hs[0], o)
+        return y, [y if y.shape == x.shape else ops.tanh(hs[0] + x)]
+
+    return by_rows(schedule(circuit(step, batch=batch), NESTS))
+
+
+@pytest.mark.parametrize("formula", ROW_BY_ROW.values(), ids=ROW_BY_ROW)
+def test_the_rows_of_a_batch_can_be_shared_out(formula):
+    assert is_row_by_row(formula, B)
+
+
+@pytest.mark.parametrize("formula", ACROSS_ROWS.values(), ids=ACROSS_ROWS)
+def test_the_rows_of_a_batch_cannot_be_shared_out(formula):
+    assert not is_row_by_row(formula, N)
+
+
+def test_rows_that_are_not_those_of_the_batch_are_not_shared_out():
+    assert not is_row_by_row(lambda x, h, o: total(x.reshape(N, B).T @ ops.exp(x).reshape(N, B)), B)
 
 
 @pytest.mark.parametrize("policy", [CALLS, NESTS])

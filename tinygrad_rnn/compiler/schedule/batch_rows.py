@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
@@ -15,12 +15,21 @@ def by_rows(s: Schedule) -> bool:
     flow, values = s.flow, list(s.lifetimes.position)
     B = flow.circuit.x.shape[0]
     computed = [v for v in values if flow.moves(v)]
-    views = [a for v in computed for a in flow.reads(v) if flow.moves(a) and a not in flow.accumulating]
+    read = [a for v in computed for a in flow.reads(v) if flow.moves(a) and a not in flow.accumulating]
+    views = [a for v in read for a in _looked_through(v)]
     summed = [a for v in values if v.op == "tsum" for a in _summed(v.args[0], flow)]
     moving = (*computed, *views, *flow.accumulating)
     return all(v.shape[:1] == (B,) and _keeps_rows(v, flow, B) for v in moving) and all(
         _has_rows(v, flow, B) for v in summed
     )
+
+
+def _looked_through(a: Value) -> Iterator[Value]:
+    """A value; of a view, also what it looks at, to the value that is no view."""
+    yield a
+    while is_view(a):
+        a = a.args[0]
+        yield a
 
 
 def _summed(g: Value, flow: Dataflow) -> list[Value]:
