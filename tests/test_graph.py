@@ -624,6 +624,14 @@ def test_a_slice_does_not_write_into_a_gradient_that_another_tensor_holds():
     np.testing.assert_array_equal(z.grad.numpy(), [1, 1, 1])
 
 
+def test_a_sum_is_not_written_into_a_gradient_that_another_tensor_holds():
+    x, z = leaf(3), leaf(3)
+    y = (x * 5).sum() + ((x + z) * 2).sum()
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [7, 7, 7])
+    np.testing.assert_array_equal(z.grad.numpy(), [2, 2, 2])
+
+
 @pytest.mark.parametrize("key", [None, (), ...], ids=repr)
 def test_items_of_a_tensor_without_axes_add_up_with_its_other_readers(key):
     x = number(2.0)
