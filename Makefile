@@ -3,6 +3,7 @@
 # make test   set it up with the test tools, and run the tests
 # make gallery draw every view of six networks: docs/gallery/index.html
 # make slow   more random cells than there is time for each day
+# make mutants break lines of the library one by one: a test of each part must notice
 # make lint   style, types, and the direction of the imports
 # make bench  the engines beside their peers (installs them: about 1 GB)
 
@@ -31,6 +32,9 @@ gallery: $(VENV)/installed-demo
 
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -n auto -m slow
+
+mutants: $(VENV)/installed-test
+	$(BIN)/python tests/mutants.py
 
 oracle: $(VENV)/installed-oracle
 	$(BIN)/python -m pytest -q -m oracle
@@ -63,4 +67,4 @@ $(VENV)/installed-peers: $(VENV)/installed-oracle
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
 	touch $@
 
-.PHONY: demo quick test gallery slow oracle lint bench
+.PHONY: demo quick test gallery slow mutants oracle lint bench

@@ -25,6 +25,7 @@ import viz
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.autograd import nest
+from viz.read.runs import needed
 from viz.style import COLOURS
 
 CELLS = CELLS | {"three layers": lambda: nn.Stack([nn.LSTMCell(I, H), nn.GRUCell(H, H), nn.RNNCell(H, H)])}
@@ -240,6 +241,12 @@ def test_of_a_long_sequence_with_one_loss_both_ends_are_drawn_and_states_run_thr
     lines = over_time(edges)
     assert Counter((step(a), kind) for a, b, kind in lines if b in dots) == Counter(("t4", kind) for kind in "hc")
     assert Counter((step(b), kind) for a, b, kind in lines if a in dots) == Counter(("t1997", kind) for kind in "hc")
+
+
+def test_of_chosen_steps_the_neighbours_are_looked_at_too_and_the_ends():
+    steps = list(range(100, 120))
+    assert needed(steps, lambda _: [105]) == {100, 101, 104, 105, 106, 113, 114, 115, 118, 119}
+    assert needed(steps, None) == set(steps)
 
 
 @pytest.mark.parametrize("steps, shown, left_out", [("3-5", [3, 4, 5], [2, 25]), ([1, 30], [1, 30], [28])])
