@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from llvmlite import ir
-
+from tinygrad_rnn.compiler.llvm import assembly
+from tinygrad_rnn.compiler.llvm.assembly import DOUBLE, FLOAT, I1, I8, I32, I64, VOID, Builder, Function, Module
 from tinygrad_rnn.compiler.llvm.host import machine
-
-I1, I8, I32, I64, VOID = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.VoidType()
-
 
 # ---- writing --------------------------------------------------------------------------------------------------------
 
@@ -22,7 +19,7 @@ class Code:
     """A function under construction: 64-bit integers for sizes and addresses, vectors for numbers."""
 
     def __init__(
-        self, module: ir.Module, name: str, arguments: int, dtype: Any, *, inner: bool = False, said: bool = False
+        self, module: Module, name: str, arguments: int, dtype: Any, *, inner: bool = False, said: bool = False
     ):  # fmt: skip
         """inner: only the module calls it  said: with comments, for people"""
         self.said = said
@@ -30,21 +27,15 @@ class Code:
         _, _, width, self.heights = machine()
         self.item = self.dtype.itemsize
         self.lanes = width // self.item
-        self.real: Any = ir.FloatType() if self.item == 4 else ir.DoubleType()
-        self.vector, self.mask = ir.VectorType(self.real, self.lanes), ir.VectorType(I1, self.lanes)
-        self.function = ir.Function(module, ir.FunctionType(VOID, [I64] * arguments), name)
-        if inner:
-            self.function.linkage = "internal"
-        entry = self.function.append_basic_block("entry")
-        body = self.function.append_basic_block("body")
-        self.top = ir.IRBuilder(entry)  # what is computed once
-        self.top.branch(body)
-        self.top.position_before(entry.terminator)
-        self.b = ir.IRBuilder(body)
+        self.real = FLOAT if self.item == 4 else DOUBLE
+        self.vector, self.mask = (assembly.vector(kind, self.lanes) for kind in (self.real, I1))
+        self.function = Function(module, name, VOID, [I64] * arguments, inner)
+        self.top, self.b = (Builder(self.function.block(n)) for n in ("entry", "body"))  # top: what is computed once
+        self.top.branch(self.b.block)
 
     @property
     def arguments(self) -> list[Any]:
-        return list(self.function.args)
+        return list(self.function.arguments)
 
     def finish(self) -> None:
         self.b.ret_void()
@@ -58,7 +49,7 @@ class Code:
 
     @staticmethod
     def integer(n: int) -> Any:
-        return ir.Constant(I64, n)
+        return assembly.constant(I64, n)
 
     def add(self, *terms: Any) -> Any:
         total = self._int(terms[0])
@@ -78,18 +69,17 @@ class Code:
         """for i in range(start, stop, step); down: the same, backwards."""
         b, start, stop = self.b, self._int(start), self._int(stop)
         before = b.block
-        head, body, end = (self.function.append_basic_block(n) for n in ("head", "loop", "end"))
+        head, body, end = (self.function.block(n) for n in ("head", "loop", "end"))
         b.branch(head)
-        b.position_at_end(head)
-        i = b.phi(I64)
-        i.add_incoming(stop if down else start, before)
+        b.block = head
+        i, later = b.phi(stop if down else start, before)
         b.cbranch(b.icmp_signed(">", i, start) if down else b.icmp_signed("<", i, stop), body, end)
-        b.position_at_end(body)
+        b.block = body
         now = b.sub(i, self.integer(step)) if down else i
         yield now
-        i.add_incoming(now if down else b.add(i, self.integer(step)), b.block)
+        later(now if down else b.add(i, self.integer(step)), b.block)
         b.branch(head)
-        b.position_at_end(end)
+        b.block = end
 
     def over(self, start: Any, stop: Any, body: Callable[[Any, Any], None]) -> None:
         """body(i, mask) for each vector of elements from start to stop; mask is None where all lanes count."""
@@ -103,8 +93,8 @@ class Code:
     def first(self, n: Any) -> Any:
         """The mask of the first n lanes."""
         b = self.b
-        lanes = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
-        return b.icmp_signed("<", lanes, self._spread(n, ir.VectorType(I64, self.lanes)))
+        kind = assembly.vector(I64, self.lanes)
+        return b.icmp_signed("<", assembly.constants(kind, range(self.lanes)), self._spread(n, kind))
 
     # ---- memory ---------------------------------------------------------------------------------------------------
 
@@ -113,64 +103,59 @@ class Code:
         return self.b.load(self._pointer(self.add(address, 8 * i), I64))
 
     def _pointer(self, address: Any, kind: Any) -> Any:
-        return self.b.inttoptr(address, kind.as_pointer())
+        return self.b.inttoptr(address, f"{kind}*")
 
     def load(self, address: Any, mask: Any = None) -> Any:
         """The vector at an address."""
         b, kind = self.b, self.vector
         if mask is None:
-            found = b.load(self._pointer(address, kind))
-            found.align = self.item
-            return found
+            return b.load(self._pointer(address, kind), self.item)
         pointer = self._pointer(address, kind)
         f = self.intrinsic(f"masked.load.{self._suffix()}.p0", kind, [pointer.type, I32, self.mask, kind])
-        return b.call(f, [pointer, ir.Constant(I32, self.item), mask, self.constant(0.0)])
+        return b.call(f, [pointer, assembly.constant(I32, self.item), mask, self.constant(0.0)])
 
     def store(self, value: Any, address: Any, mask: Any = None) -> None:
         """Write a vector."""
         b, pointer = self.b, self._pointer(address, value.type)
         if mask is None:
-            b.store(value, pointer).align = self.item
+            b.store(value, pointer, self.item)
             return
         f = self.intrinsic(f"masked.store.{self._suffix()}.p0", VOID, [value.type, pointer.type, I32, self.mask])
-        b.call(f, [value, pointer, ir.Constant(I32, self.item), mask])
+        b.call(f, [value, pointer, assembly.constant(I32, self.item), mask])
 
     def load_flags(self, address: Any, mask: Any = None) -> Any:
         """The booleans at an address, as a mask."""
-        b, kind = self.b, ir.VectorType(I8, self.lanes)
-        pointer, none = self._pointer(address, kind), ir.Constant(kind, [0] * self.lanes)
+        b, kind = self.b, assembly.vector(I8, self.lanes)
+        pointer, none = self._pointer(address, kind), assembly.constant(kind, 0)
         if mask is None:
-            found = b.load(pointer)
-            found.align = 1
+            found = b.load(pointer, 1)
         else:
             f = self.intrinsic(f"masked.load.v{self.lanes}i8.p0", kind, [pointer.type, I32, self.mask, kind])
-            found = b.call(f, [pointer, ir.Constant(I32, 1), mask, none])
-        return b.icmp_unsigned("!=", found, none)
+            found = b.call(f, [pointer, assembly.constant(I32, 1), mask, none])
+        return b.icmp_signed("!=", found, none)
 
     def store_flags(self, flags: Any, address: Any, mask: Any = None) -> None:
         """Write a mask as booleans."""
-        b, kind = self.b, ir.VectorType(I8, self.lanes)
+        b, kind = self.b, assembly.vector(I8, self.lanes)
         pointer, value = self._pointer(address, kind), b.zext(flags, kind)
         if mask is None:
-            b.store(value, pointer).align = 1
+            b.store(value, pointer, 1)
         else:
             f = self.intrinsic(f"masked.store.v{self.lanes}i8.p0", VOID, [kind, pointer.type, I32, self.mask])
-            b.call(f, [value, pointer, ir.Constant(I32, 1), mask])
+            b.call(f, [value, pointer, assembly.constant(I32, 1), mask])
 
     def flag(self, address: Any) -> Any:
         """The boolean at an address, as a mask of all lanes."""
-        one = self.b.icmp_unsigned("!=", self.b.load(self._pointer(address, I8)), ir.Constant(I8, 0))
+        one = self.b.icmp_signed("!=", self.b.load(self._pointer(address, I8)), assembly.constant(I8, 0))
         return self._spread(one, self.mask)
 
     def load_one(self, address: Any) -> Any:
         """The number at an address."""
-        found = self.b.load(self._pointer(address, self.real))
-        found.align = self.item
-        return found
+        return self.b.load(self._pointer(address, self.real), self.item)
 
     def store_one(self, value: Any, address: Any) -> None:
         """Write a number."""
-        self.b.store(value, self._pointer(address, self.real)).align = self.item
+        self.b.store(value, self._pointer(address, self.real), self.item)
 
     # ---- vectors --------------------------------------------------------------------------------------------------
 
@@ -179,7 +164,7 @@ class Code:
 
     def constant(self, x: float) -> Any:
         """A vector of one number."""
-        return ir.Constant(self.vector, [_rounded(x, self.item)] * self.lanes)
+        return assembly.constant(self.vector, x)
 
     def spread(self, x: Any) -> Any:
         """A vector of one number that was computed."""
@@ -187,10 +172,8 @@ class Code:
 
     def _spread(self, x: Any, kind: Any) -> Any:
         b = self.b
-        one = b.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(I32, 0))
-        return b.shuffle_vector(
-            one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        )
+        nothing, first = assembly.undefined(kind), assembly.constant(assembly.vector(I32, self.lanes), 0)
+        return b.shuffle_vector(b.insert_element(nothing, x, assembly.constant(I32, 0)), nothing, first)
 
     def intrinsic(self, name: str, result: Any, arguments: list[Any]) -> Any:
         """One of LLVM's own functions."""
@@ -198,8 +181,8 @@ class Code:
 
     def external(self, name: str, result: Any, arguments: list[Any]) -> Any:
         """A function of another module."""
-        found = self.module.globals.get(name)
-        return found or ir.Function(self.module, ir.FunctionType(result, arguments), name)
+        found = self.module.functions.get(name)
+        return found or Function(self.module, name, result, arguments)
 
     def unary(self, name: str, x: Any) -> Any:
         """One of LLVM's functions of a vector."""
@@ -216,7 +199,7 @@ class Code:
     def total(self, x: Any) -> Any:
         """The sum of the lanes, a number."""
         f = self.intrinsic(f"vector.reduce.fadd.{self._suffix()}", self.real, [self.real, self.vector])
-        return self.b.call(f, [ir.Constant(self.real, 0.0), x], fastmath=("reassoc",))
+        return self.b.call(f, [assembly.constant(self.real, 0.0), x], " reassoc")
 
     def extreme(self, x: Any, which: str) -> Any:
         """The largest ("maximum") or smallest ("minimum") lane, a number; NaN if there is one."""
@@ -226,16 +209,12 @@ class Code:
         """A function of the C library, lane by lane."""
         b = self.b
         f = self.external(name + ("f" if self.item == 4 else ""), self.real, [self.real] * len(xs))
-        out = ir.Constant(self.vector, ir.Undefined)
+        out = assembly.undefined(self.vector)
         for i in range(self.lanes):
-            at = ir.Constant(I32, i)
+            at = assembly.constant(I32, i)
             out = b.insert_element(out, b.call(f, [b.extract_element(x, at) for x in xs]), at)
         return out
 
 
 def _is_zero(n: Any) -> bool:
-    return isinstance(n, ir.Constant) and n.constant == 0
-
-
-def _rounded(x: float, item: int) -> float:
-    return float(np.float32(x)) if item == 4 else float(x)
+    return n.name == "0"

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llvmlite import ir
-
 from tinygrad_rnn.compiler.llvm import kernels, workers
+from tinygrad_rnn.compiler.llvm.assembly import Module, constant
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.functions import exp
 from tinygrad_rnn.compiler.llvm.machine import compiled
@@ -120,7 +119,7 @@ def _run(dtype: np.dtype, smoothing: float, parts: int, blocks: list[int], packi
 @functools.lru_cache(64)
 def _function(name: str, dtype: np.dtype, smoothing: float) -> tuple[Callable[..., None], int]:
     """A function of (table of a block, first, last, worker), and where it is."""
-    module = ir.Module(name)
+    module = Module(name)
     _write_rows(module, dtype, smoothing) if name == "rows" else _write_columns(module, dtype)
     made = compiled(str(module))
     return made.function(name, 4), made.address(name)
@@ -131,7 +130,7 @@ def _read(code: Code) -> Any:
     return Block(*[code.load_integer(code.arguments[0], i) for i in range(len(Block._fields))])
 
 
-def _write_rows(module: ir.Module, dtype: np.dtype, smoothing: float) -> None:
+def _write_rows(module: Module, dtype: np.dtype, smoothing: float) -> None:
     """rows(block, first, last, worker): the losses of some rows, ∂L/∂z in place of their logits, and ∂L/∂y"""
     code = Code(module, "rows", 4, dtype)
     _, first, last, worker = code.arguments
@@ -167,7 +166,7 @@ def _write_dys(code: Code, block: Any, i: Any, few: Any, z: Any, z_row: Any) -> 
         )
 
 
-def _write_columns(module: ir.Module, dtype: np.dtype) -> None:
+def _write_columns(module: Module, dtype: np.dtype) -> None:
     """columns(block, first, last, worker): some panels of ∂L/∂W (+)= yᵀ ∂L/∂z"""
     code = Code(module, "columns", 4, dtype)
     _, first, last, _ = code.arguments
@@ -182,7 +181,7 @@ def _write_columns(module: ir.Module, dtype: np.dtype) -> None:
     code.finish()
 
 
-def _write_softmax(module: ir.Module, dtype: np.dtype, smoothing: float) -> Any:
+def _write_softmax(module: Module, dtype: np.dtype, smoothing: float) -> Any:
     """f(V, z, target, loss, db, wanted): the loss of a row, and ∂L/∂z in place of its logits, added to db"""
     code = Code(module, "softmax", 6, dtype, inner=True)
     V, z, target, loss, db, wanted = code.arguments
@@ -192,7 +191,7 @@ def _write_softmax(module: ir.Module, dtype: np.dtype, smoothing: float) -> Any:
     right = code.load_one(at)
     total = _exponentials(code, V, z, top)
     log = code.external("logf" if code.item == 4 else "log", code.real, [code.real])
-    number = lambda x: ir.Constant(code.real, float(dtype.type(x)))
+    number = lambda x: constant(code.real, float(dtype.type(x)))
     least = b.fadd(top, b.call(log, [total]))
     least = b.fsub(least, b.fmul(number(1 - smoothing), right))
     if mean is not None:
@@ -248,7 +247,7 @@ def _exponentials(code: Code, V: Any, z: Any, top: Any) -> Any:
 def _write_gradient(code: Code, V: Any, z: Any, db: Any, scale: Any, smoothing: float) -> None:
     """Turn exp(z - top) into ∂L/∂z, but for the 1 of the target; add it to db, if that is wanted."""
     b, by = code.b, code.spread(scale)
-    share = b.fdiv(ir.Constant(code.real, float(smoothing)), b.sitofp(V, code.real))
+    share = b.fdiv(constant(code.real, float(smoothing)), b.sitofp(V, code.real))
 
     def gradient(j: Any, mask: Any) -> tuple[Any, Any]:
         offset = code.mul(j, code.item)

@@ -76,9 +76,7 @@ class Elements:
         if isinstance(node.op, (ast.BitAnd, ast.BitOr)):
             return (b.and_ if isinstance(node.op, ast.BitAnd) else b.or_)(self.truth(x), self.truth(y))
         x, y = self.number(x), self.number(y)
-        return {ast.Add: b.fadd, ast.Sub: b.fsub, ast.Mult: b.fmul, ast.Div: b.fdiv}[type(node.op)](
-            x, y, flags=("contract",)
-        )
+        return {ast.Add: b.fadd, ast.Sub: b.fsub, ast.Mult: b.fmul, ast.Div: b.fdiv}[type(node.op)](x, y, " contract")
 
 
 COMPARISONS = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==", ast.NotEq: "!="}

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from llvmlite import ir
-
 from tinygrad_rnn.compiler.llvm import workers
+from tinygrad_rnn.compiler.llvm.assembly import DOUBLE, Module
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.llvm.functions import FUNCTIONS
@@ -68,7 +67,7 @@ class Formula:
 
     def _source(self) -> str:
         """formula(table, part, next part, worker): that part of each job"""
-        module = ir.Module("formula")
+        module = Module("formula")
         code = Code(module, "formula", 4, self.dtype)
         table, part, after, _ = code.arguments
         b, head, width = code.b, HEAD + len(self.names), 1 + len(self.reads) + len(self.writes)
@@ -85,7 +84,7 @@ class Formula:
         return str(module)
 
     def _number(self, code: Code, where: Any) -> Any:
-        found = code.b.load(code.b.inttoptr(where, ir.DoubleType().as_pointer()))
+        found = code.b.load(code.b.inttoptr(where, f"{DOUBLE}*"))
         return code.spread(found if code.item == 8 else code.b.fptrunc(found, code.real))
 
     def _vectors(self, code: Code, numbers: dict, sources: dict, targets: dict, j: Any, mask: Any) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from llvmlite import ir
-
-from tinygrad_rnn.compiler.llvm.builder import I32, Code
+from tinygrad_rnn.compiler.llvm.assembly import I16, I32, constant, vector
+from tinygrad_rnn.compiler.llvm.builder import Code
 
 # ---- functions ------------------------------------------------------------------------------------------------------
 
@@ -51,11 +50,11 @@ def exp(code: Code, x: Any) -> Any:
     r = code.fma(n, code.constant(high - math.log(2)), r)
     y = _horner(code, tuple(1 / math.factorial(k) for k in range(8)), r)
     if code.lanes * code.item == 64:  # AVX-512 has an instruction for it
-        whole = [code.vector, code.vector, code.vector, ir.IntType(16), I32]
-        scale = code.intrinsic("x86.avx512.mask.scalef.ps.512", code.vector, whole)
-        return b.call(scale, [y, n, y, ir.Constant(ir.IntType(16), -1), ir.Constant(I32, 4)])
-    ints = ir.VectorType(I32, code.lanes)
-    all_of = lambda k: ir.Constant(ints, [k] * code.lanes)
+        kinds = [code.vector, code.vector, code.vector, I16, I32]
+        scale = code.intrinsic("x86.avx512.mask.scalef.ps.512", code.vector, kinds)
+        return b.call(scale, [y, n, y, constant(I16, -1), constant(I32, 4)])
+    ints = vector(I32, code.lanes)
+    all_of = lambda k: constant(ints, k)
     whole = b.sub(b.bitcast(shifted, ints), all_of(int(np.float32(magic).view(np.int32))))
     half = b.ashr(whole, all_of(1))  # in two factors: 2ⁿ itself may be too large, or too small to be normal
     power = lambda k: b.bitcast(b.shl(b.add(k, all_of(127)), all_of(23)), code.vector)

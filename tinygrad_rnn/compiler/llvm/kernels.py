@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from llvmlite import ir
-
-from tinygrad_rnn.compiler.llvm.builder import I64, VOID, Code
+from tinygrad_rnn.compiler.llvm.assembly import I64, VOID, Module, vector
+from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.host import machine
 from tinygrad_rnn.compiler.llvm.machine import LOCK, Machine, compiled
 
@@ -38,7 +37,7 @@ def library(dtype: Any) -> Machine:
 
 @functools.cache
 def _library(dtype: np.dtype) -> Machine:
-    module = ir.Module("kernels")
+    module = Module("kernels")
     for write in (_pack, _product, _contraction):
         write(module, dtype)
     made = compiled(str(module), thorough=True)
@@ -74,7 +73,7 @@ def packed_shape(shape: tuple[int, int], dtype: Any) -> tuple[int, int, int]:
     return (-(-shape[1] // panel(dtype)), shape[0], panel(dtype))
 
 
-def _pack(module: ir.Module, dtype: Any) -> None:
+def _pack(module: Module, dtype: Any) -> None:
     """Copy weights into panels, job by job. f(jobs, first, last, worker); a job is a row of JOB"""
     code = Code(module, _named("pack", dtype), 4, dtype)
     jobs, first, last, _ = code.arguments
@@ -88,7 +87,7 @@ def _pack(module: ir.Module, dtype: Any) -> None:
 JOB = ("K", "N", "W", "row", "column", "out", "panel")
 
 
-def _pack_one(module: ir.Module, dtype: Any) -> Any:
+def _pack_one(module: Module, dtype: Any) -> Any:
     """Copy weights W (K, N) into panels that lie `panel` bytes apart, the first one at `out`. Strides in bytes."""
     code = Code(module, f"pack_one{np.dtype(dtype).itemsize}", len(JOB), dtype, inner=True)
     K, N, W, row, column, out, apart = code.arguments
@@ -123,7 +122,7 @@ def _pack_turned(code: Code, K: Any, columns: Any, W: Any, row: Any, column: Any
         code.store_one(code.load_one(code.add(W, code.mul(i, column), code.mul(k, row))), place(k, i))
 
 
-def _product(module: ir.Module, dtype: Any) -> None:
+def _product(module: Module, dtype: Any) -> None:
     """out = start + a @ W, W packed; start may be 0. All sizes in elements but strides in bytes:
 
     f(rows, N, K, a, a_row, W, start, start_row, out, out_row)
@@ -161,7 +160,7 @@ def _product(module: ir.Module, dtype: Any) -> None:
     code.finish()
 
 
-def _product_tile(module: ir.Module, dtype: Any, height: int, panels: int = 1) -> Any:
+def _product_tile(module: Module, dtype: Any, height: int, panels: int = 1) -> Any:
     """f(columns, K, a, a_row, W, start, start_row, out, out_row): one tile, of at most that many columns"""
     code = Code(module, f"tile{height}x{panels}x{np.dtype(dtype).itemsize}", 9, dtype, inner=True)
     columns, K, a, a_row, W, start, start_row, out, out_row = code.arguments
@@ -198,7 +197,7 @@ def _product_tile(module: ir.Module, dtype: Any, height: int, panels: int = 1) -
     return code.function
 
 
-def _contraction(module: ir.Module, dtype: Any) -> None:
+def _contraction(module: Module, dtype: Any) -> None:
     """out (+)= Σ a[t, n]ᵀ g[t, n] over steps t and rows n: the gradient of a weight. Strides in bytes:
 
     f(M, N, steps, a, a_step, g, g_step, rows, a_row, g_row, out, out_row, add)   add: to what is in out?
@@ -210,7 +209,7 @@ def _contraction(module: ir.Module, dtype: Any) -> None:
     M, N, steps, a, a_step, g, g_step, rows, a_row, g_row, out, out_row, add = code.arguments
     tiles = {h: _contraction_tile(module, dtype, h) for h in code.heights}
     b, item, zero = code.b, code.item, code.integer(0)
-    scratch = [code.top.ptrtoint(code.top.alloca(ir.ArrayType(code.vector, n)), I64)
+    scratch = [code.top.ptrtoint(code.top.alloca(f"[{n} x {code.vector}]"), I64)
                for n in (WIDE * BLOCK, CHUNK * BLOCK // code.lanes)]  # fmt: skip
     with code.loop(0, rows, BLOCK) as r:
         some = least(code, b.sub(rows, r), code.integer(BLOCK))
@@ -249,13 +248,12 @@ def _tiles(code: Code, rows: Any) -> Iterator[tuple[int, Any]]:
 
 def _gather_rows(code: Code, a: Any, a_step: Any, a_row: Any, steps: Any, rows: Any, height: int, out: Any) -> None:
     """Copy `height` neighbours of each of the rows of some steps, one row after the other."""
-    b, kind = code.b, ir.VectorType(code.real, height)
+    b, kind = code.b, vector(code.real, height)
     with code.loop(0, steps) as t, code.loop(0, rows) as n:
-        source = b.inttoptr(code.add(a, code.mul(t, a_step), code.mul(n, a_row)), kind.as_pointer())
+        source = b.inttoptr(code.add(a, code.mul(t, a_step), code.mul(n, a_row)), f"{kind}*")
         target = code.add(out, code.mul(code.add(code.mul(t, rows), n), height * code.item))
-        found = b.load(source)
-        found.align = code.item
-        b.store(found, b.inttoptr(target, kind.as_pointer())).align = code.item
+        found = b.load(source, code.item)
+        b.store(found, b.inttoptr(target, f"{kind}*"), code.item)
 
 
 def least(code: Code, x: Any, y: Any) -> Any:
@@ -274,7 +272,7 @@ def _gather(code: Code, g: Any, g_step: Any, g_row: Any, steps: Any, rows: Any, 
             code.store(code.load(code.add(source, j * size), masks[j]), code.add(target, j * size))
 
 
-def _contraction_tile(module: ir.Module, dtype: Any, height: int) -> Any:
+def _contraction_tile(module: Module, dtype: Any, height: int) -> Any:
     """f(columns, K, a, g, out, out_row, add): one tile, from gathered rows"""
     code = Code(module, f"sums{height}x{np.dtype(dtype).itemsize}", 7, dtype, inner=True)
     columns, K, a, g, out, out_row, add = code.arguments

@@ -1,4 +1,4 @@
-"""LLVM through llvmlite: a small vocabulary to write loops over vectors in, and a cache of the machine code.
+"""LLVM through llvmlite: machine code of a module's text, and a cache of it.
 
 Code is written for vectors of `lanes` numbers, as wide as the machine's registers. Nothing is left to LLVM's own
 vectoriser: what a loop reads and writes is in one array, and it would have to prove that nothing overlaps.

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from llvmlite import ir
-
 from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.llvm.assembly import I64
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable, Schedule
@@ -62,7 +61,7 @@ class Operands:
         slot = self.slots.number(key)
         if slot not in self.cached:
             top = self.code.top
-            pointer = top.inttoptr(top.add(self.address, Code.integer(8 * slot)), ir.IntType(64).as_pointer())
+            pointer = top.inttoptr(top.add(self.address, Code.integer(8 * slot)), f"{I64}*")
             self.cached[slot] = top.load(pointer)
         return self.cached[slot]
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from llvmlite import ir
-
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels
+from tinygrad_rnn.compiler.llvm.assembly import I64
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.llvm.operands import Constant, Operands
@@ -151,7 +150,7 @@ class Sums:
             start = code.mul(i, block)
             end = code.add(start, block)
             end = code.b.select(code.b.icmp_signed("<", end, T), end, T)
-            add = code.b.zext(code.b.icmp_signed("!=", i, Code.integer(0)), ir.IntType(64))  # 0: the first block
+            add = code.b.zext(code.b.icmp_signed("!=", i, Code.integer(0)), I64)  # 0: the first block
             for v in sums:
                 with about(v):
                     code.say(v.origin)

@@ -13,12 +13,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from llvmlite import ir
-
 from tinygrad_rnn.autograd import blas
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import panels, shared_products, workers
+from tinygrad_rnn.compiler.llvm.assembly import Module
 from tinygrad_rnn.compiler.llvm.builder import Code as FunctionCode
 from tinygrad_rnn.compiler.llvm.machine import compiled
 from tinygrad_rnn.compiler.llvm.one_dtype import dtype_of
@@ -106,7 +105,7 @@ def _module(name: str, s: Schedule, stages: Sequence[Stage], said: bool = False)
 
     said: with comments; what is compiled has none, so that cells share their machine code wherever they are written
     """
-    module = ir.Module(name)
+    module = Module(name)
     code = FunctionCode(module, name, 4, dtype_of(s.c), said=said)
     writer = Writer(Operands(code, s, Slots(), Layouts(s, 1, {}).of, by_rows(s)))
     writer.write(stages)

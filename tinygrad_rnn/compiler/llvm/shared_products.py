@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from llvmlite import ir
-
 from tinygrad_rnn.compiler.llvm import kernels, workers
+from tinygrad_rnn.compiler.llvm.assembly import Module
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.machine import compiled
 from tinygrad_rnn.compiler.runtime.memory import address, recycled
@@ -111,13 +110,13 @@ def shares(n: int, parts: int) -> list[tuple[int, int]]:
 @functools.cache
 def _function(name: str, dtype: np.dtype) -> tuple[Callable[..., None], int]:
     """A function of (numbers, first, last, worker), and where it is."""
-    module = ir.Module(name)
+    module = Module(name)
     {"rows": _write_rows, "panels": _write_panels, "columns": _write_columns}[name](module, dtype)
     made = compiled(str(module))
     return made.function(name, 4), made.address(name)
 
 
-def _write_rows(module: ir.Module, dtype: Any) -> None:
+def _write_rows(module: Module, dtype: Any) -> None:
     code = Code(module, "rows", 4, dtype)
     N, K, a, a_row, packed, out, out_row = _read(code, 7)
     _, first, last, _ = code.arguments
@@ -132,7 +131,7 @@ def _write_rows(module: ir.Module, dtype: Any) -> None:
     code.finish()
 
 
-def _write_panels(module: ir.Module, dtype: Any) -> None:
+def _write_panels(module: Module, dtype: Any) -> None:
     code = Code(module, "panels", 4, dtype)
     N, K, a, a_row, packed, out, out_row, M = _read(code, 8)
     _, first, last, _ = code.arguments
@@ -146,7 +145,7 @@ def _write_panels(module: ir.Module, dtype: Any) -> None:
     code.finish()
 
 
-def _write_columns(module: ir.Module, dtype: Any) -> None:
+def _write_columns(module: Module, dtype: Any) -> None:
     code = Code(module, "columns", 4, dtype)
     N, a, a_row, g, g_row, rows, out, out_row = _read(code, 8)
     _, first, last, _ = code.arguments

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from llvmlite import ir
-
-from tinygrad_rnn.compiler.llvm.builder import I32, I64, VOID, Code
+from tinygrad_rnn.compiler.llvm.assembly import I32, I64, VOID, Module, function
+from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.host import YIELD
 
 MOMENT = 4000  # looks without a break: 100 to 200 microseconds
@@ -26,13 +25,13 @@ TABLE, FIRST, LAST, NUMBER = range(FUNCTION + 1, FUNCTION + 5)
 @functools.cache
 def source() -> str:
     """The LLVM module of all that workers run."""
-    module = ir.Module("workers")
+    module = Module("workers")
     for write in (_write_publish, _write_wait, _write_settle, _write_lead, _write_do, _write_serve):
         write(module)
     return str(module)
 
 
-def _write_publish(module: ir.Module) -> None:
+def _write_publish(module: Module) -> None:
     """publish(numbers, phase, number): give a worker its part of a phase"""
     code = Code(module, "publish", 3, np.float32)
     where, phase, number = code.arguments
@@ -44,16 +43,16 @@ def _write_publish(module: ir.Module) -> None:
     code.finish()
 
 
-def _write_wait(module: ir.Module) -> None:
+def _write_wait(module: Module) -> None:
     """wait(numbers): until the last job is done"""
     code = Code(module, "wait", 1, np.float32)
     (where,) = code.arguments
     b = code.b
     looks = code.top.alloca(I64)
-    look, end = code.function.append_basic_block("look"), code.function.append_basic_block("end")
+    look, end = code.function.block("look"), code.function.block("end")
     b.store(code.integer(0), looks)
     b.branch(look)
-    b.position_at_end(look)
+    b.block = look
     _pause(code)
     more = b.add(b.load(looks), code.integer(1))
     b.store(more, looks)
@@ -62,11 +61,11 @@ def _write_wait(module: ir.Module) -> None:
     ):  # on a busy machine, let the worker have the processor
         b.call(code.external(YIELD, I32, []), [])
     b.cbranch(b.icmp_signed("==", _get(code, where, DONE), _get(code, where, TICKET)), end, look)
-    b.position_at_end(end)
+    b.block = end
     code.finish()
 
 
-def _write_settle(module: ir.Module) -> None:
+def _write_settle(module: Module) -> None:
     """settle(job, workers): wait until all have done their parts, and let them sleep when they like"""
     code = Code(module, "settle", 2, np.float32)
     job, workers = code.arguments
@@ -77,12 +76,12 @@ def _write_settle(module: ir.Module) -> None:
     code.finish()
 
 
-def _write_lead(module: ir.Module) -> None:
+def _write_lead(module: Module) -> None:
     """lead(job, workers): the caller's part of a job whose first phase has started; see `Job`"""
     code = Code(module, "lead", 2, np.float32)
     job, workers = code.arguments
     parts = code.load_integer(job, 1)
-    kind = ir.FunctionType(VOID, [I64] * 4).as_pointer()
+    kind = function(VOID, [I64] * 4)
     with code.loop(0, code.load_integer(job)) as k:
         phase = code.add(job, 16, code.mul(k, code.add(16, code.mul(parts, 16))))
         with code.b.if_then(code.b.icmp_signed(">", k, code.integer(0))):
@@ -95,7 +94,7 @@ def _write_lead(module: ir.Module) -> None:
     code.finish()
 
 
-def _write_do(module: ir.Module) -> None:
+def _write_do(module: Module) -> None:
     """do(job, workers): start a job; if all workers are awake, do it, else say so in the first of the workers' numbers
 
     From its start to `settle` a worker does not fall asleep: nobody could wake it between two phases.
@@ -103,7 +102,7 @@ def _write_do(module: ir.Module) -> None:
     code = Code(module, "do", 2, np.float32)
     job, workers = code.arguments
     b, one, zero = code.b, code.integer(1), code.integer(0)
-    sleepers = b.inttoptr(workers, I64.as_pointer())
+    sleepers = b.inttoptr(workers, f"{I64}*")
     b.store(zero, sleepers)
     with code.loop(1, code.load_integer(job, 1)) as i:
         where = _worker(code, workers, i)
@@ -117,33 +116,33 @@ def _write_do(module: ir.Module) -> None:
     code.finish()
 
 
-def _write_serve(module: ir.Module) -> None:
+def _write_serve(module: Module) -> None:
     """serve(numbers): do jobs, until none has come for a while"""
     code = Code(module, "serve", 1, np.float32)
     (where,) = code.arguments
     b = code.b
     looks = code.top.alloca(I64)
     awake, look, idle, work, leave, end = (
-        code.function.append_basic_block(n) for n in ("awake", "look", "idle", "work", "leave", "end")
+        code.function.block(n) for n in ("awake", "look", "idle", "work", "leave", "end")
     )
     b.branch(awake)
-    b.position_at_end(awake)
+    b.block = awake
     _put(code, where, AWAKE, code.integer(1))
     b.store(code.integer(0), looks)
     b.branch(look)
-    b.position_at_end(look)
+    b.block = look
     idling = b.icmp_signed("==", _get(code, where, TICKET), _get(code, where, DONE))
     b.cbranch(idling, idle, work)
-    b.position_at_end(work)
+    b.block = work
     ticket = _get(code, where, TICKET)
-    kind = ir.FunctionType(VOID, [I64] * 4).as_pointer()
+    kind = function(VOID, [I64] * 4)
     b.call(
         b.inttoptr(_get(code, where, FUNCTION), kind), [_get(code, where, at) for at in (TABLE, FIRST, LAST, NUMBER)]
     )
     _put(code, where, DONE, ticket)
     b.store(code.integer(0), looks)
     b.branch(look)
-    b.position_at_end(idle)
+    b.block = idle
     _pause(code)
     more = b.add(b.load(looks), code.integer(1))
     b.store(more, looks)
@@ -153,15 +152,15 @@ def _write_serve(module: ir.Module) -> None:
         b.icmp_signed("<", more, code.integer(PATIENCE)), b.icmp_signed("!=", _get(code, where, HELD), code.integer(0))
     )
     b.cbranch(stays, look, leave)
-    b.position_at_end(leave)  # say so first, and look once more: a job given meanwhile would wait for ever
+    b.block = leave  # say so first, and look once more: a job given meanwhile would wait for ever
     _put(code, where, AWAKE, code.integer(0))
     b.cbranch(b.icmp_signed("==", _get(code, where, TICKET), _get(code, where, DONE)), end, awake)
-    b.position_at_end(end)
+    b.block = end
     code.finish()
 
 
 def _call(code: Code, name: str, *arguments: Any) -> None:
-    code.b.call(code.module.globals[name], arguments)
+    code.b.call(code.module.functions[name], arguments)
 
 
 def _worker(code: Code, workers: Any, i: Any) -> Any:
@@ -170,12 +169,12 @@ def _worker(code: Code, workers: Any, i: Any) -> Any:
 
 
 def _get(code: Code, where: Any, at: int) -> Any:
-    pointer = code.b.inttoptr(code.add(where, 8 * at), I64.as_pointer())
+    pointer = code.b.inttoptr(code.add(where, 8 * at), f"{I64}*")
     return code.b.load_atomic(pointer, "seq_cst", 8)
 
 
 def _put(code: Code, where: Any, at: int, value: Any) -> None:
-    pointer = code.b.inttoptr(code.add(where, 8 * at), I64.as_pointer())
+    pointer = code.b.inttoptr(code.add(where, 8 * at), f"{I64}*")
     code.b.store_atomic(value, pointer, "seq_cst", 8)
 
 
