@@ -35,7 +35,7 @@ class Machine:
         known = [source, cpu, features, llvmlite.__version__, str(LIGHT if not thorough else "")]
         key = hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
         code = cache.read(key)
-        module = llvm.parse_assembly(source)
+        module = llvm.parse_assembly(source if code is None else "")  # there is nothing to read where there is code
         if code is None:
             module.verify()
             _optimise(module, target, thorough)
