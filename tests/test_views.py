@@ -25,6 +25,7 @@ import viz
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.nn.variable_names import Reader
 from viz.read.runs import needed
 from viz.style import COLOURS
 
@@ -634,6 +635,15 @@ def test_somebodys_profiler_is_left_alone():
     with pytest.raises(AttributeError):
         summed_losses(type("Failing", (Own,), {"forward": lambda self, x, h: self.missing})())
     assert sys.getprofile() is None
+
+
+def test_nothing_is_watched_of_what_a_layer_does_around_its_cell(monkeypatch):
+    watched, hook = [], Reader.Hook.__call__
+    noted = lambda self, frame, *rest: [watched.append(frame.f_code.co_filename), hook(self, frame, *rest)]
+    monkeypatch.setattr(Reader.Hook, "__call__", noted)
+    nn.Recurrent(Own(), engine="numpy")(inputs(4))
+    assert watched
+    assert not [file for file in watched if Path(file).parent.name in ("passes", "record", "runtime", "schedule")]
 
 
 @pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, Own])

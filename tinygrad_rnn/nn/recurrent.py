@@ -27,6 +27,7 @@ from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recording import RunOptions
 from tinygrad_rnn.nn.recordings import Recordings
 from tinygrad_rnn.nn.state_hooks import Hook, StateGradients, copied_if_shared, followed
+from tinygrad_rnn.nn.variable_names import unwatched
 from tinygrad_rnn.ops import stack, unbind, where
 
 _told: WeakSet[type] = WeakSet()  # the classes of cells that a slower way was told of
@@ -97,13 +98,14 @@ class Recurrent(Module):
         device = xs.device
         if not self._why_eager(xs, device):
             try:
-                return self._recordings(self.cell, self._run_options(device, all_states), xs, state, alive)
+                options = self._run_options(device, all_states)
+                return unwatched(self._recordings, self.cell, options, xs, state, alive)
             except Unsupported as reason:
                 self._refuse(reason)
                 self._tell(f"step by step, because it cannot be compiled: {reason}")
         if not len(xs):
             return self._empty_results(xs, state, all_states)
-        ys, states = self._eager(xs, state, alive, strict=all_states)
+        ys, states = unwatched(self._eager, xs, state, alive, None, all_states)
         new = nest.map_leaves(_over_time, *states) if all_states else states[0 if self.reverse else -1]
         return nest.map_leaves(_plain, ys), nest.map_leaves(_plain, new)
 
