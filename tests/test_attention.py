@@ -747,3 +747,12 @@ def test_bad_input_is_refused_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_masks_of_keys_and_queries_go_to_the_values_device(gpu):
+    attention, (values, queries) = nn.MultiheadAttention(4, 2), (tg.tensor(np.ones((n, 2, 4), "f4")) for n in (3, 5))
+    causal, known = np.tril(np.ones((5, 3), bool)), np.ones((2, 3), bool)
+    _, weights = attention(queries, attention.remember(values, mask=known), mask=causal)
+    np.testing.assert_array_equal(weights.numpy()[:, 0, 0] > 0, causal)
+    _, same = attention(queries, attention.remember(values, mask=tg.tensor(known)), mask=tg.tensor(causal))
+    np.testing.assert_array_equal(weights.numpy(), same.numpy())

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_rnn.autograd.arrays import is_array, move
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, tensor, zeros
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.layers import Linear, _check
@@ -160,6 +161,8 @@ def _attended(scores: Tensor, keys: Tensor | None, queries: Any) -> Tensor:
     """The scores (B, N, T, S), -inf where one of the masks is False. keys: (B, S)  queries: (T, S)"""
     if keys is not None:
         scores = where(keys.reshape((len(keys), 1, 1, -1)), scores, -math.inf)
+    if is_array(queries):
+        queries = move(queries, scores.device)
     return scores if queries is None else where(queries, scores, -math.inf)
 
 
