@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,16 @@ def _diagonal(x: Any, i: int, j: int) -> Any:
 @primitive
 def _einsum(*xs: Array, spec: str) -> Array:
     """spec: letters only, no ellipsis, none twice in one operand."""
-    return xp(xs[0]).einsum(spec, *xs, optimize=len(xs) > 1)
+    lib = xp(xs[0])
+    if any(xp(x) is not lib for x in xs):  # CuPy would move the others, each time
+        raise ValueError("operands must be on one device")
+    return lib.einsum(spec, *xs, optimize=len(xs) > 1 and _path(spec, *[x.shape for x in xs]))
+
+
+@functools.lru_cache(1 << 10)
+def _path(spec: str, *shapes: tuple[int, ...]) -> Any:
+    """The order in which to multiply arrays of these shapes, which einsum would look for at each call."""
+    return np.einsum_path(spec, *[np.broadcast_to(0, shape) for shape in shapes], optimize=True)[0]
 
 
 _einsum.op.mixes = 0
