@@ -201,10 +201,10 @@ def _input(a: Any, value: Any) -> tuple[Any, Any]:
     if isinstance(a, Tensor):
         if a.node is None:
             # Made once: the same input is drawn as one node.
-            a.node = Constant(value.shape, value.dtype, "", weakref.ref(value) if type(value) is ndarray else None)
+            a.node = Constant(value.shape, value.dtype, "", weakref.ref(value))
         return a.node, value
     if is_array(value):
-        data = weakref.ref(value) if type(value) is ndarray else None
+        data = None if isinstance(value, np.generic) else weakref.ref(value)
         return Copied(value.shape, value.dtype, "", data), value.copy()  # its owner may write into it before backward
     return a, value
 
