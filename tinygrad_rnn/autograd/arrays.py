@@ -61,6 +61,16 @@ def from_numpy(array: np.ndarray, device: str | None = None) -> Array:
     return move(array, device or default_device())
 
 
+def full(shape: Any, value: float, dtype: Any, device: str | None = None) -> Array:
+    """An array of one value, made where it is: on `device`, by default on the default device."""
+    device = parse_device(device or default_device())
+    if device == "cpu":
+        return np.full(shape, value, dtype)
+    cupy = load_cupy()
+    with cupy.cuda.Device(device_number(device)):
+        return cupy.full(shape, value, dtype)
+
+
 def add_at(out: Array, key: Any, values: Array) -> None:
     """out[key] += values, where places that `key` names twice get both (in place)."""
     if xp(out) is not np or not isinstance(key, np.ndarray) or key.dtype == bool or out.ndim < 2:

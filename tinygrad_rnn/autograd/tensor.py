@@ -514,7 +514,7 @@ def ones(*shape: Any, dtype: Any = np.float32, device: str | None = None) -> Ten
 def _filled(value: float, shape: tuple, dtype: Any, device: str | None) -> Tensor:
     shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
     dtype = real_dtype(dtype, "ones" if value else "zeros")
-    return Tensor(arrays.from_numpy(np.full(shape, value, dtype), device))
+    return Tensor(arrays.full(shape, value, dtype, device))
 
 
 def swept(seeds: dict[Node, Any], wanted: set[Node] | None, create_graph: bool, retain: bool) -> dict[Any, Tensor]:

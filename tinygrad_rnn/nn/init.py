@@ -18,17 +18,17 @@ Shape = tuple[int, ...]
 
 def zeros(shape: Shape) -> Tensor:
     """A tensor of zeros."""
-    return _tensor(np.zeros(shape))
+    return constant(shape, 0)
 
 
 def ones(shape: Shape) -> Tensor:
     """A tensor of ones."""
-    return _tensor(np.ones(shape))
+    return constant(shape, 1)
 
 
 def constant(shape: Shape, value: float) -> Tensor:
     """A tensor of `value` throughout."""
-    return _tensor(np.full(shape, value))
+    return Tensor(arrays.full(shape, value, np.float32))
 
 
 def uniform(shape: Shape, bound: float, rng: np.random.Generator | None = None) -> Tensor:

@@ -250,7 +250,10 @@ def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
     if _recorded(ids):
         return _gathered(np.eye(num_classes, dtype=dtype), (ids,), "one_hot")
     index = _ids(ids, "one_hot", num_classes)
-    y, chosen = Tensor(xp(index).eye(num_classes, dtype=dtype)[index]), getattr(ids, "node", None)
+    lib, rows = xp(index), index.reshape(-1)
+    hot = lib.zeros((*index.shape, num_classes), dtype)
+    hot.reshape(rows.size, num_classes)[lib.arange(rows.size), rows] = lib.ones(rows.size, dtype)
+    y, chosen = Tensor(hot), getattr(ids, "node", None)
     if type(chosen) is Chosen and context.recording:
         y.node = chosen.like(y.shape, y.dtype)
     return y

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.arrays import from_numpy, is_array
+from tinygrad_rnn.autograd.arrays import full, is_array
 from tinygrad_rnn.autograd.tensor import FLAT, FUNCTIONS, OPS, Tensor, host_values, not_recorded
 
 
@@ -39,7 +39,7 @@ def _dot(a: Any, b: Any) -> Tensor:
 
 
 def _filled_like(a: Any, value: Any, dtype: Any = None) -> Tensor:
-    return Tensor(from_numpy(np.full(a.shape, value, dtype or a.dtype), a.device))
+    return Tensor(full(a.shape, value, dtype or a.dtype, a.device))
 
 
 def _take(a: Any, indices: Any, axis: int | None = None) -> Tensor:
