@@ -197,10 +197,11 @@ class Recurrent(Module):
     ) -> tuple[Any, list[Any]]:
         """Step by step: ys, and the state after each step, both in the order of xs. steps: those to run, numbered from
         the first one that runs, for a drawing that leaves others out  strict: must the state keep its shapes?"""
-        on_device: Any = None
+        masks: Any = None
         if alive is not None:
-            on_device = arrays.move(alive, xs.device)
-            xs = where(on_device[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
+            masks = Tensor(arrays.move(alive, xs.device))  # as tensors they are kept for the backward pass uncopied
+            xs = where(masks[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
+            masks = unbind(masks)
         ys: list[Any] = []
         states: list[Any] = []
         watch = StateGradients(self._hooks) if self._hooks and context.recording else None
@@ -221,7 +222,7 @@ class Recurrent(Module):
                     new = copied_if_shared(new, (x, state))
                     watch.add(new)
                 if alive is not None and not alive[t].all():
-                    y, new = self._masked(on_device[t], y, new, state)
+                    y, new = self._masked(masks[t], y, new, state)
             state = new
             ys.append(y)
             states.append(state)
