@@ -17,6 +17,7 @@ from tinygrad_rnn.autograd.backward import sweep
 from tinygrad_rnn.autograd.devices import check_device
 from tinygrad_rnn.autograd.dtypes import is_real, real_dtype
 from tinygrad_rnn.autograd.graph import Constant, Leaf, Node, context, recording
+from tinygrad_rnn.autograd.transfers import settled
 from tinygrad_rnn.autograd.values import array_of
 
 OPS: dict[str, Callable] = {}  # the public functions of ops/ by name: they fill it, the operators below call them
@@ -235,15 +236,18 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """A copy of the values in host memory."""
-        return np.array(arrays.to_numpy(self._read()))
+        array = self._read()
+        return settled(array, np.array(arrays.to_numpy(array)))
 
     def item(self) -> Any:
         """The value of a tensor of one element, as a Python number."""
-        return self._read().item()
+        array = self._read()
+        return settled(array, array.item())
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
-        return self._read().tolist()
+        array = self._read()
+        return settled(array, array.tolist())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.device != "cpu":
@@ -412,7 +416,8 @@ class Tensor:
         return format(self.item(), spec) if spec and self.size == 1 else repr(self)
 
     def __bool__(self) -> bool:
-        return bool(self._read())
+        array = self._read()
+        return settled(array, bool(array))
 
     def __float__(self) -> float:
         return float(self.item())
@@ -458,7 +463,10 @@ def not_recorded(function: Any) -> TypeError:
 
 def host_values(t: Any) -> Any:
     """The values of a tensor in host memory, not copied; anything else as it is."""
-    return arrays.to_numpy(t._read()) if isinstance(t, Tensor) else t
+    if not isinstance(t, Tensor):
+        return t
+    array = t._read()
+    return settled(array, arrays.to_numpy(array))
 
 
 class Parameter(Tensor):

@@ -58,7 +58,7 @@ class Linear(Module):
 class Embedding(Module):
     """A learned vector for each of V ids.   E: (V, D)  ids: (...) integers  returns: (..., D)
 
-    IndexError for an id that is not from 0 to V-1.
+    IndexError for an id that is not from 0 to V-1; of ids on a GPU with the next value that is read from it.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int):

@@ -9,6 +9,7 @@ block of them at a time stays in memory that is used again, and its gradients ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,20 @@ class Pass:
 
     plain      the same in several operations, of the tensors (ys, W, b): for second derivatives, and for drawings
     wanted     for each of ys, W, b: is its gradient?
-    targets    of the rows of ys that count; kept: the numbers of these rows, None for all
+    targets    of the rows of ys, (N,), from 0 to V - 1; counts: which rows count, (N,) of bool
+    kept       on the CPU the numbers of the rows that count, and targets are theirs: no product is computed for the
+               others; None for all, as on a GPU, where nobody waits to learn how many they are
     gradients  of ys, W, b for ∂loss = 1, from the forward to the backward pass
     """
 
     def __init__(
-        self, plain: Callable[..., Tensor], wanted: Sequence[bool], targets: Array, kept: Array | None, smoothing: float
+        self, plain: Callable[..., Tensor], wanted: Sequence[bool], targets: Array, counts: Array, smoothing: float
     ):
-        self.plain, self.wanted, self.targets, self.kept, self.smoothing = plain, wanted, targets, kept, smoothing
+        self.plain, self.wanted, self.smoothing = plain, wanted, smoothing
+        some = xp(counts) is np and not counts.all()
+        self.kept = np.flatnonzero(counts) if some else None
+        self.targets = targets if self.kept is None else targets[self.kept]
+        self.counts = None if xp(counts) is np else counts
         self.gradients: list[Any] | None = None
 
     def run(self, ys: Array, W: Array, b: Array | None) -> Array:
@@ -44,7 +51,8 @@ class Pass:
         ours = all(type(a) is np.ndarray and a.dtype == ys.dtype for a in arrays) and ys.dtype in FLOATS
         fast = engines.cross_entropy() if ours and len(self.targets) and W.size else None
         rows = ys if self.kept is None else ys[self.kept]
-        loss, self.gradients = (fast or in_blocks)(rows, W, b, self.targets, self.smoothing, self.wanted, BLOCK)
+        run = fast or partial(in_blocks, counts=self.counts)
+        loss, self.gradients = run(rows, W, b, self.targets, self.smoothing, self.wanted, BLOCK)
         if self.kept is not None and self.wanted[0]:
             dys = xp(ys).zeros(ys.shape, loss.dtype)
             dys[self.kept] = self.gradients[0]
@@ -53,26 +61,31 @@ class Pass:
 
 
 def in_blocks(
-    ys: Array, W: Array, b: Array | None, targets: Array, smoothing: float, wanted: Sequence[bool], block: int
-) -> tuple[Array, list[Any]]:
+    ys: Array, W: Array, b: Array | None, targets: Array, smoothing: float, wanted: Sequence[bool], block: int,
+    counts: Array | None = None,
+) -> tuple[Array, list[Any]]:  # fmt: skip
     """The summed loss, and the gradients of ys, W, b that are wanted, by the array library.
 
     ys: (N, H)  W: (H, V)  b: (V,)  targets: (N,), from 0 to V - 1  block: bytes of logits at a time
+    counts: (N,) of bool, which rows count; None for all
     """
     lib, (N, _), V = xp(ys), ys.shape, W.shape[1]
     arrays = [ys, W, b]
     dtype = np.result_type(*[a.dtype for a in arrays if a is not None])
     found = [lib.zeros(a.shape, dtype) if a is not None and w else None for a, w in zip(arrays, wanted, strict=True)]
-    losses, rows = lib.zeros(N, dtype), max(1, block // max(1, V * dtype.itemsize))
-    for start in range(0, N, rows):
-        y, ids = ys[start : start + rows], targets[start : start + rows]
-        z, at = y @ W if b is None else y @ W + b, (lib.arange(len(y)), ids)
-        losses[start : start + rows] = _softmax_in_place(z, at, smoothing)
+    losses, size = lib.zeros(N, dtype), max(1, block // max(1, V * dtype.itemsize))
+    for start in range(0, N, size):
+        rows = slice(start, start + size)
+        y = ys[rows] if counts is None else lib.where(counts[rows, None], ys[rows], dtype.type(0))  # they may be NaN
+        z, at = y @ W if b is None else y @ W + b, (lib.arange(len(y)), targets[rows])
+        losses[rows] = _softmax_in_place(z, at, smoothing)
         if any(wanted):
             z[at] -= 1 - smoothing
             z -= smoothing / V
+            if counts is not None:
+                z *= counts[rows, None]
             _add_gradients(found, y, W, z, start)
-    return losses.sum(), found
+    return (losses if counts is None else losses * counts).sum(), found
 
 
 def _softmax_in_place(z: Array, at: tuple[Array, Array], smoothing: float) -> Array:

@@ -13,7 +13,7 @@ from tinygrad_rnn.autograd.arrays import xp
 from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.nn.linear_loss import Pass, linear_nll
-from tinygrad_rnn.ops.index import _ids, nll
+from tinygrad_rnn.ops.index import counted, nll
 
 SMALL = 1 << 20  # multiplications of a product below which a pass over blocks is not worth its start
 
@@ -26,17 +26,17 @@ def cross_entropy(
     With label_smoothing ε the target distribution is 1 - ε on the target plus ε / V on each of the V classes.
     logits: (..., V)  targets: (...) integers; positions that hold `ignore_index` (dummies, padding) count for nothing
     returns: in nats; "mean" is over the positions that count, and 0 if there are none
-    IndexError for a target that is not from 0 to V-1.
+    IndexError for a target that is not from 0 to V-1; of targets on a GPU it comes with the next value that is read.
     """
     _check_tensor(logits, "cross_entropy: logits")
-    ids = _targets(targets, logits, "cross_entropy", "logits")
-    counts = ids != ignore_index
+    given = _targets(targets, logits, "cross_entropy", "logits")
+    counts, ids = counted(given, ignore_index, logits.shape[-1], "cross_entropy", logits.device)
     logp = ops.log_softmax(logits, axis=-1)
     whole = reduction in ("sum", "mean") and not label_smoothing
     loss = nll(logp, ids, counts, total=whole)
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * ops.where(counts, logp.mean(-1), 0)
-    return _reduced(loss, reduction, lambda: int(counts.sum()), "cross_entropy")
+    return _reduced(loss, reduction, lambda: counts.sum(), "cross_entropy")
 
 
 def linear_cross_entropy(
@@ -60,13 +60,11 @@ def linear_cross_entropy(
     small = ys.size * W.shape[-1] < SMALL
     if small or reduction not in ("sum", "mean") or context.trace is not None:
         return cross_entropy(_linear(ys, W, b), ids, reduction=reduction, **options)
-    counts, wanted = ids != ignore_index, [context.recording and x is not None and x.requires_grad for x in (ys, W, b)]
-    kept = None if counts.all() else xp(counts).flatnonzero(counts)  # no product is computed for the others
-    targets = _ids(ids.reshape(-1) if kept is None else ids.reshape(-1)[kept], "linear_cross_entropy", W.shape[-1], ys)
+    wanted = [context.recording and x is not None and x.requires_grad for x in (ys, W, b)]
+    counts, at = counted(ids.reshape(-1), ignore_index, W.shape[-1], "linear_cross_entropy", ys.device)
     plain = lambda ys, W, b: cross_entropy(_linear(ys, W, b), ids.reshape(-1), reduction="sum", **options)
-    call = Pass(plain, wanted, targets, kept, label_smoothing)
-    loss = linear_nll(ys.reshape(-1, ys.shape[-1]), W, b, call=call)
-    return _reduced(loss, reduction, lambda: len(targets), "linear_cross_entropy")
+    loss = linear_nll(ys.reshape(-1, ys.shape[-1]), W, b, call=Pass(plain, wanted, at, counts, label_smoothing))
+    return _reduced(loss, reduction, lambda: counts.sum(), "linear_cross_entropy")
 
 
 def _linear(ys: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
@@ -81,13 +79,13 @@ def _check_weights(ys: Tensor, W: Tensor, b: Tensor | None) -> None:
 
 
 def _targets(targets: Any, like: Tensor, who: str, what: str) -> Any:
-    """The targets as an array where `like` is; ValueError unless there is one for each of its vectors."""
+    """The targets as an array, where they are; ValueError unless there is one for each vector of `like`."""
     ids = targets.data if isinstance(targets, Tensor) else targets if arrays.is_array(targets) else np.asarray(targets)
     if not like.ndim:
         raise ValueError(f"{who}: {what} must have at least one axis, got {like.shape}")
     if ids.shape != like.shape[:-1]:
         raise ValueError(f"{who}: targets must be {like.shape[:-1]} for {what} {like.shape}, got {ids.shape}")
-    return arrays.move(ids, like.device)
+    return ids
 
 
 def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
@@ -107,7 +105,7 @@ def _check_tensor(x: Any, what: str) -> None:
         raise TypeError(f"{what} must be a tensor, got {type(x).__name__}; make it one by tensor(…)")
 
 
-def _reduced(loss: Tensor, reduction: str, count: Callable[[], int], who: str) -> Tensor:
+def _reduced(loss: Tensor, reduction: str, count: Callable[[], Any], who: str) -> Tensor:
     if reduction == "none":
         return loss
     if reduction not in ("sum", "mean"):
@@ -115,4 +113,10 @@ def _reduced(loss: Tensor, reduction: str, count: Callable[[], int], who: str) -
     if loss.dtype == np.float16 and reduction == "mean":  # the sum alone may be too large
         return _reduced(loss.astype(np.float32), reduction, count, who).astype(np.float16)
     total = loss.sum() if loss.ndim else loss
-    return total if reduction == "sum" else total / max(count(), 1)
+    return total if reduction == "sum" else total / _at_least_one(count(), total.dtype)
+
+
+def _at_least_one(count: Any, dtype: np.dtype) -> Any:
+    """A number of positions, or 1 if there are none; one that was counted on a GPU stays there, nobody waits for it."""
+    lib = xp(count)
+    return max(int(count), 1) if lib is np else Tensor(lib.maximum(count, 1).astype(dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tinygrad_rnn.autograd.dtypes import real_dtype
 from tinygrad_rnn.autograd.graph import Chosen, Node, context
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.transfers import check_later
 from tinygrad_rnn.ops.shape import _array, _axis, _integer, broadcast_to, no_such
 
 
@@ -63,7 +65,7 @@ def getitem(x: Any, key: Any) -> Any:
     keys = key if isinstance(key, tuple) else (key,)
     if context.trace is not None and any(isinstance(k, Tensor) for k in keys):
         return _gathered(x, keys)
-    y = _getitem(x, key=_plain(key, x))
+    y = _getitem(x, key=_plain(_positions(key, x), x))
     return _read_by(y, key) if isinstance(key, Tensor) else y
 
 
@@ -83,9 +85,21 @@ def _plain(key: Any, x: Any) -> Any:
         return key.array
     if isinstance(key, list):
         key = np.asarray(key) if key else np.zeros(0, np.int64)
-    if arrays.is_array(key):  # a copy: its owner may write into it before backward
-        return arrays.move(key.copy(), _device(x))
+    if arrays.is_array(key):
+        moved = arrays.move(key, _device(x))
+        return moved.copy() if moved is key else moved  # its owner may write into it before backward
     return key
+
+
+def _positions(key: Any, x: Any) -> Any:
+    """A mask for a GPU as the positions where it is true, found once: the backward pass need not look for them again.
+    One on the host is looked through there: nobody waits for it."""
+    mask = key.array if isinstance(key, Tensor) else key
+    if getattr(mask, "dtype", None) != np.bool_ or not mask.ndim or _device(x) == "cpu":
+        return key
+    if mask.shape != tuple(x.shape[: mask.ndim]):  # an error, with its words
+        return key
+    return tuple(arrays.move(positions, _device(x)) for positions in xp(mask).nonzero(mask))
 
 
 def _device(x: Any) -> str:
@@ -193,13 +207,27 @@ _nll.vjp(
 _spread_nll.vjp(g=lambda g, at, counts, total: _nll(g, at=at, counts=counts, total=total))
 
 
-def nll(logp: Any, targets: Array, counts: Array, *, total: bool = False) -> Any:
+def counted(targets: Array, ignored: int, V: int, who: str, device: str) -> tuple[Array, Array]:
+    """Which of the targets are not `ignored`, and the targets with 0 in place of the others, checked, on a device.
+
+    targets: (...) integers of any device, from 0 to V - 1 where they count; they are checked where they are
+    """
+    counts = targets != ignored
+    ids = _checked_ids(xp(targets).where(counts, targets, 0), who, V)
+    moved = arrays.move(targets, device)
+    if moved is not targets:  # rather than two arrays
+        counts = moved != ignored
+        ids = xp(moved).where(counts, moved, 0)
+    return counts, ids
+
+
+def nll(logp: Any, ids: Array, counts: Array, *, total: bool = False) -> Any:
     """The negative logarithms of the targets' probabilities; 0 for targets that do not count. total: their sum
 
-    logp: (..., V)  targets: (...) integers, from 0 to V - 1 where they count  counts: (...) of bool; all on one device
+    logp: (..., V)  ids, counts: (...), the targets as `counted` gives them, on the device of logp
     """
-    lib, V = xp(targets), logp.shape[-1]
-    ids = _ids(lib.where(counts, targets, 0), "cross_entropy", V, logp).astype(np.int64, copy=False)
+    lib, V = xp(ids), logp.shape[-1]
+    ids = ids.astype(np.int64, copy=False)
     first = lib.arange(0, ids.size * V, V) if V else lib.zeros(ids.size, int)
     return _nll(logp, at=ids + first.reshape(ids.shape), counts=counts, total=total)
 
@@ -236,7 +264,11 @@ def take(x: Any, index: Any, axis: int = 0, **named: Any) -> Any:
 
 
 def embedding(ids: Any, weight: Any) -> Any:
-    """The rows of a table. ids: (...) integers from 0 to V-1  weight: (V, D)  returns: (..., D)"""
+    """The rows of a table. ids: (...) integers from 0 to V-1  weight: (V, D)  returns: (..., D)
+
+    IndexError for other ids: at once for those of the host, for those on a GPU with the next value that is read from
+    it. So it is with all that takes ids.
+    """
     if len(_array(weight, "embedding").shape) != 2:
         raise ValueError(f"embedding: weight must be (V, D), got shape {weight.shape}; ops.take reads others")
     if _recorded(ids):
@@ -262,10 +294,13 @@ def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
 def _ids(index: Any, who: str, n: int, like: Any = None) -> Array:
     """The indices as an array of integers where `like` is, checked: CuPy would wrap an id too large, silently."""
     if isinstance(index, Tensor):
-        array = index.array
-    else:  # a copy: the owner may write into it before backward
-        device = default_device() if like is None else _device(like)
-        array = arrays.move(index.copy() if arrays.is_array(index) else np.asarray(index), device)
+        return _checked_ids(index.array, who, n)
+    array = _checked_ids(index if arrays.is_array(index) else np.asarray(index), who, n)  # before it moves
+    moved = arrays.move(array, default_device() if like is None else _device(like))
+    return moved.copy() if moved is index else moved  # its owner may write into it before backward
+
+
+def _checked_ids(array: Array, who: str, n: int) -> Array:
     if array.dtype.kind not in "iu":
         if array.size:
             raise TypeError(f"{who}: the index must be integers, got dtype {array.dtype}")
@@ -275,8 +310,21 @@ def _ids(index: Any, who: str, n: int, like: Any = None) -> Array:
 
 
 def _check_range(array: Array, who: str, n: int) -> None:
-    if array.size and (int(array.min()) < 0 or int(array.max()) >= n):
-        raise IndexError(f"{who}: the index must be from 0 to {n - 1}, got {int(array.min())} to {int(array.max())}")
+    """IndexError unless all are from 0 to n - 1. On a GPU it comes later, with the next values that are read from it
+    (see `check_later`): nobody waits for the ids; in place of one that is out of range another counts until then."""
+    if not array.size:
+        return
+    lib, border = xp(array), partial(_check_border, who, n)
+    if lib is np:
+        border((array.min(), array.max()))
+    else:
+        check_later(lib.stack([array.min(), array.max()]), border)
+
+
+def _check_border(who: str, n: int, found: Any) -> None:
+    low, high = map(int, found)
+    if low < 0 or high >= n:
+        raise IndexError(f"{who}: the index must be from 0 to {n - 1}, got {low} to {high}")
 
 
 def _recorded(index: Any) -> bool:
