@@ -1002,7 +1002,7 @@ def test_twenty_training_steps_follow_pytorchs(name):
             loss, n, _ = task.loss(i, None)
             optimizer.zero_grad()
             (loss / n).backward()
-            clipped += optim.clip_grad_norm_(ours.parameters(), 0.5) > 0.5
+            clipped += float(optim.clip_grad_norm_(ours.parameters(), 0.5)) > 0.5
             optimizer.step()
             losses[0].append(loss.item() / n)
             batch = pairs.batch(pairs.order(epoch)[i])
