@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.autograd import arrays, nest
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.decode.checks import check_finite, require
 from tinygrad_rnn.decode.tokens import on_host
@@ -78,8 +78,17 @@ class Model:
         if np.array_equal(rows, np.arange(len(rows))):
             return state
         same = {id(leaf) for leaf in self.constant}
-        where = (slice(None),) * self.axis + (rows,)
-        return nest.map_leaves(lambda leaf: leaf if id(leaf) in same else leaf[where], state)
+        moved: dict[str, Any] = {"cpu": rows}  # once, not for each leaf
+
+        def taken(leaf: Any) -> Any:
+            if id(leaf) in same:
+                return leaf
+            device = leaf.device if isinstance(leaf, Tensor) else "cpu"
+            if device not in moved:
+                moved[device] = Tensor(arrays.move(rows, device))
+            return leaf[(slice(None),) * self.axis + (moved[device],)]
+
+        return nest.map_leaves(taken, state)
 
     def _size(self, state: Any) -> int:
         """N, if all leaves of the state have N rows along the axis."""
