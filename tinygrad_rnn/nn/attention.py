@@ -17,7 +17,7 @@ from tinygrad_rnn.autograd.arrays import is_array, move
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, tensor, zeros
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.layers import Linear, _check
-from tinygrad_rnn.nn.lengths import checked_lengths
+from tinygrad_rnn.nn.lengths import checked_lengths, mask_there
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.ops import softmax, tanh, where
 
@@ -191,7 +191,8 @@ def _mask(values: Tensor, lengths: Any, mask: Any, who: str) -> Tensor | None:
     if lengths is not None:
         if mask is not None:
             raise ValueError(f"{who}: give lengths or a mask, not both")
-        mask = np.arange(S) < checked_lengths(lengths, S, B, who, "S")[:, None]
+        host, there = checked_lengths(lengths, S, B, who, "S"), mask_there(lengths, S)
+        mask = np.arange(S) < host[:, None] if there is None else Tensor(there.T)
     mask = mask if isinstance(mask, Tensor) else tensor(mask, device=values.device)
     if mask.shape != (B, S) or mask.dtype != bool:
         raise ValueError(f"{who}: mask must be ({B}, {S}) of bool, got {mask.shape} of {mask.dtype}")

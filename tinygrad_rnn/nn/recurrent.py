@@ -22,7 +22,7 @@ from tinygrad_rnn.compiler.runtime.plan import Plan
 from tinygrad_rnn.compiler.runtime.programs import NoEngine
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.entrance import Entrance, is_plain, levels_inside
-from tinygrad_rnn.nn.lengths import mask_of_lengths
+from tinygrad_rnn.nn.lengths import mask_of_lengths, mask_there
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recording import RunOptions
 from tinygrad_rnn.nn.recordings import Recordings
@@ -105,7 +105,7 @@ class Recurrent(Module):
                 self._tell(f"step by step, because it cannot be compiled: {reason}")
         if not len(xs):
             return self._empty_results(xs, state, all_states)
-        ys, states = unwatched(self._eager, xs, state, alive, None, all_states)
+        ys, states = unwatched(self._eager, xs, state, alive, None, all_states, mask_there(lengths, T))
         new = nest.map_leaves(_over_time, *states) if all_states else states[0 if self.reverse else -1]
         return nest.map_leaves(_plain, ys), nest.map_leaves(_plain, new)
 
@@ -193,13 +193,16 @@ class Recurrent(Module):
         return ""
 
     def _eager(
-        self, xs: Tensor, state: Any, alive: np.ndarray | None, steps: Sequence[int] | None = None, strict: bool = False
-    ) -> tuple[Any, list[Any]]:
+        self, xs: Tensor, state: Any, alive: np.ndarray | None, steps: Sequence[int] | None = None,
+        strict: bool = False, there: Any = None,
+    ) -> tuple[Any, list[Any]]:  # fmt: skip
         """Step by step: ys, and the state after each step, both in the order of xs. steps: those to run, numbered from
-        the first one that runs, for a drawing that leaves others out  strict: must the state keep its shapes?"""
+        the first one that runs, for a drawing that leaves others out  strict: must the state keep its shapes?
+        there: `alive` where xs is, if it is there already"""
         masks: Any = None
         if alive is not None:
-            masks = Tensor(arrays.move(alive, xs.device))  # as tensors they are kept for the backward pass uncopied
+            # As a tensor it is kept for the backward pass without a copy at each step.
+            masks = Tensor(arrays.move(alive, xs.device) if there is None else there)
             xs = where(masks[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
             masks = unbind(masks)
         ys: list[Any] = []
