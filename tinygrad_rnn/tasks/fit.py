@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.arrays import move, to_numpy
 from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.transfers import Reading
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.state_dicts import prefixed, without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
@@ -76,9 +78,14 @@ class Trainer:
     save_every: float = 10.0  # seconds
     progress: Progress = field(default_factory=Progress)
     carry: Any = None
+    losses: deque[tuple[Reading, int]] = field(default_factory=deque)  # on their way, with their numbers of tokens
 
     def save(self, path: Path) -> None:
-        """Write the run as it is after the last whole batch into a file, from which `restore` goes on."""
+        """Write the run as it is after the last whole batch into a file, from which `restore` goes on.
+
+        ValueError, and no file, where a loss was not finite.
+        """
+        self._read_losses()
         arrays = {
             **prefixed("model", self.model.state_dict()),
             **prefixed("optimizer", self.optimizer.state_dict()),
@@ -92,6 +99,7 @@ class Trainer:
         try:
             self.model.load_state_dict(without_prefix("model", arrays))
             self.optimizer.load_state_dict(without_prefix("optimizer", arrays))
+            self.losses.clear()
             self.carry = self.task.start(progress["epoch"])
             random.set_rng_state(progress.pop("generator"))  # after `start`, which may draw
             self.progress = Progress(**progress)
@@ -105,6 +113,8 @@ class Trainer:
     def fit(self, epochs: int, report: Callable[[str], None]) -> None:
         """Train up to `epochs` epochs, counted from the start of the run. RuntimeError if another process does.
 
+        ValueError where a loss is not finite: on the CPU before its step is made, on a GPU one step later, where losses
+        are read when the next step is under way; in any case before anything is saved.
         Ctrl-C stops between two batches, in a checkpoint from which the run can go on; a second one stops at once.
         """
         self.model.train()
@@ -124,36 +134,51 @@ class Trainer:
             self.carry = self.task.start(progress.epoch)
         saved = clock = time.monotonic()
         while progress.batch < len(self.task) and not stopped():
-            nats, n = self._batch(progress.batch)
+            nats, tokens = progress.nats, progress.tokens
+            self._batch(progress.batch)
             progress.batch += 1
-            progress.nats += nats
-            progress.tokens += n
             now = time.monotonic()
             progress.seconds, clock = progress.seconds + now - clock, now
-            bar.update(n)
-            bar.set_postfix_str(
-                f"loss {nats / n:.3f}, {self.task.metric} {self.task.measure(nats / n):.3f}", refresh=False
-            )
+            self._show(bar, progress.nats - nats, progress.tokens - tokens)
             if now - saved >= self.save_every:
                 self.save(self.folder.last)
                 saved = time.monotonic()
+        self._read_losses()
+        progress.seconds += time.monotonic() - clock
         if stopped():
             self.save(self.folder.last)
 
-    def _batch(self, batch: int) -> tuple[float, int]:
-        """One step of the optimiser; the loss in nats, summed, and the number of tokens."""
+    def _show(self, bar: tqdm, nats: float, n: int) -> None:
+        """What was learned of n more tokens."""
+        if n:
+            bar.update(n)
+            loss = f"loss {nats / n:.3f}, {self.task.metric} {self.task.measure(nats / n):.3f}"
+            bar.set_postfix_str(loss, refresh=False)
+
+    def _batch(self, batch: int) -> None:
+        """One step of the optimiser. Its loss is added up, on a GPU at the next step, which is begun meanwhile."""
         loss, n, carry = self.task.loss(batch, self.carry)
-        if not math.isfinite(loss.item()):
-            raise ValueError(
-                f"train: the loss must stay finite, got {loss.item()}; start again with a smaller --lr or --clip"
-            )
+        reading = Reading(loss.array)
+        self.losses.append((reading, n))
+        self._read_losses(leave=0 if reading.at_hand else 1)
         (loss / n).backward()
         if self.clip:
             optim.clip_grad_norm_(self.optimizer.parameters, self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.carry = carry
-        return loss.item(), n
+
+    def _read_losses(self, leave: int = 0) -> None:
+        """Add up the losses of all steps but the last few. ValueError for one that is not finite."""
+        while len(self.losses) > leave:
+            reading, n = self.losses.popleft()
+            nats = float(reading.get())
+            if not math.isfinite(nats):
+                raise ValueError(
+                    f"train: the loss must stay finite, got {nats}; start again with a smaller --lr or --clip"
+                )
+            self.progress.nats += nats
+            self.progress.tokens += n
 
     def _finish_epoch(self, valid: float, epochs: int) -> str:
         """Write down the epoch; returns it in a line."""

@@ -9,6 +9,7 @@ import math
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.data.batches import Stream, hold_out
 from tinygrad_rnn.tasks import cells_by_name
+from tinygrad_rnn.tasks.ahead import Ahead
 from tinygrad_rnn.tasks.config import CommonConfig, Limits
 from tinygrad_rnn.tasks.fit import evaluating, perplexity
 from tinygrad_rnn.tasks.kind import Kind
@@ -89,6 +91,7 @@ class LanguageTask:
 
     def __init__(self, model: LanguageModel, train: Stream, valid: Stream, words: bool):
         self.model, self.train, self.valid, self.words = model, train, valid, words
+        self.learned, self.held_out = (Ahead(partial(_window, s), len(s)) for s in (train, valid))
         self.unit, self.metric = ("word", "perplexity") if words else ("character", "bits per character")
 
     def __len__(self) -> int:
@@ -104,27 +107,32 @@ class LanguageTask:
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
         """Nats of window `batch`, summed; its number of tokens; the state after it, cut off."""
-        return self._loss(self.train, batch, carry)
+        return self._loss(self.learned, batch, carry)
 
-    def _loss(self, stream: Stream, batch: int, state: Any) -> tuple[Tensor, int, Any]:
-        inputs, targets = stream.window(batch)
-        ys, state = self.model.read(inputs, state)
+    def _loss(self, windows: Ahead, batch: int, state: Any) -> tuple[Tensor, int, Any]:
         output = self.model.output
+        (inputs, targets), _ = windows.get(batch, output.W.device)
+        ys, state = self.model.read(inputs, state)
         loss = nn.linear_cross_entropy(ys, output.W, output.b, targets, reduction="sum")
         return loss, targets.size, nn.detached(state)
 
     def validate(self) -> float:
         """Nats per token on the held-out tail, the state carried from its beginning to its end."""
-        total, state = 0.0, self.model.initial_state(self.valid.columns.shape[1])
+        total: Any = 0.0
+        state = self.model.initial_state(self.valid.columns.shape[1])
         with evaluating(self.model):
             for i in range(len(self.valid)):
-                loss, _, state = self._loss(self.valid, i, state)
-                total += loss.item()
-        return total / self.valid.tokens
+                loss, _, state = self._loss(self.held_out, i, state)
+                total += loss.astype("float64")
+        return float(total) / self.valid.tokens
 
     def measure(self, nats: float) -> float:
         """Bits per character, or perplexity per word."""
         return perplexity(nats) if self.words else nats / math.log(2)
+
+
+def _window(stream: Stream, i: int) -> tuple[tuple[np.ndarray, np.ndarray], None]:
+    return stream.window(i), None
 
 
 # ---- the kind of run -------------------------------------------------------------------------------------------------

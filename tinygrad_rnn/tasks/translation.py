@@ -19,7 +19,9 @@ from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
 from tinygrad_rnn.data.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.decode import Hypothesis
+from tinygrad_rnn.nn.lengths import Lengths
 from tinygrad_rnn.tasks import cells_by_name
+from tinygrad_rnn.tasks.ahead import Ahead
 from tinygrad_rnn.tasks.config import CommonConfig, Limits
 from tinygrad_rnn.tasks.fit import evaluating, perplexity
 from tinygrad_rnn.tasks.kind import Kind
@@ -95,6 +97,7 @@ class PairTask:
         self, model: nn.EncoderDecoder, train: Pairs, valid: Pairs, sampling: float = 0.0, epochs: int = 1
     ):  # fmt: skip
         self.model, self.train, self.valid, self.sampling, self.epochs = model, train, valid, sampling, epochs
+        self.held_out = _ahead(valid, valid.order(0))
         self.start(0)
 
     def __len__(self) -> int:
@@ -107,31 +110,56 @@ class PairTask:
     def start(self, epoch: int) -> None:
         """Shuffle the batches for an epoch, and set the share of its own tokens that the decoder is fed; no carry."""
         self.order = self.train.order(epoch)
+        self.batches = _ahead(self.train, self.order)
         self.share = self.sampling * min(epoch / max(self.epochs - 1, 1), 1)
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
         """Nats of a batch, summed, and its number of tokens."""
-        found = self.train.batch(self.order[batch])
-        if self.share:
-            found = found._replace(inputs=sampled_inputs(self.model, found, self.share))
-        return (*self.batch_loss(found), None)
+        if not self.share:
+            return (*self._loss_of(self.batches, batch), None)
+        (source, lengths, inputs, targets), _ = self.batches.get(batch, "cpu")
+        found = Batch(source, lengths, inputs, targets)
+        return (*self.batch_loss(found._replace(inputs=sampled_inputs(self.model, found, self.share))), None)
 
     def batch_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Nats of these pairs, summed, and the number of their tokens."""
+        return self._nats(batch), int((batch.targets != IGNORED).sum())
+
+    def _loss_of(self, batches: Ahead, i: int) -> tuple[Tensor, int]:
+        last: Any = self.model.output
+        (source, there, inputs, targets), (lengths, n) = batches.get(i, last.W.device)
+        both: Any = lengths if there is lengths else Lengths(lengths, there.array)
+        return self._nats(Batch(source, both, inputs, targets)), n
+
+    def _nats(self, batch: Batch) -> Tensor:
         outputs = self.model.decode(batch.source, batch.inputs, batch.lengths)
         last: Any = self.model.output
-        loss = nn.linear_cross_entropy(outputs, last.W, last.b, batch.targets, reduction="sum", ignore_index=IGNORED)
-        return loss, int((batch.targets != IGNORED).sum())
+        return nn.linear_cross_entropy(outputs, last.W, last.b, batch.targets, reduction="sum", ignore_index=IGNORED)
 
     def validate(self) -> float:
         """Nats per token of the held-out pairs."""
+        total: Any = 0.0
+        tokens = 0
         with evaluating(self.model):
-            losses = [self.batch_loss(batch) for batch in self.valid.epoch(0)]
-        return sum(loss.item() for loss, _ in losses) / sum(n for _, n in losses)
+            for i in range(len(self.valid)):
+                loss, n = self._loss_of(self.held_out, i)
+                total += loss.astype("float64")
+                tokens += n
+        return float(total) / tokens
 
     def measure(self, nats: float) -> float:
         """Nats per token as perplexity."""
         return perplexity(nats)
+
+
+def _ahead(pairs: Pairs, order: Sequence[np.ndarray]) -> Ahead:
+    """Batches of pairs, in an order, and what the host must know of each: its lengths, and its number of tokens."""
+
+    def make(i: int) -> tuple[Batch, tuple[np.ndarray, int]]:
+        batch = pairs.batch(order[i])
+        return batch, (batch.lengths, int((batch.targets != IGNORED).sum()))
+
+    return Ahead(make, len(order))
 
 
 def sampled_inputs(model: nn.EncoderDecoder, batch: Batch, share: float) -> np.ndarray:
