@@ -45,10 +45,12 @@ class ndarray:
         )
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        _wait("get")
-        if out is None:
-            return self._host.copy()
-        out[...] = self._host
+        out, values = np.empty(self.shape, self.dtype) if out is None else out, self._host.copy()
+        if blocking:
+            _wait("get")
+            np.copyto(out, values)
+        else:
+            cuda.leave(lambda: np.copyto(out, values))
         return out
 
     def item(self):
@@ -225,7 +227,7 @@ def compute(name, function, *arrays, launches=1):
 def _wait(name):
     """The host waits until the current stream has done its work."""
     counts.sync(name)
-    cuda.begin_work()
+    cuda.wait()
 
 
 def operand(x):

@@ -2,6 +2,7 @@
 
 Everything runs at once, but for copies to the device on a stream that is not the null stream: these wait until somebody
 waits for the stream, or works on it; work on the null stream waits for all streams but those that are `non_blocking`.
+Copies to the host that do not block come when the host has begun a good deal more work, or waits for them.
 What is read too early is not there, and a buffer that is written too early is what gets copied.
 """
 
@@ -55,6 +56,7 @@ class Device:
 
     def synchronize(self):
         counts.sync("Device.synchronize")
+        wait()
         for stream in [*_waiting]:
             stream.catch_up()
 
@@ -70,11 +72,35 @@ class Device:
         _current.id = self.outer.pop()
 
 
+LATE = 100  # pieces of work that the device may be behind the host
+
 _waiting = []  # streams with copies to be made
+_leaving = []  # copies to the host that have not come: how much more work will have begun by then, and what to do
+
+
+def leave(work):
+    """A copy to the host, for which nobody waits yet: made when the host has begun a good deal more, or waits."""
+    _leaving.append([LATE, work])
+
+
+def arrive(copies):
+    """Make these of the copies to the host."""
+    for copy in [c for c in copies if c in _leaving]:
+        _leaving.remove(copy)
+        copy[1]()
+
+
+def wait():
+    """The host waits until the device has done what was begun."""
+    arrive([*_leaving])
+    begin_work()
 
 
 def begin_work():
     """What the current stream waits for is done."""
+    for copy in [*_leaving]:
+        copy[0] -= 1
+    arrive([copy for copy in _leaving if copy[0] <= 0])
     if _waiting:
         current = get_current_stream()
         null = current is Stream.null
@@ -113,6 +139,7 @@ class Stream:
 
     def synchronize(self):
         counts.sync("Stream.synchronize")
+        wait()
         self.catch_up()
 
     def record(self, event=None):
@@ -146,11 +173,11 @@ class Event:
     """A place in a stream."""
 
     def __init__(self, block=False, disable_timing=False, interprocess=False):
-        self.stream, self.before = None, []
+        self.stream, self.before, self.leaving = None, [], []
 
     def record(self, stream=None):
         self.stream = stream or get_current_stream()
-        self.before = [*self.stream.work]
+        self.before, self.leaving = [*self.stream.work], [*_leaving]
 
     def catch_up(self):
         if self.stream is not None:
@@ -158,10 +185,13 @@ class Event:
 
     def synchronize(self):
         counts.sync("Event.synchronize")
+        arrive(self.leaving)
         self.catch_up()
 
     @property
     def done(self):
+        if any(copy in _leaving for copy in self.leaving):
+            return False
         return self.stream is None or not any(work in self.before for work in self.stream.work)
 
 
