@@ -1,0 +1,40 @@
+"""NVIDIA's run-time compiler, if its library can be found: it needs no driver and no GPU."""
+
+import ctypes
+import importlib.util
+
+from pathlib import Path
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+
+
+def library():
+    """NVRTC from the package nvidia-cuda-nvrtc, or from the system; None if there is none."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec else []
+    found = sorted(so for folder in folders for so in Path(folder).glob("**/libnvrtc.so.*[0-9]"))
+    for name in [*map(str, found), "libnvrtc.so"]:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def compiled(source, architecture, *options):
+    """The machine code of a source text as bytes; RuntimeError with the compiler's words if it refuses."""
+    nvrtc, program, size = library(), ctypes.c_void_p(), ctypes.c_size_t()
+    text = [f"-arch={architecture}", "-std=c++17", *options]
+    given = (ctypes.c_char_p * len(text))(*(t.encode() for t in text))
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+    failed = nvrtc.nvrtcCompileProgram(program, len(text), given)
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    if failed:
+        raise RuntimeError(log.value.decode())
+    nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    code = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetCUBIN(program, code)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return code.raw

@@ -1,0 +1,1 @@
+"""The CUDA backend: kernels as C text, compiled at run time."""
