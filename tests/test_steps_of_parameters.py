@@ -43,7 +43,7 @@ def step(optimizer, parameters, gs, when):
 def way(request, monkeypatch):
     """How a step is made."""
     if request.param == "numpy":
-        monkeypatch.setattr(optim.optimizers.engines, "has_formula", lambda lines: False)
+        monkeypatch.setattr(optim.optimizers.engines, "has_formula", lambda *_: False)
     return request.param
 
 

@@ -6,11 +6,12 @@ import functools
 import importlib
 import warnings
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
-from types import ModuleType
 from typing import Any, NamedTuple
 
+from tinygrad_rnn.compiler.cuda.functions import FUNCTIONS
+from tinygrad_rnn.compiler.ir.formula import is_formula
 from tinygrad_rnn.compiler.runtime.backend import Backend
 
 
@@ -119,23 +120,39 @@ def has_llvm() -> bool:
 
 
 @functools.cache
-def has_formula(lines: str) -> bool:
-    """Can lines of maths be machine code? They must be assignments of what elementwise operations are written in."""
-    if not has_llvm():
+def has_formula(lines: str, device: str = "cpu") -> bool:
+    """Can lines of maths be machine code? They must be assignments of what elementwise operations are written in.
+
+    device: "cpu", which needs the compiler of "llvm", or "gpu"
+    """
+    if device == "cpu" and not has_llvm():
         return False
-    return _formulas().is_formula(lines)
+    return is_formula(lines, _functions(device))
 
 
-def formula(lines: str, reads: tuple[str, ...], writes: tuple[str, ...], dtype: Any) -> Any:
-    """Lines of maths on arrays as machine code (see llvm.formula), for which there must be "llvm"."""
-    return _formulas().formula(lines, reads, writes, dtype)
+def formula(lines: str, reads: tuple[str, ...], writes: tuple[str, ...], dtype: Any, device: str = "cpu") -> Any:
+    """Lines of maths on arrays as machine code, if there can be (see llvm.formula and cuda.formula)."""
+    return _formulas(device)(lines, reads, writes, dtype)
 
 
 @functools.cache
-def _formulas() -> ModuleType:
-    from tinygrad_rnn.compiler.llvm import formula  # noqa: PLC0415
+def _formulas(device: str) -> Callable[..., Any]:
+    if device == "gpu":
+        from tinygrad_rnn.compiler.cuda.formula import formula_kernel  # noqa: PLC0415
+
+        return formula_kernel
+    from tinygrad_rnn.compiler.llvm.formula import formula  # noqa: PLC0415
 
     return formula
+
+
+def _functions(device: str) -> Collection[str]:
+    """The functions that machine code for a device can compute, by name."""
+    if device == "gpu":
+        return FUNCTIONS
+    from tinygrad_rnn.compiler.llvm import functions  # noqa: PLC0415
+
+    return functions.FUNCTIONS
 
 
 def cross_entropy() -> Callable[..., Any] | None:

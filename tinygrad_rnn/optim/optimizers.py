@@ -6,9 +6,11 @@ of steps made so far to η. Parameters without a gradient stay as they are.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from collections.abc import Iterable, Mapping
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from tinygrad_rnn.autograd.arrays import Array, move, to_numpy, xp
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.ops.elementwise import FUNCTIONS
-from tinygrad_rnn.optim import one_pass
+from tinygrad_rnn.optim import kernels, one_pass
 from tinygrad_rnn.optim.schedules import Schedule, checked_number
 
 
@@ -29,8 +31,9 @@ class Optimizer:
     A subclass says how p follows from g, in one of two ways:
 
     formula    lines of maths, on p, g, the arrays of state named in `memory` (0 at first) and what `numbers(lr)`
-               returns by name; beside the compiled engine "llvm" they are one pass over all parameters. In `numbers`,
-               `t` is how many steps the parameters in question have made, the one under way included
+               returns by name; beside the compiled engine "llvm" they are one pass over all parameters, and on a GPU
+               one kernel for each. In `numbers`, `t` is how many steps the parameters in question have made, the one
+               under way included
     update     a method `update(p, g, state, lr)`: it returns the new values of a parameter, and may change `state`, a
                dict of arrays that starts empty
     """
@@ -98,9 +101,12 @@ class Optimizer:
     def _in_one_pass(self, pairs: list[tuple], lr: float) -> list[tuple]:
         """Update by machine code what it can; returns the rest: all of them if the formula is not all there is."""
         formula = self.formula
-        if not formula or type(self).update is not Optimizer.update or not engines.has_formula(formula):
+        if not formula or type(self).update is not Optimizer.update:
             return pairs
-        return one_pass.update(formula, self.memory, self.numbers(lr), pairs, self._addresses)
+        numbers = self.numbers(lr)
+        if engines.has_formula(formula):
+            pairs = one_pass.update(formula, self.memory, numbers, pairs, self._addresses)
+        return kernels.update(formula, self.memory, numbers, pairs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_addresses": {}}  # a copy has arrays elsewhere
@@ -114,7 +120,7 @@ class Optimizer:
         if not self.formula:
             raise NotImplementedError(f"{type(self).__name__}: must have a formula, or define update(p, g, state, lr)")
         names = {**FUNCTIONS, **self.numbers(lr), **{k: state.get(k, 0.0) for k in self.memory}, "p": p, "g": g}
-        exec(self.formula, names)
+        exec(_compiled(self.formula), names)
         state.update({k: names[k] for k in self.memory})
         return names["p"]
 
@@ -157,6 +163,11 @@ class Optimizer:
             if n and self.formula and state.keys() != set(self.memory):  # of another kind of optimiser
                 raise ValueError(f"{who}: the state must be {list(self.memory)}, got {sorted(state)}")
         self.steps, self.counts, self.states = steps, [int(n) for n in counts], states
+
+
+@functools.lru_cache(64)
+def _compiled(formula: str) -> CodeType:
+    return compile(formula, "formula", "exec")
 
 
 class SGD(Optimizer):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import functools
 
 from typing import Any
 
+from tinygrad_rnn.compiler.ir.formula import parsed
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.functions import FUNCTIONS
@@ -80,9 +80,3 @@ class Elements:
 
 
 COMPARISONS = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==", ast.NotEq: "!="}
-
-
-@functools.cache
-def parsed(formula: str) -> ast.expr:
-    """A formula of the calculus as a tree."""
-    return ast.parse(formula, mode="eval").body

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import ctypes
 import functools
 
@@ -12,17 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.compiler.ir.formula import Lines
 from tinygrad_rnn.compiler.llvm import workers
 from tinygrad_rnn.compiler.llvm.assembly import DOUBLE, Module
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
-from tinygrad_rnn.compiler.llvm.functions import FUNCTIONS
 from tinygrad_rnn.compiler.llvm.machine import compiled
 from tinygrad_rnn.compiler.runtime.memory import address
 
 SMALL = 1 << 14  # elements up to which one thread does it all
-KNOWN = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UnaryOp, ast.USub, ast.UAdd, ast.Call, ast.Name, ast.Load,
-         ast.Constant)  # fmt: skip
 HEAD = 2  # numbers in front of the table: the jobs, the parts of each
 
 
@@ -34,11 +31,8 @@ class Formula:
 
     def __init__(self, lines: str, reads: Sequence[str], writes: Sequence[str], dtype: Any):
         self.reads, self.writes, self.dtype = reads, writes, np.dtype(dtype)
-        tree = ast.parse(lines)
-        found = _Numbers({*reads, *(line.targets[0].id for line in tree.body)})  # type: ignore[attr-defined]
-        self.lines = [(line.targets[0].id, found.visit(line.value)) for line in tree.body]  # type: ignore[attr-defined]
-        self.names = list(found.names)
-        self.numbers = compile("".join(f"{n}, " for n in self.names) or "()", "formula", "eval")
+        self.lines = Lines(lines, reads)
+        self.names = self.lines.names
         machine = compiled(self._source())
         self.function, self.at = machine.function("formula", 4), machine.address("formula")
 
@@ -52,7 +46,7 @@ class Formula:
         entries = self.table(parts, jobs)
         table = (ctypes.c_int64 * len(entries))(*entries)
         numbers = (ctypes.c_double * len(self.names)).from_buffer(table, 8 * HEAD)
-        numbers[:] = eval(self.numbers, {}, values)
+        numbers[:] = [*self.lines.numbers(values)]
         workers.run(workers.Job(self.phase(ctypes.addressof(table), parts)))
 
     def table(self, parts: int, jobs: Sequence[Sequence[int]]) -> list[int]:
@@ -90,42 +84,10 @@ class Formula:
     def _vectors(self, code: Code, numbers: dict, sources: dict, targets: dict, j: Any, mask: Any) -> None:
         offset, elements = code.mul(j, code.item), Elements(code)
         names = {**numbers, **{name: code.load(code.add(a, offset), mask) for name, a in sources.items()}}
-        for name, tree in self.lines:
+        for name, tree in self.lines.assigned:
             names[name] = elements.formula(tree, names)
         for name, a in targets.items():
             code.store(names[name], code.add(a, offset), mask)
-
-
-def is_formula(lines: str) -> bool:
-    """Are these assignments to names, of nothing but what `Elements` knows?"""
-    for line in ast.parse(lines).body:
-        if not (isinstance(line, ast.Assign) and [type(t) for t in line.targets] == [ast.Name]):
-            return False
-        if not all(isinstance(node, KNOWN) for node in ast.walk(line.value)):
-            return False
-        calls = [node for node in ast.walk(line.value) if isinstance(node, ast.Call)]
-        if any(not isinstance(f.func, ast.Name) or f.func.id not in FUNCTIONS or f.keywords for f in calls):
-            return False
-    return True
-
-
-class _Numbers(ast.NodeTransformer):
-    """Replaces what has no array in it by its text as a name: it is computed once, and not in float32."""
-
-    def __init__(self, arrays: set[str]):
-        self.arrays = arrays
-        self.names: dict[str, None] = {}
-
-    def visit(self, node: Any) -> Any:
-        if isinstance(node, ast.Call):  # the name of a function is none of a number
-            node.args = [self.visit(a) for a in node.args]
-            return node
-        names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-        if not isinstance(node, ast.expr) or names & self.arrays:
-            return self.generic_visit(node)
-        name = ast.unparse(node)
-        self.names[name] = None
-        return ast.Name(name, ast.Load())
 
 
 @functools.lru_cache(64)
