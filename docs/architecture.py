@@ -27,6 +27,7 @@ ROOMS = {
     "tinygrad_rnn.compiler.engines": ("backends\nby name", "gate"),
     "tinygrad_rnn.compiler.llvm": ("a schedule as\nmachine code", "gate"),
     "tinygrad_rnn.compiler.numpy": ("a schedule as\nNumPy calls", "gate"),
+    "tinygrad_rnn.compiler.cuda": ("kernels as\nC text", "gate"),
     "tinygrad_rnn.compiler.runtime": ("programs,\ncalls, memory", "gate"),
     "tinygrad_rnn.compiler.record": ("a running cell\nto a circuit", "gate"),
     "tinygrad_rnn.compiler.passes": ("a circuit into\nan equal one", "gate"),
