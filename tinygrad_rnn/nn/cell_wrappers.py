@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn.cells import Cell
-from tinygrad_rnn.ops import cast, uniform, where
+from tinygrad_rnn.ops import uniform, where
+from tinygrad_rnn.ops.random import dropout_mask
 
 
 class Wrapper(Cell):
@@ -139,8 +140,7 @@ class VariationalDropoutCell(Wrapper):
         """0 with probability p, else 1 / (1 - p); None where nothing is dropped."""
         if not self.training or p == 0:
             return None
-        like = self.zeros()
-        return cast(uniform(shape, like=like) >= p, like.dtype) * (1 / (1 - p))
+        return dropout_mask(shape, p, like=self.zeros())
 
     def forward(self, x: Tensor, state: VariationalState) -> tuple[Tensor, VariationalState]:
         inner, x_mask, h_mask = state

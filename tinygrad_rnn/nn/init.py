@@ -10,7 +10,9 @@ import math
 import numpy as np
 
 from tinygrad_rnn.autograd import arrays
-from tinygrad_rnn.autograd.random import default_generator
+from tinygrad_rnn.autograd.arrays import xp
+from tinygrad_rnn.autograd.devices import default_device
+from tinygrad_rnn.autograd.random import default_generator, drawn
 from tinygrad_rnn.autograd.tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -33,7 +35,8 @@ def constant(shape: Shape, value: float) -> Tensor:
 
 def uniform(shape: Shape, bound: float, rng: np.random.Generator | None = None) -> Tensor:
     """Numbers, uniform from -bound to bound."""
-    return _tensor((rng or default_generator()).uniform(-bound, bound, shape))
+    numbers = drawn(shape, rng, default_device(), np.float64)
+    return Tensor(xp(numbers).asarray(2 * bound * numbers - bound, np.float32))
 
 
 def normal(shape: Shape, std: float = 1.0, rng: np.random.Generator | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.ops.random import dropout_mask
 
 
 def check_whole(who: str, **sizes: Any) -> None:
@@ -106,5 +107,4 @@ class Dropout(Module):
             return x
         if not hasattr(x, "shape"):
             raise TypeError(f"Dropout: x must be a tensor, got {type(x).__name__}; make it one by tensor(…)")
-        keep = ops.cast(ops.uniform(x.shape, self.rng, like=x) >= self.p, x.dtype)
-        return x * (keep * (1 / (1 - self.p)))
+        return x * dropout_mask(x.shape, self.p, self.rng, like=x)

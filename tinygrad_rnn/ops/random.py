@@ -6,19 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd import arrays, random
+from tinygrad_rnn.autograd import random
+from tinygrad_rnn.autograd.devices import default_device, parse_device
+from tinygrad_rnn.autograd.dtypes import FLOAT
 from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.ops.elementwise import cast
 from tinygrad_rnn.ops.shape import _sizes
 
 
 def uniform(
     shape: Any, rng: np.random.Generator | None = None, *, like: Tensor | None = None, device: str | None = None
 ) -> Tensor:
-    """Numbers from 0 to less than 1, from `rng` or the library's generator, drawn in host memory.
+    """Numbers from 0 to less than 1, from `rng` or the library's generator.
 
     like: a tensor on whose device they are, and in whose dtype if that is wider; else they are float32. They are those
-    that float32 can tell apart in any case, so that a seed means the same ones.
+    that float32 can tell apart in any case, and the same ones on every device.
     In a cell: fresh ones at each step, in every engine the same.
     """
     shape, dtype = _sizes(shape, "uniform"), np.dtype(np.float32)
@@ -26,4 +29,12 @@ def uniform(
         dtype, device = np.promote_types(like.dtype, dtype), like.device
     if context.trace is not None:
         return context.trace.draw(shape, dtype, rng)
-    return Tensor(arrays.from_numpy(random.uniform(shape, rng).astype(dtype, copy=False), device))
+    return Tensor(random.uniform(shape, rng, parse_device(device or default_device())).astype(dtype, copy=False))
+
+
+def dropout_mask(shape: Any, p: float, rng: np.random.Generator | None = None, *, like: Tensor) -> Tensor:
+    """What dropout multiplies by: 0 with probability p, else 1 / (1 - p); of the dtype of `like`, where that is."""
+    if context.trace is not None:
+        return cast(uniform(shape, rng, like=like) >= p, like.dtype) * (1 / (1 - p))
+    dtype = like.dtype if like.dtype.kind == "f" else FLOAT
+    return Tensor(random.mask(_sizes(shape, "dropout"), p, rng, dtype=dtype, device=like.device))

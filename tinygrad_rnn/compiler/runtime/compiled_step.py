@@ -30,7 +30,8 @@ class CompiledStep:
     states    the tensors of its state, in the shapes and dtypes that it keeps
     constant  the states that no step changes: they are captured
     programs  those of a step that differs by the size of its batch at most, or its own
-    xp        the library of its arrays, NumPy or CuPy
+    xp        the library of its arrays, NumPy or CuPy, and
+    device    where they are
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class CompiledStep:
         known: list[Programs], **options: Any,
     ):  # fmt: skip
         """known: programs of other recordings of the same cell, to which its own are added"""
-        self.batch, self.xp = len(x), xp(x.array)
+        self.batch, self.xp, self.device = len(x), xp(x.array), x.device
         try:
             self.circuit, self.captured, kept, self.constant = found = record_until_stable(step, x, states, options)
             self.states = [Tensor(stand_in(s.shape, s.dtype)) for s in kept]
@@ -71,14 +72,14 @@ class CompiledStep:
         self.programs.arenas.take_back(weakref.ref(call))
 
     def draw(self, T: int) -> list[Array]:
-        """The random numbers of T steps, in the order in which the eager engine draws them: on the host, then moved."""
-        drawn: dict[Value, np.ndarray] = {}
+        """The random numbers of T steps, in the order in which the eager engine draws them."""
+        drawn: dict[Value, Array] = {}
         by_generator: dict[int, list[Value]] = {}
         for v in self.circuit.draws:
             by_generator.setdefault(id(v.static["rng"]), []).append(v)
         for values in by_generator.values():
             sizes = [int(np.prod(v.shape)) for v in values]
-            numbers = (values[0].static["rng"] or random.default_generator()).random((T, sum(sizes)), np.float32)
+            numbers = random.drawn((T, sum(sizes)), values[0].static["rng"], self.device)
             for v, end, n in zip(values, accumulate(sizes), sizes, strict=True):
-                drawn[v] = np.ascontiguousarray(numbers[:, end - n : end]).reshape(T, *v.shape).astype(v.dtype)
-        return [self.xp.asarray(drawn[v]) for v in self.circuit.draws]
+                drawn[v] = self.xp.ascontiguousarray(numbers[:, end - n : end]).reshape(T, *v.shape).astype(v.dtype)
+        return [drawn[v] for v in self.circuit.draws]
