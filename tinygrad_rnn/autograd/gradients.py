@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_rnn.autograd.arrays import xp
@@ -42,6 +42,21 @@ def grad(
         )
     result = tuple(found[x.node] if x.node in found else Tensor(xp(x.array).zeros_like(x.array)) for x in xs)
     return result[0] if isinstance(inputs, Tensor) else result
+
+
+def partials(
+    function: Callable[[list[Any]], Sequence[Tensor]], xs: Sequence[Any], gs: Sequence[Tensor], tracked: Sequence[bool]
+) -> tuple[list[Any], Sequence[Tensor]]:
+    """Σ gs · ∂ function(xs) / ∂x for each tracked x, recorded, and function(xs): for a rule that repeats its operation.
+
+    Each is the derivative by this argument alone, though one may be computed from another, or be another.
+    """
+    own = [x.reshape(x.shape) if t else x for x, t in zip(xs, tracked, strict=True)]
+    ys = function(own)
+    kept, seeds = zip(*[(y, g) for y, g in zip(ys, gs, strict=True) if y.requires_grad], strict=True)
+    wanted = [x for x, t in zip(own, tracked, strict=True) if t]
+    found = iter(grad(kept, wanted, seeds, create_graph=True, allow_unused=True))
+    return [next(found) if t else None for t in tracked], ys
 
 
 def no_grad() -> recording:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.blas import FLOATS
-from tinygrad_rnn.autograd.gradients import grad
+from tinygrad_rnn.autograd.gradients import partials
 from tinygrad_rnn.autograd.primitive import operation
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler import engines
@@ -120,9 +120,7 @@ linear_nll = operation(_linear_cross_entropy)
 @linear_nll.vjp
 def _rule(g: Any, ys: Any, W: Any, b: Any, call: Pass, tracked: tuple[bool, ...]) -> Sequence[Any]:
     if isinstance(g, Tensor):
-        wanted = [x for x, t in zip((ys, W, b), tracked, strict=True) if t]
-        found = iter(grad([call.plain(ys, W, b)], wanted, [g], create_graph=True))
-        return [next(found) if t else None for t in tracked]
+        return partials(lambda xs: [call.plain(*xs)], (ys, W, b), [g], tracked)[0]
     if call.gradients is None:  # a second backward: the first one gave its arrays away
         call.run(ys, W, b)
     gradients, call.gradients = call.gradients, None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array
-from tinygrad_rnn.autograd.gradients import grad
+from tinygrad_rnn.autograd.gradients import partials
 from tinygrad_rnn.autograd.graph import Constant, Node, context
 from tinygrad_rnn.autograd.primitive import operation
 from tinygrad_rnn.autograd.random import replayed
@@ -143,12 +143,9 @@ recurrent = operation(_recurrent)
 @recurrent.vjp
 def _recurrent_rule(gs: tuple, xs: tuple, call: Call, tracked: tuple[bool, ...]) -> Sequence[Any]:
     if isinstance(gs[0], Tensor):
-        wanted = [x for x, t in zip(xs, tracked, strict=True) if t]
-        again = call.repeat(xs)
+        gradients, again = partials(call.repeat, xs, gs, tracked)
         call.repeated = _nodes(again)
-        ys, gs = zip(*[(y, g) for y, g in zip(again, gs, strict=True) if y.requires_grad], strict=True)
-        found = iter(grad(ys, wanted, gs, create_graph=True, allow_unused=True))
-        return [next(found) if t else None for t in tracked]
+        return gradients
     found = call.backward(gs)
     if call.watcher is not None and any(g is not None for g in found["dwatched"]):
         call.watcher(found["dwatched"])
