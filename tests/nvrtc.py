@@ -21,6 +21,15 @@ def library():
     return None
 
 
+def elementwise(inputs, outputs, body, preamble=""):
+    """The body of an ElementwiseKernel of float32 or float64 arrays in a kernel of its own."""
+    inputs, outputs = (t.replace("float32", "float").replace("float64", "double") for t in (inputs, outputs))
+    pairs = [part.split() for part in outputs.split(",")]
+    parameters = ", ".join([inputs, *(f"{kind}* to_{name}" for kind, name in pairs)])
+    named = " ".join(f"{kind}& {name} = *to_{name};" for kind, name in pairs)
+    return f'{preamble}extern "C" __global__ void kernel({parameters}) {{\n{named}\n{body}\n}}'
+
+
 def compiled(source, architecture, *options):
     """The machine code of a source text as bytes; RuntimeError with the compiler's words if it refuses."""
     nvrtc, program, size = library(), ctypes.c_void_p(), ctypes.c_size_t()

@@ -1,4 +1,4 @@
-"""A seed's numbers on a GPU are NumPy's bit for bit, whatever was drawn before, and the generator goes on as it does."""
+"""A seed's numbers on a GPU are NumPy's to the bit, whatever was drawn before; the generator goes on likewise."""
 
 import threading
 import time

@@ -12,6 +12,7 @@ from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.ops.kernels import fused
 from tinygrad_rnn.ops.random import dropout_mask
 
 
@@ -84,9 +85,15 @@ class LayerNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_features("LayerNorm", x, self.gain.shape[0])
-        d = x - x.mean(-1, keepdims=True)
-        variance = (d * d).mean(-1, keepdims=True)
-        return d / ops.sqrt(variance + self.eps) * self.gain + self.b
+        return layer_norm(x, self.gain, self.b, eps=self.eps)
+
+
+@fused
+def layer_norm(x: Tensor, gain: Tensor, b: Tensor, *, eps: float) -> Tensor:
+    """(x - mean) / √(var + eps) * gain + b, over the last axis."""
+    d = x - x.mean(-1, keepdims=True)
+    variance = (d * d).mean(-1, keepdims=True)
+    return d / ops.sqrt(variance + eps) * gain + b
 
 
 class Dropout(Module):

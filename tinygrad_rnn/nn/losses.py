@@ -13,7 +13,8 @@ from tinygrad_rnn.autograd.arrays import xp
 from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.nn.linear_loss import Pass, linear_nll
-from tinygrad_rnn.ops.index import counted, nll
+from tinygrad_rnn.ops.index import counted, nll, target_places
+from tinygrad_rnn.ops.kernels import fused
 
 SMALL = 1 << 20  # multiplications of a product below which a pass over blocks is not worth its start
 
@@ -31,12 +32,20 @@ def cross_entropy(
     _check_tensor(logits, "cross_entropy: logits")
     given = _targets(targets, logits, "cross_entropy", "logits")
     counts, ids = counted(given, ignore_index, logits.shape[-1], "cross_entropy", logits.device)
-    logp = ops.log_softmax(logits, axis=-1)
-    whole = reduction in ("sum", "mean") and not label_smoothing
-    loss = nll(logp, ids, counts, total=whole)
-    if label_smoothing:
+    at = target_places(ids, logits.shape[-1])
+    if not label_smoothing:
+        loss = nll_of_logits(logits, at=at, counts=counts, total=reduction in ("sum", "mean"))
+    else:
+        logp = ops.log_softmax(logits, axis=-1)
+        loss = nll(logp, at=at, counts=counts, total=False)
         loss = (1 - label_smoothing) * loss - label_smoothing * ops.where(counts, logp.mean(-1), 0)
     return _reduced(loss, reduction, lambda: counts.sum(), "cross_entropy")
+
+
+@fused
+def nll_of_logits(logits: Tensor, *, at: Any, counts: Any, total: bool) -> Tensor:
+    """-log P(target) of each row of logits, 0 where it does not count; or their sum. at: see target_places"""
+    return nll(ops.log_softmax(logits, axis=-1), at=at, counts=counts, total=total)
 
 
 def linear_cross_entropy(

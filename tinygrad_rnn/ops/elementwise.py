@@ -18,6 +18,7 @@ from tinygrad_rnn.autograd.dtypes import real_dtype
 from tinygrad_rnn.autograd.operands import agreed, floating
 from tinygrad_rnn.autograd.primitive import operation, primitive
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.ops.kernels import on_gpu
 
 # NumPy's ufuncs pass cupy arrays on to CuPy.
 FUNCTIONS: dict[str, Callable] = {
@@ -46,6 +47,11 @@ def elementwise(name: str, formula: str, floats: bool = False, **rules: Callable
     return op
 
 
+@on_gpu
+def _tanh_rule(g: Any, y: Any) -> Any:
+    return g - g * y * y
+
+
 add = elementwise("add", "a + b", a=lambda g: g, b=lambda g: g)
 sub = elementwise("sub", "a - b", a=lambda g: g, b=lambda g: -g)
 mul = elementwise("mul", "a * b", a=lambda g, b: g * b, b=lambda g, a: g * a)
@@ -56,7 +62,7 @@ log = elementwise("log", "log(x)", True, x=lambda g, x: g / x)
 sqrt = elementwise("sqrt", "sqrt(x)", True, x=lambda g, y: g / (y + y))
 abs = elementwise("abs", "abs(x)", x=lambda g, x: g * sign(x))
 sign: Any = elementwise("sign", "sign(x)")
-tanh = elementwise("tanh", "tanh(x)", True, x=lambda g, y: g - g * y * y)
+tanh = elementwise("tanh", "tanh(x)", True, x=_tanh_rule)
 relu = elementwise("relu", "fmax(x, 0)", x=lambda g, y: g * (y > 0))
 softplus = elementwise("softplus", "fmax(x, 0) + log1p(exp(-abs(x)))", True, x=lambda g, x: g * sigmoid(x))
 
@@ -82,10 +88,9 @@ def _share(g: Any, a: Any, b: Any) -> Any:
     return where(a < b, 0, where(a == b, 0.5 * g, g))
 
 
+@on_gpu
 def _sigmoid(x: Array) -> Array:
     """sigmoid(x) = 1 / (1 + exp(-x)), as exp(x) / (1 + exp(x)): each digit is right in the far negative tail too."""
-    if xp(x) is not np:  # CuPy does not warn of an overflow
-        return 1 / (1 + np.exp(-x))
     if type(x) is not np.ndarray or x.dtype not in _SIGMOID:  # numbers, or bytes in another order
         native = np.dtype(getattr(x, "dtype", float)).newbyteorder("=")
         x = np.asarray(x, native if native in _SIGMOID else np.float64)
@@ -104,8 +109,14 @@ _SIGMOID = {
     for t in (np.float16, np.float32, np.float64)
 }
 
+
+@on_gpu
+def _sigmoid_rule(g: Any, y: Any) -> Any:
+    return g * (y - y * y)
+
+
 sigmoid: Any = operation(_sigmoid, "1 / (1 + exp(-x))", floats=True)
-sigmoid.vjp(x=lambda g, y: g * (y - y * y))
+sigmoid.vjp(x=_sigmoid_rule)
 
 
 @primitive

@@ -186,7 +186,7 @@ def take_along_axis(x: Any, index: Any, axis: Any = None, **named: Any) -> Any:
 
 
 @primitive
-def _nll(logp: Array, *, at: Array, counts: Array, total: bool) -> Array:
+def nll(logp: Array, *, at: Array, counts: Array, total: bool) -> Array:
     """-logp at flat positions, one in each row, 0 where it does not count; or the sum of them."""
     each = xp(logp).where(counts, -logp.reshape(-1)[at], logp.dtype.type(0))
     return each.sum() if total else each
@@ -201,10 +201,10 @@ def _spread_nll(g: Array, *, at: Array, counts: Array, total: bool, shape: tuple
     return out
 
 
-_nll.vjp(
+nll.vjp(
     logp=lambda g, logp_shape, at, counts, total: _spread_nll(g, at=at, counts=counts, total=total, shape=logp_shape)
 )
-_spread_nll.vjp(g=lambda g, at, counts, total: _nll(g, at=at, counts=counts, total=total))
+_spread_nll.vjp(g=lambda g, at, counts, total: nll(g, at=at, counts=counts, total=total))
 
 
 def counted(targets: Array, ignored: int, V: int, who: str, device: str) -> tuple[Array, Array]:
@@ -221,15 +221,11 @@ def counted(targets: Array, ignored: int, V: int, who: str, device: str) -> tupl
     return counts, ids
 
 
-def nll(logp: Any, ids: Array, counts: Array, *, total: bool = False) -> Any:
-    """The negative logarithms of the targets' probabilities; 0 for targets that do not count. total: their sum
-
-    logp: (..., V)  ids, counts: (...), the targets as `counted` gives them, on the device of logp
-    """
-    lib, V = xp(ids), logp.shape[-1]
-    ids = ids.astype(np.int64, copy=False)
+def target_places(ids: Array, V: int) -> Array:
+    """Where the targets are in the flat logits (..., V), one in each row. ids: (...), as `counted` gives them"""
+    lib, ids = xp(ids), ids.astype(np.int64, copy=False)
     first = lib.arange(0, ids.size * V, V) if V else lib.zeros(ids.size, int)
-    return _nll(logp, at=ids + first.reshape(ids.shape), counts=counts, total=total)
+    return ids + first.reshape(ids.shape)
 
 
 def scatter_add(x: Any, index: Any, values: Any, axis: int = 0, **named: Any) -> Any:

@@ -16,6 +16,7 @@ from tinygrad_rnn.autograd.operands import floating
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.ops.elementwise import cast, div, exp
+from tinygrad_rnn.ops.kernels import on_gpu
 from tinygrad_rnn.ops.shape import _array, _axes, _axis, broadcast_to, flip, no_such, reshape
 
 Axis = int | tuple[int, ...] | None
@@ -138,6 +139,7 @@ def _shift(x: Array, axis: tuple[int, ...], infinite: bool = False) -> Array:
 
 
 @primitive
+@on_gpu
 def _logsumexp(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
     """log Σ exp(x), without overflow."""
     lib, m = xp(x), _shift(x, axis, infinite=True)
@@ -163,6 +165,7 @@ def logsumexp(x: Any, axis: Axis = -1, keepdims: bool = False, **named: Any) -> 
 
 
 @primitive
+@on_gpu
 def _softmax(x: Array, *, axis: tuple[int, ...]) -> Array:
     """exp(x) / Σ exp(x), without overflow; a slice that is -inf throughout (fully masked) gives zeros."""
     lib = xp(x)
@@ -171,7 +174,12 @@ def _softmax(x: Array, *, axis: tuple[int, ...]) -> Array:
     return y / lib.where(total == 0, lib.ones_like(total), total)
 
 
-_softmax.vjp(x=lambda g, y, axis: y * (g - (g * y).sum(axis=axis, keepdims=True)))
+@on_gpu
+def _softmax_rule(g: Any, y: Any, axis: tuple[int, ...]) -> Any:
+    return y * (g - (g * y).sum(axis=axis, keepdims=True))
+
+
+_softmax.vjp(x=_softmax_rule)
 
 
 def softmax(x: Any, axis: Axis = -1, **named: Any) -> Any:
@@ -182,6 +190,7 @@ def softmax(x: Any, axis: Axis = -1, **named: Any) -> Any:
 
 
 @primitive
+@on_gpu
 def _log_softmax(x: Array, *, axis: tuple[int, ...]) -> Array:
     """x - log Σ exp(x), without overflow."""
     lib = xp(x)
@@ -192,7 +201,12 @@ def _log_softmax(x: Array, *, axis: tuple[int, ...]) -> Array:
     return d - lib.log(lib.where(total == 0, lib.ones_like(total), total))
 
 
-_log_softmax.vjp(x=lambda g, y, axis: g - exp(y) * g.sum(axis=axis, keepdims=True))
+@on_gpu
+def _log_softmax_rule(g: Any, y: Any, axis: tuple[int, ...]) -> Any:
+    return g - exp(y) * g.sum(axis=axis, keepdims=True)
+
+
+_log_softmax.vjp(x=_log_softmax_rule)
 
 
 def log_softmax(x: Any, axis: Axis = -1, **named: Any) -> Any:

@@ -42,6 +42,7 @@ def _copied(order: list[Node], choose: Choose | None) -> dict[Node, Node]:
                 outputs[node] = node.op.unroll(node, choose)
             for inside in ancestors(outputs[node], new):
                 _copy(inside, copies)
+            copies[node] = copies[outputs[node][0]]  # of an operation with several outputs nobody reads it
         elif node.op is PICK and node.inputs[0] in outputs:
             copies[node] = copies[outputs[node.inputs[0]][node.static["index"]]]
         else:
