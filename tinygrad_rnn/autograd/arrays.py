@@ -56,6 +56,15 @@ def to_numpy(array: Array) -> np.ndarray:
     return np.asarray(array) if xp(array) is np else array.get()
 
 
+def empty(shape: tuple[int, ...], dtype: Any, device: str) -> Array:
+    """An array on a device that nothing was written into yet."""
+    if device == "cpu":
+        return np.empty(shape, dtype)
+    cupy = load_cupy()
+    with cupy.cuda.Device(device_number(device)):
+        return cupy.empty(shape, dtype)
+
+
 def from_numpy(array: np.ndarray, device: str | None = None) -> Array:
     """A host array on `device`, by default on the default device."""
     return move(array, device or default_device())

@@ -34,6 +34,7 @@ class RunOptions(NamedTuple):
     hooks       what is shown the gradients of the state after each step
     reverse     from the last step to the first?
     tell        what is told why a slower engine runs the step
+    device      where it runs
     """
 
     step: Callable[..., tuple[Tensor, Any]]
@@ -44,6 +45,7 @@ class RunOptions(NamedTuple):
     hooks: tuple[Hook, ...]
     reverse: bool
     tell: Callable[[str], None]
+    device: str
 
 
 class Recording(NamedTuple):

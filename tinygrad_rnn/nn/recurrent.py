@@ -134,7 +134,7 @@ class Recurrent(Module):
     def _run_options(self, device: str, all_states: bool = False) -> RunOptions:
         engine = engines.find(self.engine, device)
         step, every, hooks = partial(self._masked_step, strict=all_states), self.checkpoint_every, self._hooks
-        return RunOptions(step, self._eager, engine, every, all_states, hooks, self.reverse, self._tell)
+        return RunOptions(step, self._eager, engine, every, all_states, hooks, self.reverse, self._tell, device)
 
     def _refuse(self, reason: Unsupported) -> None:
         """ValueError if the step cannot be compiled but must be."""
@@ -187,7 +187,7 @@ class Recurrent(Module):
         if 0 in xs.shape:
             return "there is nothing to run" if 0 in xs.shape[:2] else "x has no features"
         if not engines.find(self.engine, device):
-            return engines.elsewhere()
+            return engines.elsewhere(self.engine)
         if self.engine == "auto" and self.checkpoint_every is None and len(xs) < LEAST_COMPILED_STEPS:
             return f"for {len(xs)} steps recording would cost more than it saves"
         return ""

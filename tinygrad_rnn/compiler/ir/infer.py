@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.arrays import Array, from_numpy, xp
 from tinygrad_rnn.autograd.rules import Primitive
 from tinygrad_rnn.compiler.ir.value import INNER, POINTWISE, Value
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------
 
 
-def stand_in(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array of this shape that takes no memory."""
-    return np.broadcast_to(np.zeros((), dtype), shape)
+def stand_in(shape: tuple[int, ...], dtype: Any, device: str = "cpu") -> Array:
+    """An array of this shape on a device, of zeros that take no memory."""
+    zero: Array = np.zeros((), dtype)
+    if device != "cpu":
+        zero = from_numpy(zero, device)
+    return xp(zero).broadcast_to(zero, shape)
 
 
 def infer(op: str, primitive: Primitive | None, args: tuple, static: dict) -> tuple[Any, Any]:

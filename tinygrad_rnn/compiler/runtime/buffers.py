@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
-import numpy as np
-
+from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.runtime.memory import Arena, recycled
 from tinygrad_rnn.compiler.runtime.steps import Steps
@@ -28,10 +26,10 @@ class Buffers:
     """
 
     def __init__(self, s: Schedule, capacity: int, arena: Arena, fresh: Fresh | None = None):
-        self.s, self.capacity, self.steps = s, capacity, Steps(capacity)
+        self.s, self.capacity, self.steps, self.arena = s, capacity, Steps(capacity), arena
         self.fresh: Fresh = fresh or {"forward": [], "backward": []}
         self.arrays, self.kept = _allocated(s, capacity, arena)
-        self.bound: dict[Buffer, np.ndarray] = {}
+        self.bound: dict[Buffer, Array] = {}
         self.addresses: dict[Buffer, int] = {}
         self.wanted: dict[str, list[tuple]] = {}
         self.steps.depends(self._wanted, self.wanted.update)
@@ -45,41 +43,38 @@ class Buffers:
         """The bytes that the steps take that are run."""
         return sum(b.nbytes(self.steps.T) for b in (*self.kept, *self.fresh["forward"], *self.fresh["backward"]))
 
+    @property
+    def device(self) -> str:
+        """Where its arrays are."""
+        return self.arena.device
+
     def refresh(self, direction: str) -> None:
         """Make the arrays of the results."""
         for b, shape, dtype in self.wanted[direction]:
             self.bound[b], self.addresses[b] = recycled(shape, dtype)
 
-    def array(self, buffer: Buffer) -> np.ndarray:
+    def array(self, buffer: Buffer) -> Array:
         """The array of a buffer, as of this call."""
         return self.bound[buffer] if buffer.bound else self.arrays[buffer]
 
-    def view(self, v: Value, t: Any) -> np.ndarray:
+    def view(self, v: Value, t: Any) -> Array:
         """The array of v: at step t, for "all" steps, or (None) the only one."""
         p = self.s.where(v)
         return looked(self.array(p.buffer), p, t, self.steps.T)
 
 
-def _allocated(s: Schedule, steps: int, arena: Arena) -> tuple[dict[Buffer, np.ndarray], list[Buffer]]:
-    """An array for each buffer that is not bound; buffers of one size that are never alive together share one. Also the
-    buffers that have one of their own, or share it with later ones."""
-    shared: dict[Any, list[list]] = defaultdict(list)  # for each size: until when it is used, and its number
-    wanted: list[Buffer] = []
-    number: dict[Buffer, int] = {}
+def _allocated(s: Schedule, steps: int, arena: Arena) -> tuple[dict[Buffer, Array], list[Buffer]]:
+    """An array for each buffer that is not bound. Also the buffers that have one of their own, or share it with later
+    ones."""
     buffers = dict.fromkeys(p.buffer for p in s.place.values() if not p.buffer.bound)
-    for b in sorted(buffers, key=lambda b: b.span[0]):
-        kind = b.time, b.extra, b.shape, b.dtype
-        free = next((e for e in shared[kind] if e[0] < b.span[0]), None)
-        if free is None:
-            free = [0, len(wanted)]
-            shared[kind].append(free)
-            wanted.append(b)
-        free[0], number[b] = b.span[1], free[1]
-    made = arena.arrays([(b.whole(steps), b.dtype) for b in wanted])
-    return {b: made[i] for b, i in number.items()}, wanted
+    first: dict[int, Buffer] = {}
+    for b in buffers:
+        first.setdefault(b.memory, b)
+    made = dict(zip(first, arena.arrays([(b.whole(steps), b.dtype) for b in first.values()]), strict=True))
+    return {b: made[b.memory] for b in buffers}, list(first.values())
 
 
-def looked(a: np.ndarray, p: Place, t: Any, steps: int) -> np.ndarray:
+def looked(a: Array, p: Place, t: Any, steps: int) -> Array:
     """A place in the array of its buffer: at step t, for "all" steps, or (None) the only one."""
     lead = int(p.buffer.time and t == "all")
     if lead:
@@ -91,7 +86,7 @@ def looked(a: np.ndarray, p: Place, t: Any, steps: int) -> np.ndarray:
     return a
 
 
-def _viewed(a: np.ndarray, lead: int, kind: str, *args: Any) -> np.ndarray:
+def _viewed(a: Array, lead: int, kind: str, *args: Any) -> Array:
     """One view step; the axes of a step stand behind `lead` others."""
     if kind == "part":
         axis, lo, hi = args
@@ -105,5 +100,5 @@ def _viewed(a: np.ndarray, lead: int, kind: str, *args: Any) -> np.ndarray:
     shape = (*a.shape[:lead], *args[0])
     if kind == "broadcast_to":
         rank = len(args[0]) - (a.ndim - lead)
-        return np.broadcast_to(a.reshape(*a.shape[:lead], *(1,) * rank, *a.shape[lead:]) if rank else a, shape)
+        return xp(a).broadcast_to(a.reshape(*a.shape[:lead], *(1,) * rank, *a.shape[lead:]) if rank else a, shape)
     return a.reshape(shape)

@@ -43,7 +43,7 @@ class CompiledStep:
         try:
             self.circuit, self.captured, kept, self.constant = found = record_until_stable(step, x, states, options)
             self.states = [Tensor(stand_in(s.shape, s.dtype)) for s in kept]
-            fitting = [p for p in known if p.fits(self.circuit, engines, self.batch)]
+            fitting = [p for p in known if p.fits(self.circuit, engines, self.batch, x.device)]
             self.programs = fitting[0] if fitting else programs_of(step, x, found, engines, arenas, options)
         except RecursionError:
             raise Unsupported("its step is too long") from None

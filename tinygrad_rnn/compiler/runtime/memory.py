@@ -19,6 +19,8 @@ import numpy as np
 
 from numpy import ndarray
 
+from tinygrad_rnn.autograd.arrays import Array, empty
+
 ARRAYS = 1 << 29  # bytes of arrays, at most
 EACH = 16  # arrays of one size
 SPARE = 64  # programs that a layer keeps, at most: several calls before a backward pass use one each, as do batches
@@ -27,18 +29,18 @@ LINE = 64  # bytes: where arrays start
 
 
 class Arena:
-    """Memory for the buffers of many programs, of which one is in use at a time."""
+    """Memory on a device for the buffers of many programs, of which one is in use at a time."""
 
-    def __init__(self) -> None:
-        self.block = np.empty(0, np.uint8)
-        self.busy = False
+    def __init__(self, device: str = "cpu") -> None:
+        self.device, self.busy = device, False
+        self.block = empty((0,), np.uint8, device)
         self.scratch: Arena | None = None
 
     def for_a_moment(self, wanted: Sequence[tuple[tuple[int, ...], Any]]) -> list[np.ndarray]:
         """Arrays that a program needs while it runs forward, or backward, and not between: the same memory for all
         programs, which so stays in the caches."""
         if self.scratch is None:
-            self.scratch = Arena()
+            self.scratch = Arena(self.device)
         return self.scratch.arrays(wanted)
 
     def arrays(self, wanted: Sequence[tuple[tuple[int, ...], Any]]) -> list[np.ndarray]:
@@ -46,10 +48,10 @@ class Arena:
         sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in wanted]
         starts = [0, *accumulate(-(-n // LINE) * LINE for n in sizes)]
         if starts[-1] + LINE > len(self.block):  # the old block lives as long as the arrays in it
-            self.block = np.empty(max(starts[-1] + LINE, len(self.block) * 3 // 2), np.uint8)
+            self.block = empty((max(starts[-1] + LINE, len(self.block) * 3 // 2),), np.uint8, self.device)
         first = -address(self.block) % LINE
         pairs = zip(wanted, starts, strict=False)
-        return [np.ndarray(shape, dtype, self.block, first + start) for (shape, dtype), start in pairs]
+        return [carved(self.block, first + start, shape, dtype) for (shape, dtype), start in pairs]
 
 
 class Arenas:
@@ -86,13 +88,20 @@ class Arenas:
                 while len(programs) > FEW and (len(programs) > SPARE or sum([p.capacity for p in programs]) > STEPS):
                     programs.pop(0)
 
-    def free(self) -> Arena:
-        """One that nobody uses."""
+    def free(self, device: str) -> Arena:
+        """One on a device that nobody uses."""
         for arena in self.arenas:
-            if not arena.busy:
+            if not arena.busy and arena.device == device:
                 return arena
-        self.arenas.append(Arena())
+        self.arenas.append(Arena(device))
         return self.arenas[-1]
+
+
+def carved(block: Array, start: int, shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array in a block of bytes, from its byte number `start` on."""
+    if type(block) is ndarray:
+        return ndarray(shape, dtype, block, start)
+    return block[start : start + math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
 
 
 def recycled(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, int]:
@@ -132,13 +141,15 @@ def _limit(more: int) -> None:
             _size[0] -= sum(len(block) for block, _, _ in oldest)
 
 
-def address(array: np.ndarray) -> int:
-    """Where the first element of an array is."""
-    return array.__array_interface__["data"][0]
+def address(array: Array) -> int:
+    """Where the first element of an array is: in the host's memory, or in its device's."""
+    return array.__array_interface__["data"][0] if type(array) is ndarray else array.data.ptr
 
 
-def _quick_address(array: np.ndarray) -> int:
+def _quick_address(array: Array) -> int:
     """The same, read from NumPy's struct of an array, where it is the first field; six times as fast."""
+    if type(array) is not ndarray:
+        return array.data.ptr
     return ctypes.c_size_t.from_address(id(array) + object.__basicsize__).value
 
 

@@ -7,19 +7,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.compiler.ir.infer import stand_in
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
 from tinygrad_rnn.compiler.runtime.memory import Arena
 from tinygrad_rnn.compiler.schedule.places import Buffer
 
-Run = Callable[[dict[Buffer, np.ndarray]], None]  # computes one direction, given the arrays that are bound
+Run = Callable[[dict[Buffer, Array]], None]  # computes one direction, given the arrays that are bound
 
 
 class Program:
-    """A schedule on its buffers, in the host's memory: see `backend.Program`.
+    """A schedule on its buffers, in the memory of a device: see `backend.Program`.
 
     Its buffers are written anew by each forward; what it returns is the caller's.
 
@@ -66,15 +65,13 @@ class Program:
         """Forget what was given."""
         self.buffers.bound = {}
 
-    def forward(
-        self, inputs: Sequence[np.ndarray], state: Sequence[np.ndarray]
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def forward(self, inputs: Sequence[Array], state: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """inputs: x, the captured tensors, draws and alive, as in the circuit. Returns the outputs, the new state."""
         self.buffers.bound, self.buffers.addresses = {}, {}
         self._compute("forward", self.inputs, inputs, state)
         return self.results.take("y", "all"), self.results.take("state", self.buffers.steps.T - 1)
 
-    def backward(self, dys: Sequence[np.ndarray], dstate: Sequence[np.ndarray]) -> dict[str, list[np.ndarray | None]]:
+    def backward(self, dys: Sequence[Array], dstate: Sequence[Array]) -> dict[str, list[Array | None]]:
         """The gradients by name: dx, dstate, dcaptured, dwatched."""
         for buffer in self.seeds:
             self.buffers.addresses.pop(buffer, None)
@@ -82,9 +79,7 @@ class Program:
         when = {"dx": "all", "dstate": 0, "dcaptured": None, "dwatched": "all"}
         return {name: self.results.take(name, t) for name, t in when.items()}
 
-    def _compute(
-        self, direction: str, given: list[Buffer], arrays: Sequence[np.ndarray], state: Sequence[np.ndarray]
-    ) -> None:
+    def _compute(self, direction: str, given: list[Buffer], arrays: Sequence[Array], state: Sequence[Array]) -> None:
         buffers = self.buffers
         buffers.bound.update(zip(given, arrays, strict=True))
         buffers.refresh(direction)
@@ -109,9 +104,9 @@ def inputs_of(s: Any) -> list[Buffer]:
 class _Sought(NamedTuple):
     """A root in an array that another call may have elsewhere: it is looked at anew whenever it is copied."""
 
-    look: Callable[[], np.ndarray]
+    look: Callable[[], Array]
 
-    def copy(self) -> np.ndarray:
+    def copy(self) -> Array:
         return self.look().copy()
 
 
@@ -140,7 +135,8 @@ class Results:
         """Where a root is: the shortest way to it that holds for all calls of so many steps."""
         s = self.buffers.s
         if v.op == "zeros":
-            return None, stand_in((self.buffers.steps.T, *v.shape) if t == "all" else v.shape, v.dtype)
+            shape = (self.buffers.steps.T, *v.shape) if t == "all" else v.shape
+            return None, stand_in(shape, v.dtype, self.buffers.device)
         p = s.where(v)
         if not p.buffer.bound:  # nobody makes that array anew
             return None, self._look(v, t)
@@ -151,8 +147,8 @@ class Results:
             return p.buffer, (*times, ..., *(slice(*view[2:]) for view in p.views))
         return None, _Sought(lambda: self._look(v, t))
 
-    def _look(self, v: Value, t: Any) -> np.ndarray:
+    def _look(self, v: Value, t: Any) -> Array:
         found = self.buffers.view(v, t)
         if t == "all" and not self.buffers.s.flow.moves(v):
-            found = np.broadcast_to(found, (self.buffers.steps.T, *v.shape))
+            found = xp(found).broadcast_to(found, (self.buffers.steps.T, *v.shape))
         return found

@@ -31,11 +31,14 @@ class Programs:
     slower   why the first one cannot, or nothing
     arenas   where programs have their buffers
     who      whose step it is, for a dump
+    device   where it runs
     """
 
-    def __init__(self, circuit: Circuit, batch: int, engines: Sequence[Any], arenas: Arenas, who: str):
+    def __init__(
+        self, circuit: Circuit, batch: int, engines: Sequence[Any], arenas: Arenas, who: str, device: str = "cpu"
+    ):  # fmt: skip
         self.circuit, self.batch, self.asked, self.arenas = circuit, batch, tuple(engines), arenas
-        self.who, self.dump = who, Dump.asked()
+        self.who, self.device, self.dump = who, device, Dump.asked()
         if "recorded" in self.dump:
             self.dump.write("recorded", who, f"as it was recorded, {len(circuit.order())} values", str(circuit))
         self.simple = _copied(circuit)
@@ -71,9 +74,11 @@ class Programs:
         """Can it run batches of other sizes than it was planned for?"""
         return bool(self.batch) and is_sound(self.code.c, self.batch)
 
-    def fits(self, circuit: Circuit, engines: Sequence[Any], batch: int) -> bool:
-        """Is this recording, for a batch of some size, one of the same step?"""
-        if not self.batch or self.asked != tuple(engines) or not _alike(self.circuit, circuit):
+    def fits(self, circuit: Circuit, engines: Sequence[Any], batch: int, device: str) -> bool:
+        """Is this recording, for a batch of some size, one of the same step on the same device?"""
+        if not self.batch or (self.asked, self.device) != (tuple(engines), device):
+            return False
+        if not _alike(self.circuit, circuit):
             return False
         return signature(self.circuit, Renaming(self.batch, batch).size) == signature(circuit)
 
@@ -105,7 +110,7 @@ class Programs:
     def _made(self, capacity: int, batch: int) -> Any:
         while True:
             try:
-                program = self.code.program(capacity, batch, self.arenas.free())
+                program = self.code.program(capacity, batch, self.arenas.free(self.device))
                 self._tell(program)
                 return program
             except NotFusable as reason:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.arrays import device_of, to_numpy
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.infer import stand_in
@@ -77,16 +78,17 @@ def programs_of(
     if batch and (again := _recorded_for(batch, step, x, states, constant, options)):
         same = signature(again[0], Renaming(batch, len(x)).size) == signature(circuit)
         if same and all(map(_is_same, captured, again[1])):
-            programs = Programs(again[0], batch, engines, arenas, options.get("who", "cell"))
+            programs = Programs(again[0], batch, engines, arenas, options.get("who", "cell"), x.device)
             if programs.sound:
                 return programs
     _check_same(found, _recorded(step, x, states, constant, options))
-    return Programs(circuit, 0, engines, arenas, options.get("who", "cell"))
+    return Programs(circuit, 0, engines, arenas, options.get("who", "cell"), x.device)
 
 
 def _recorded_for(batch: int, step: Step, x: Tensor, states: Sequence[Tensor], constant: Any, options: Any) -> Any:
     """What is recorded for a batch of another size; None if the step cannot be."""
-    wide = lambda t: Tensor(stand_in((batch, *t.shape[1:]), t.dtype), t.node) if t.shape[:1] == x.shape[:1] else t
+    like = lambda t: Tensor(stand_in((batch, *t.shape[1:]), t.dtype, t.device), t.node)
+    wide = lambda t: like(t) if t.shape[:1] == x.shape[:1] else t
     others = [wide(s) for s in states]
     names = options["names"]
     names = names | {id(new): names[id(old)] for old, new in zip(states, others, strict=True) if id(old) in names}
@@ -101,7 +103,9 @@ def _recorded_for(batch: int, step: Step, x: Tensor, states: Sequence[Tensor], c
 def _is_same(a: Any, b: Any) -> bool:
     """Is it the same tensor or array, or one that holds the same?"""
     p, q = getattr(a, "array", a), getattr(b, "array", b)
-    return a is b or (p.shape == q.shape and p.tobytes() == q.tobytes())
+    if a is b or p.shape != q.shape or device_of(p) != device_of(q):
+        return a is b
+    return to_numpy(p).tobytes() == to_numpy(q).tobytes()
 
 
 def _check_same(found: tuple, again: tuple[Circuit, list[Any]]) -> None:

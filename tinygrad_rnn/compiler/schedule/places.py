@@ -31,6 +31,7 @@ class Buffer:
     bound: bool = False  # given by the caller at each call
     free_from: int = -1  # a carried gradient occupies it up to this position
     span: tuple[int, int] = (FOREVER, -1)  # positions of the first write and the last read
+    memory: int = -1  # the number of its array: buffers of one size that are never alive together share one
 
     def whole(self, T: int) -> tuple[int, ...]:
         """The shape of its array for T steps."""
@@ -208,6 +209,20 @@ class Places:
         for g in self.fusion.together:  # the values of a nest are computed side by side
             ends = _widened(ends, life.position[g[0]], life.position[g[-1]])
         b.span = (min(b.span[0], ends[0]), max(b.span[1], ends[1]))
+
+
+def share_memory(place: dict[Value, Place]) -> None:
+    """Give each buffer that is not bound the number of its array."""
+    arrays: dict[Any, list[list]] = {}  # for each size: until when an array is used, and its number
+    buffers = dict.fromkeys(p.buffer for p in place.values() if not p.buffer.bound)
+    count = itertools.count()
+    for b in sorted(buffers, key=lambda b: b.span[0]):
+        known = arrays.setdefault((b.time, b.extra, b.shape, b.dtype), [])
+        free = next((e for e in known if e[0] < b.span[0]), None)
+        if free is None:
+            free = [0, next(count)]
+            known.append(free)
+        free[0], b.memory = b.span[1], free[1]
 
 
 def columns_read(users: dict[Value, list[Value | None]], z: Value) -> list[Value]:

@@ -14,7 +14,7 @@ from tinygrad_rnn.compiler.schedule.lifetimes import Lifetimes, lifetimes
 from tinygrad_rnn.compiler.schedule.listing import listing
 from tinygrad_rnn.compiler.schedule.nests import Fusion
 from tinygrad_rnn.compiler.schedule.order import Stage, forward_roots, with_own_states
-from tinygrad_rnn.compiler.schedule.places import Place, where
+from tinygrad_rnn.compiler.schedule.places import Place, share_memory, where
 from tinygrad_rnn.compiler.schedule.policy import Policy
 
 
@@ -81,4 +81,6 @@ def schedule(circuit: Circuit, policy: Policy) -> Schedule:
     stages = [*forward, *backward]
     life = lifetimes(flow, stages)
     fusion = policy.fusion(flow, forward, backward)
-    return Schedule(flow, stages, len(forward), life, fusion, policy.places(flow, life, fusion))
+    place = policy.places(flow, life, fusion)
+    share_memory(place)
+    return Schedule(flow, stages, len(forward), life, fusion, place)
