@@ -13,6 +13,7 @@ from tinygrad_rnn.compiler.llvm.assembly import I64
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable, Schedule
+from tinygrad_rnn.compiler.schedule.views import is_view
 
 
 class Constant:
@@ -148,12 +149,11 @@ class Operands:
         else:
             code.store(Elements(code).number(x), address, mask)
 
-    def view(self, v: Value, op: str, shape: tuple[int, ...], **static: Any) -> Value:
-        """A part of v to write into."""
-        made = Value(op, (v,), static, shape, v.dtype, v.moves)
-        if not self.unit(made):
-            raise NotFusable(f"{v.op} across rows has no form in machine code", v)
-        return made
+    def in_rows(self, v: Value) -> Value:
+        """A value, or a view of one, to write into: its elements must lie next to each other."""
+        if not self.unit(v):
+            raise NotFusable(f"{(v.args[0] if is_view(v) else v).op} across rows has no form in machine code", v)
+        return v
 
     def copy(self, p: Any, out: Value) -> None:
         """Write a value into a view of the same shape."""

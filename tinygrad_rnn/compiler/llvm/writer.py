@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn.compiler.ir.columns import spans
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels
 from tinygrad_rnn.compiler.llvm.builder import Code
@@ -17,10 +16,10 @@ from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.llvm.operands import Operands
 from tinygrad_rnn.compiler.llvm.products import Products, Sums
 from tinygrad_rnn.compiler.llvm.reduction import Reduction
+from tinygrad_rnn.compiler.schedule.copies import copies, is_put_together
 from tinygrad_rnn.compiler.schedule.nests import fusable, grouped
 from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable, about
-from tinygrad_rnn.compiler.schedule.views import is_view
 
 
 class Writer:
@@ -50,8 +49,9 @@ class Writer:
     def _group(self, group: list[Value]) -> None:
         v = group[0]
         self.code.say(None if fusable(self.s.flow, v) else v.origin)
-        if v.op == "pack":
-            self._pack(v)
+        if is_put_together(v):
+            for piece, there in copies(self.s, v):
+                self.o.copy(piece, self.o.in_rows(there))
         elif fusable(self.s.flow, v):
             self._nest(group)
         elif self.s.flow.is_computed_as_product(v):
@@ -60,10 +60,6 @@ class Writer:
             self.products.of_values(v)
         elif v.op in ("sum", "max", "min"):
             Reduction(self.o, v).write()
-        elif v.op in ("stack", "concat") or (
-            v.op == "scatter" and is_view(Value("getitem", (v,), v.static, (), v.dtype, True))
-        ):
-            self._joined(v)
         else:
             raise NotFusable(f"{v.op} has no form in machine code")
 
@@ -100,26 +96,3 @@ class Writer:
                 there = self.s.place[u]
                 ready[max([k, *(i for a, i in first.items() if self.s.where(a).overlaps(there))])].append(u)
         return ready
-
-    def _pack(self, v: Value) -> None:
-        """Copy the pieces that are not computed in their columns."""
-        for p, lo, hi in spans(v):
-            if p.op == "zeros" or self.s.where(p) != self.s.place[v].viewed("part", -1, lo, hi):
-                self.o.copy(p, self.o.view(v, "part", p.shape, axis=-1, lo=lo, hi=hi))
-
-    def _joined(self, v: Value) -> None:
-        """Put the pieces of a stack or a concatenation, or a scattered value, in their places."""
-        axis = v.static.get("axis", 0)
-        lead = (slice(None),) * axis
-        at = 0
-        if v.op == "scatter":
-            self.o.copy(0.0, v)
-            self.o.copy(v.args[0], self.o.view(v, "getitem", v.args[0].shape, key=v.static["key"]))
-            return
-        for p in v.args:
-            if not isinstance(p, Value):
-                raise NotFusable(f"{v.op} of a constant array has no form in machine code")
-            n = 1 if v.op == "stack" else p.shape[axis]
-            key = (*lead, at if v.op == "stack" else slice(at, at + n))
-            self.o.copy(p, self.o.view(v, "getitem", p.shape, key=key))
-            at += n

@@ -46,12 +46,17 @@ class CallByCall:
 
 @dataclass(frozen=True)
 class Nests:
-    """For a backend that writes loops: elementwise values are computed together, in registers where they can be."""
+    """For a backend that writes loops: elementwise values are computed together, in registers where they can be.
+
+    accumulate  are products computed on top of the terms that they are added to? Else those sums are in nests
+    """
+
+    accumulate: bool = True
 
     def levels(self, flow: Dataflow) -> Dataflow:
         """All cheap values are computed in the loop that reads them, products on top of the terms they are added to."""
         flow = replace(flow, level=sunk(flow, 0))
-        return replace(flow, accumulated=accumulated(flow))
+        return replace(flow, accumulated=accumulated(flow)) if self.accumulate else flow
 
     def stages(self, flow: Dataflow) -> tuple[list[Stage], list[Stage]]:
         """Forward and backward: what moves stands together, between what is computed once a call."""
