@@ -23,11 +23,12 @@ from tinygrad_rnn.compiler.llvm.machine import compiled
 from tinygrad_rnn.compiler.llvm.one_dtype import dtype_of
 from tinygrad_rnn.compiler.llvm.operands import Operands, Slots
 from tinygrad_rnn.compiler.llvm.pipeline import PASSES
-from tinygrad_rnn.compiler.llvm.table import Layouts, Shares, Written, machine_code
+from tinygrad_rnn.compiler.llvm.table import Shares, Written, machine_code
 from tinygrad_rnn.compiler.llvm.writer import Writer
 from tinygrad_rnn.compiler.numpy.emit import emitted
 from tinygrad_rnn.compiler.runtime.backend import Backend
 from tinygrad_rnn.compiler.runtime.buffers import Buffers, Fresh
+from tinygrad_rnn.compiler.runtime.layouts import Layouts
 from tinygrad_rnn.compiler.runtime.memory import Arena
 from tinygrad_rnn.compiler.runtime.program import Program, Run, inputs_of
 from tinygrad_rnn.compiler.schedule.batch_rows import by_rows

@@ -23,8 +23,8 @@ from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels, panels, workers
 from tinygrad_rnn.compiler.llvm.formula import Formula, formula
 from tinygrad_rnn.compiler.llvm.machine import Machine
-from tinygrad_rnn.compiler.llvm.operands import Constant
-from tinygrad_rnn.compiler.runtime.buffers import Buffers, looked
+from tinygrad_rnn.compiler.runtime.buffers import Buffers
+from tinygrad_rnn.compiler.runtime.layouts import Layouts
 from tinygrad_rnn.compiler.runtime.memory import Arena, address
 from tinygrad_rnn.compiler.runtime.steps import Steps
 from tinygrad_rnn.compiler.schedule.places import Buffer
@@ -47,33 +47,6 @@ class Written:
     slots: dict[Any, int]
     products: list[Value]
     rows: bool
-
-
-class Layouts:
-    """Arrays with the shapes and strides of values (with time, if they have that), for a number of steps.
-
-    arrays  those of buffers that there are already; for the others, arrays stand in that hold nothing
-    """
-
-    def __init__(self, s: Schedule, steps: int, arrays: dict[Buffer, np.ndarray]):
-        self.s, self.steps, self.bases = s, steps, dict(arrays)
-
-    def base(self, buffer: Buffer) -> np.ndarray:
-        """The array of a whole buffer."""
-        if buffer not in self.bases:
-            self.bases[buffer] = np.empty(buffer.whole(self.steps), buffer.dtype)
-        return self.bases[buffer]
-
-    def of(self, v: Any) -> np.ndarray:
-        """An array like that of a value; that of a constant is the constant itself."""
-        if isinstance(v, (Constant, np.ndarray)):
-            return v.array if isinstance(v, Constant) else v
-        p = self.s.where(v)
-        return looked(self.base(p.buffer), p, "all" if p.buffer.time else None, self.steps)
-
-    def buffer(self, v: Any) -> Buffer | None:
-        """The buffer that a value is in."""
-        return self.s.where(v).buffer if isinstance(v, Value) else None
 
 
 class Shares:
