@@ -10,6 +10,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn, ops
 from tinygrad_rnn.compiler import engines
 from tinygrad_rnn.compiler.numpy.program import backend as by_numpy
+from tinygrad_rnn.compiler.runtime.memory import Arena
 from tinygrad_rnn.compiler.runtime.steps import Steps
 
 T, B, I, H = 7, 3, 4, 5
@@ -44,8 +45,8 @@ class RemoteCode:
     def __init__(self, code, xp):
         self.c, self.code, self.xp = code.c, code, xp
 
-    def program(self, *args):
-        return Remote(self.code.program(*args), self.xp)
+    def program(self, steps, batch, arena):
+        return Remote(self.code.program(steps, batch, Arena()), self.xp)  # its own memory is the host's
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def remote(gpu, cupy, monkeypatch):
     """The engine "remote", for arrays on the device."""
     code = lambda c, batch: RemoteCode(by_numpy.code(c, batch), cupy)
     backend = dataclasses.replace(by_numpy, name="remote", device="gpu", code=code)
+    monkeypatch.delitem(engines.ENGINES, "cuda")
     monkeypatch.setitem(engines.ENGINES, "remote", engines.Engine(lambda: backend, "gpu"))
     engines.find.cache_clear()
     yield
@@ -94,15 +96,25 @@ def test_a_backend_of_another_device_runs_what_is_there(remote, cell, options, l
         np.testing.assert_allclose(tensor.numpy(), found["eager"][name].numpy(), 1e-4, 1e-6, err_msg=name)
 
 
-def test_without_one_the_step_runs_eagerly_and_the_plan_says_where_it_would_not(gpu):
+def test_without_one_the_step_runs_eagerly_and_the_plan_says_where_it_would_not(gpu, monkeypatch):
+    monkeypatch.delitem(engines.ENGINES, "cuda")
+    engines.find.cache_clear()
     plan = nn.Recurrent(nn.LSTMCell(I, H), engine="compiled").plan(tg.zeros(T, B, I))
+    engines.find.cache_clear()
     assert plan.engine == "eager" and "the compiled engines run on the CPU" in str(plan)
+
+
+@pytest.mark.parametrize("engine, where, runs_on", [("llvm", "gpu", "CPU"), ("cuda", "cpu", "GPU")])
+def test_an_engine_asked_for_on_another_device_says_where_it_runs(cupy, engine, where, runs_on):
+    with tg.device(where):
+        plan = nn.Recurrent(nn.LSTMCell(I, H), engine=engine).plan(tg.zeros(T, B, I))
+    assert plan.engine == "eager" and f'the engine "{engine}" runs on the {runs_on}' in str(plan)
 
 
 def test_each_engine_is_that_of_its_name():
     for name in engines.ENGINES:
         if not engines.missing(name):
-            (backend,) = engines.find(name)
+            (backend,) = engines.find(name, engines.ENGINES[name].device)
             assert (backend.name, backend.device) == (name, engines.ENGINES[name].device)
 
 

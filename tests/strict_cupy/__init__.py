@@ -20,7 +20,7 @@ from types import ModuleType
 
 from numpy import inf, nan, pi
 
-from strict_cupy import cuda, functions
+from strict_cupy import cublas, cuda, functions
 from strict_cupy.arrays import ndarray
 from strict_cupy.counts import counted
 from strict_cupy.cuda import get_default_memory_pool
@@ -30,6 +30,9 @@ for _name, _function in vars(functions).items():
     if isinstance(_function, functions.Ufunc) or getattr(_function, "__module__", "") == functions.__name__:
         globals()[_name] = _function
 del Ufunc, empty_pinned, erf  # noqa: F821
+
+
+cuda.cublas, cuda.get_cublas_handle = cublas, lambda: cublas.HANDLE
 
 
 def modules():

@@ -172,31 +172,31 @@ class ndarray:
         return self._view(self._host.squeeze(axis))
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False):
-        return compute("sum", lambda a: _in_float("sum", a, axis, dtype, keepdims), self)
+        return into(out, compute("sum", lambda a: _in_float("sum", a, axis, dtype, keepdims), self))
 
     def mean(self, axis=None, dtype=None, out=None, keepdims=False):
-        return compute("mean", lambda a: _in_float("mean", a, axis, dtype, keepdims), self)
+        return into(out, compute("mean", lambda a: _in_float("mean", a, axis, dtype, keepdims), self))
 
     def max(self, axis=None, out=None, keepdims=False):
-        return compute("max", lambda a: a.max(axis=axis, keepdims=keepdims), self)
+        return into(out, compute("max", lambda a: a.max(axis=axis, keepdims=keepdims), self))
 
     def min(self, axis=None, out=None, keepdims=False):
-        return compute("min", lambda a: a.min(axis=axis, keepdims=keepdims), self)
+        return into(out, compute("min", lambda a: a.min(axis=axis, keepdims=keepdims), self))
 
     def all(self, axis=None, out=None, keepdims=False):
-        return compute("all", lambda a: a.all(axis=axis, keepdims=keepdims), self)
+        return into(out, compute("all", lambda a: a.all(axis=axis, keepdims=keepdims), self))
 
     def any(self, axis=None, out=None, keepdims=False):
-        return compute("any", lambda a: a.any(axis=axis, keepdims=keepdims), self)
+        return into(out, compute("any", lambda a: a.any(axis=axis, keepdims=keepdims), self))
 
     def argmax(self, axis=None, out=None, dtype=None, keepdims=False):
-        return compute("argmax", lambda a: a.argmax(axis=axis, keepdims=keepdims), self)
+        return into(out, compute("argmax", lambda a: a.argmax(axis=axis, keepdims=keepdims), self))
 
     def cumsum(self, axis=None, dtype=None, out=None):
-        return compute("cumsum", lambda a: a.cumsum(axis=axis, dtype=dtype), self)
+        return into(out, compute("cumsum", lambda a: a.cumsum(axis=axis, dtype=dtype), self))
 
     def clip(self, min=None, max=None, out=None):
-        return compute("clip", lambda a: a.clip(operand(min), operand(max)), self)
+        return into(out, compute("clip", lambda a: a.clip(operand(min), operand(max)), self))
 
     def _view(self, host):
         return ndarray(host, self._device)
@@ -222,6 +222,16 @@ def compute(name, function, *arrays, launches=1):
         found = np.asarray(function(*(a._host for a in arrays)))
     counts.launch(name, launches if found.size else 0)
     return ndarray(found, cuda.current_device())
+
+
+def into(out, found):
+    """What was found, in the array that it should be written into, if there is one."""
+    if out is None:
+        return found
+    if out.shape != found.shape:
+        raise ValueError(f"Output array has an invalid shape: {out.shape}, not {found.shape}")
+    np.copyto(out._host, found._host, casting="same_kind")
+    return out
 
 
 def _wait(name):

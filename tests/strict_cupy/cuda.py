@@ -251,6 +251,9 @@ _PROPERTIES = {
 }  # fmt: skip
 
 runtime = SimpleNamespace(
+    CUDA_R_16F=2,
+    CUDA_R_32F=0,
+    CUDA_R_64F=1,
     CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
     getDeviceCount=lambda: 2,
     getDevice=lambda: _current.id,

@@ -247,6 +247,9 @@ def _value(name, n, a, c, memory):
     if _is_array(a):
         if c in _ANY or c == f"{a.dtype.name}*":
             return ctypes.c_void_p(memory.address(a._host))
+    elif isinstance(a, np.ndarray):  # a struct, by value
+        if c == f"struct{a.nbytes}":
+            return _bytes_of(a)
     else:
         scalar = np.int64(a) if type(a) is int else np.float64(a) if type(a) is float else a
         if isinstance(scalar, np.generic) and scalar.dtype.name == c:
@@ -260,8 +263,10 @@ def _is_array(a):
 
 
 def _check(a):
-    if not (a is None or isinstance(a, (ndarray, *_SCALARS))):
+    if not (a is None or isinstance(a, (ndarray, np.ndarray, *_SCALARS))):
         raise TypeError(f"Unsupported type {type(a)}")
+    if isinstance(a, np.ndarray) and a.size != 1:
+        raise TypeError(f"a numpy.ndarray of size 1 goes to a kernel by value, got one of size {a.size}")
     if _is_array(a):
         cuda.check_device(a)
 

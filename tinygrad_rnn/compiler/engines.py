@@ -27,6 +27,12 @@ def _numpy() -> Backend:
     return backend
 
 
+def _cuda() -> Backend:
+    from tinygrad_rnn.compiler.cuda.program import backend  # noqa: PLC0415
+
+    return backend
+
+
 class Engine(NamedTuple):
     """An engine, whose backend is imported when it is first asked for: what it needs may be missing.
 
@@ -44,6 +50,7 @@ class Engine(NamedTuple):
 ENGINES = {
     "llvm": Engine(_llvm, "cpu", "llvmlite.binding", "fast"),
     "numpy": Engine(_numpy, "cpu"),
+    "cuda": Engine(_cuda, "gpu"),
 }  # the fastest first
 NAMES = ("auto", "eager", "compiled", *reversed(ENGINES))
 ALIASES = {"fast": "llvm"}  # what an engine was called before
@@ -96,8 +103,11 @@ def find(name: str, device: str = "cpu") -> tuple[Backend, ...]:
     return tuple([ENGINES[n].load() for n in found])
 
 
-def elsewhere() -> str:
-    """Why no compiled engine runs a step on its device: where they run."""
+def elsewhere(asked: str) -> str:
+    """Why no compiled engine, or not the one asked for, runs a step on its device: where they run."""
+    asked = ALIASES.get(asked, asked)
+    if asked in ENGINES:
+        return f'the engine "{asked}" runs on the {ENGINES[asked].device.upper()}'
     kinds = dict.fromkeys(engine.device.upper() for engine in ENGINES.values())
     return f"the compiled engines run on the {' or the '.join(kinds)}"
 

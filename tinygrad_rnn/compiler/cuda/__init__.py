@@ -1,1 +1,1 @@
-"""The CUDA backend: kernels as C text, compiled at run time."""
+"""The CUDA backend: what lies between the products of a step as kernels in C, compiled at run time."""

@@ -12,17 +12,30 @@ from typing import Any
 
 import numpy as np
 
-REAL = {np.dtype(np.float16): "float", np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+REAL = {
+    "float16": "float", "float32": "float", "float64": "double", "bool": "int", "int8": "int", "int16": "int",
+    "int32": "int", "int64": "i64", "uint8": "int", "uint16": "int", "uint32": "u32",
+    "uint64": "u64",
+}  # fmt: skip
 
 # What C has no function for, or one that loses NaN; a kernel's text begins with it. It needs no header.
 PRELUDE = """
 template <class T> __device__ inline T larger(T a, T b) { return a > b || a != a ? a : b; }
 template <class T> __device__ inline T smaller(T a, T b) { return a < b || a != a ? a : b; }
-template <class T> __device__ inline T sign_of(T x) { return x > T(0) ? T(1) : x < T(0) ? T(-1) : x == x ? T(0) : x; }
+template <class T> __device__ inline T sign_of(T x) {
+  return x > T(0) ? T(1) : x < T(0) ? T(-1) : x == T(0) ? T(0) : x;
+}
+template <class T> __device__ inline T magnitude(T x) { return x < T(0) ? -x : x; }
+template <class T> __device__ inline T power(T x, T n) {
+  T y = 1;
+  for (; n > 0; n /= 2, x *= x) if (n % 2) y *= x;
+  return y;
+}
 """
 
 LIBRARY = {"abs": "fabs", **{name: name for name in ("erf", "exp", "log", "log1p", "pow", "sqrt", "tanh")}}
 OWN = {"fmax": "larger", "fmin": "smaller", "sign": "sign_of"}  # of PRELUDE
+WHOLE = {"abs": "magnitude", "pow": "power"}  # of whole numbers
 FUNCTIONS = frozenset((*LIBRARY, *OWN))
 
 SIGNS = {
@@ -34,12 +47,14 @@ LOGICAL = (ast.BitAnd, ast.BitOr)
 
 def real(dtype: Any) -> str:
     """The C type in which elements of a dtype are computed."""
-    return REAL[np.dtype(dtype)]
+    return REAL[np.dtype(dtype).name]
 
 
 def number(value: float, dtype: Any) -> str:
     """A literal that has its type: a bare 0.5 would turn all that it touches into double."""
     kind = real(dtype)
+    if kind not in ("float", "double"):
+        return f"({kind}({int(value)}LL))"
     with np.errstate(over="ignore"):
         rounded = np.float32(value) if kind == "float" else np.float64(value)
     suffix = "f" if kind == "float" else ""
@@ -51,7 +66,10 @@ def number(value: float, dtype: Any) -> str:
 
 def call(name: str, dtype: Any, *args: str) -> str:
     """A function of the calculus, applied to C expressions of type `real(dtype)`."""
-    suffix = "f" if name in LIBRARY and real(dtype) == "float" else ""
+    kind = real(dtype)
+    if kind not in ("float", "double"):
+        return f"{ {**OWN, **WHOLE}[name] }({', '.join(args)})"
+    suffix = "f" if name in LIBRARY and kind == "float" else ""
     return f"{LIBRARY.get(name) or OWN[name]}{suffix}({', '.join(args)})"
 
 
@@ -87,5 +105,9 @@ def formula(tree: ast.expr, names: Mapping[str, str], dtype: Any) -> str:
 def _numeric(tree: ast.expr, names: Mapping[str, str], dtype: Any) -> str:
     """A part that numbers are computed from: a mask as 1 and 0."""
     spelt = formula(tree, names, dtype)
-    mask = isinstance(tree, ast.Compare) or (isinstance(tree, ast.BinOp) and isinstance(tree.op, LOGICAL))
-    return f"{real(dtype)}({spelt})" if mask else spelt
+    return f"{real(dtype)}({spelt})" if is_condition(tree) else spelt
+
+
+def is_condition(tree: ast.expr) -> bool:
+    """Is a part of a formula true or false?"""
+    return isinstance(tree, ast.Compare) or (isinstance(tree, ast.BinOp) and isinstance(tree.op, LOGICAL))

@@ -1,0 +1,136 @@
+"""Products of matrices by cuBLAS, which reads and writes them where they are: columns of rows too, and transposes.
+
+CuPy's matmul would copy such operands first, and make new views of them at each step. Here a step is one call with the
+addresses of its matrices.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.autograd.arrays import Array
+from tinygrad_rnn.autograd.devices import load_cupy
+from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.runtime.buffers import Buffers
+from tinygrad_rnn.compiler.runtime.layouts import Layouts
+from tinygrad_rnn.compiler.runtime.memory import address
+from tinygrad_rnn.compiler.schedule.places import Buffer
+
+KINDS = {"float16": ("CUDA_R_16F", "CUBLAS_COMPUTE_32F"), "float32": ("CUDA_R_32F", "CUBLAS_COMPUTE_32F"),
+         "float64": ("CUDA_R_64F", "CUBLAS_COMPUTE_64F")}  # fmt: skip
+ONE = {"CUBLAS_COMPUTE_32F": np.ones(1, np.float32), "CUBLAS_COMPUTE_64F": np.ones(1, np.float64)}
+ZERO = {name: np.zeros_like(one) for name, one in ONE.items()}
+
+Address = Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix in memory.
+
+    at             a function that says where it begins, in this call
+    time           how many bytes further that of the next step begins
+    rows, columns  how many
+    across         columns: are those of a row next to each other? Else the rows of a column are
+    ld             elements from one row to the next, or from one column to the next
+    """
+
+    at: Address
+    time: int
+    rows: int
+    columns: int
+    across: bool
+    ld: int
+
+    @property
+    def transposed(self) -> Matrix:
+        """Its transpose, which is the same memory."""
+        return Matrix(self.at, self.time, self.columns, self.rows, not self.across, self.ld)
+
+
+def matrix(v: Value, buffers: Buffers, layouts: Layouts, all_steps: bool) -> Matrix | None:
+    """A value as a matrix of its rows, at one step or at all of them; None if no strides say where they are."""
+    if v.op == "zeros" or np.dtype(v.dtype).name not in KINDS or len(v.shape) < 2:
+        return None
+    like, buffer = layouts.of(v), buffers.s.where(v).buffer
+    time, steps = like.strides[0] if buffer.time else 0, 1
+    if all_steps and buffer.time:
+        steps, time = buffers.steps.T, 0
+        like = like[:steps]
+    elif buffer.time:
+        like = like[0]
+    rows = like.reshape(-1, like.shape[-1]) if like.ndim == 2 or _even(like) else None
+    if rows is None:
+        return None
+    (down, across), (m, n), size = rows.strides, rows.shape, like.itemsize
+    start = _start(buffer, buffers, address(layouts.of(v)) - address(layouts.base(buffer)))
+    if across == size or n == 1:
+        return Matrix(start, time, m, n, True, max(down // size, n)) if down >= size * n or m == 1 else None
+    if down == size or m == 1:
+        return Matrix(start, time, m, n, False, max(across // size, m)) if across >= size * m else None
+    return None
+
+
+def _even(a: np.ndarray) -> bool:
+    """Are its rows, of all its leading axes, equally far from each other?"""
+    strides = [stride for stride, n in zip(a.strides[:-1], a.shape[:-1], strict=True) if n != 1]
+    sizes = [n for n in a.shape[:-1] if n != 1]
+    return all(strides[i] == strides[i + 1] * sizes[i + 1] for i in range(len(sizes) - 1))
+
+
+def _start(buffer: Buffer, buffers: Buffers, offset: int) -> Address:
+    if buffer.bound:
+        return lambda: address(buffers.bound[buffer]) + offset
+    fixed = address(buffers.arrays[buffer]) + offset
+    return lambda: fixed
+
+
+def product(a: Matrix, b: Matrix, out: Matrix, dtype: Any) -> Callable[[], Callable[[int], None]]:
+    """What is called at the beginning of a run, and returns what computes out = a @ b at a step.
+
+    cuBLAS counts columns first: for it rows of numbers are columns, and it computes outᵀ = bᵀ aᵀ.
+    """
+    assert out.across
+    kind, compute = KINDS[np.dtype(dtype).name]
+    one, zero = address(ONE[compute]), address(ZERO[compute])
+    sizes = int(not b.across), int(not a.across), out.columns, out.rows, a.columns
+
+    def ready() -> Callable[[int], None]:
+        gemm, handle, names = library()
+        number, how, best = names[kind], names[compute], names["CUBLAS_GEMM_DEFAULT"]
+        left, right, result = a.at(), b.at(), out.at()
+
+        def run(t: int) -> None:
+            gemm(
+                handle, *sizes, one, right + t * b.time, number, b.ld, left + t * a.time, number, a.ld, zero,
+                result + t * out.time, number, out.ld, how, best,
+            )  # fmt: skip
+
+        return run
+
+    return ready
+
+
+def library() -> tuple[Callable[..., None], int, dict[str, int]]:
+    """cuBLAS's product, the handle of this thread's device, and the numbers of its names."""
+    cuda = load_cupy().cuda
+    return cuda.cublas.gemmEx, cuda.get_cublas_handle(), _names(cuda)
+
+
+@functools.cache
+def _names(cuda: Any) -> dict[str, int]:
+    kinds = {name: getattr(cuda.runtime, name) for name, _ in KINDS.values()}
+    computes = {name: getattr(cuda.cublas, name) for name in (*ONE, "CUBLAS_GEMM_DEFAULT")}
+    return kinds | computes
+
+
+def multiply(a: Array, b: Array, out: Array) -> None:
+    """out = a @ b for whatever numbers, all rows of a at once."""
+    product = a.reshape(-1, a.shape[-1]) @ b if b.ndim == 2 else a @ b
+    out[...] = product.reshape(out.shape)

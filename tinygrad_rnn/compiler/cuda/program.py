@@ -1,0 +1,186 @@
+"""The CUDA engine: a schedule as kernels, with products by cuBLAS between them, on the device of its arrays.
+
+The host does nothing but launch: no array is read, and none is copied to the device.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.autograd.arrays import Array
+from tinygrad_rnn.autograd.devices import load_cupy
+from tinygrad_rnn.compiler.cuda.calls import Outputs, Site, Step, call
+from tinygrad_rnn.compiler.cuda.listing import listing
+from tinygrad_rnn.compiler.cuda.pipeline import PASSES
+from tinygrad_rnn.compiler.cuda.writer import Action, Launch, Part, Written, written
+from tinygrad_rnn.compiler.ir.circuit import Circuit
+from tinygrad_rnn.compiler.runtime.backend import Backend
+from tinygrad_rnn.compiler.runtime.buffers import Buffers
+from tinygrad_rnn.compiler.runtime.layouts import Layouts
+from tinygrad_rnn.compiler.runtime.memory import Arena, address
+from tinygrad_rnn.compiler.runtime.program import Program, Run, inputs_of
+from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming
+from tinygrad_rnn.compiler.schedule.places import Buffer
+from tinygrad_rnn.compiler.schedule.policy import Nests
+from tinygrad_rnn.compiler.schedule.schedule import Schedule, schedule
+
+NAME = "cuda"
+OPTIONS = ("-std=c++17",)
+
+
+class Code:
+    """A circuit from which programs are made, which share a schedule and its kernels: those know no sizes.
+
+    batch  the size in the circuit that stands for the size of any batch, or 0
+    """
+
+    def __init__(self, c: Circuit, batch: int):
+        self.c, self.batch = c, batch
+
+    @functools.cached_property
+    def s(self) -> Schedule:
+        """The schedule for a batch of the size that stands for any."""
+        return schedule(self.c, Nests(accumulate=False))
+
+    @functools.cached_property
+    def written(self) -> dict[str, Written]:
+        """What was written, forward and backward."""
+        first = self.s.first_backward
+        return {"forward": written(self.s, self.s.stages[:first]), "backward": written(self.s, self.s.stages[first:])}
+
+    def program(self, steps: int, batch: int, arena: Arena) -> Program:
+        """A program for so many steps or fewer."""
+        renaming = Renaming(self.batch, batch)
+        buffers = Buffers(renaming.schedule(self.s), steps, arena)
+        run = {name: run_of(w, renaming, buffers, name == "forward") for name, w in self.written.items()}
+        return Program(buffers, batch, arena, run, [functools.partial(listing, n, w) for n, w in self.written.items()])
+
+
+def run_of(w: Written, renaming: Renaming, buffers: Buffers, forward: bool) -> Run | None:
+    """What was written for one direction, as a function of the arrays that are bound at a call."""
+    if not w.parts:
+        return None
+    make = Actions(w.text(), renaming, buffers)
+    parts = [(part, make.ready(part, part.actions), make.ready(part, part.turn or ())) for part in w.parts]
+    given = inputs_of(buffers.s) if forward else []
+
+    def run(bound: dict[Buffer, Array]) -> None:
+        for buffer in given:
+            if not bound[buffer].flags.c_contiguous:
+                bound[buffer] = bound[buffer].copy()
+        for part, actions, turn in parts:
+            _run(part, [ready() for ready in actions], [ready() for ready in turn], buffers.steps.T)
+
+    return run
+
+
+def _run(part: Part, actions: Sequence[Step], turn: Sequence[Step], T: int) -> None:
+    steps = range(1) if not part.loop else range(T - 1, -1, -1) if part.backward else range(T)
+    if not turn:
+        for t in steps:
+            for action in actions:
+                action(t)
+        return
+    begin, between, end = turn
+    begin(steps[0])
+    for t in steps:
+        for action in actions:
+            action(t)
+        (end if t == steps[-1] else between)(t)
+
+
+class Actions:
+    """Makes what was written into functions, for the buffers of a program.
+
+    text     the kernels
+    layouts  of the program's values, however many steps are run
+    outputs  what operations with several outputs returned last
+    """
+
+    def __init__(self, text: str, renaming: Renaming, buffers: Buffers):
+        self.text, self.renaming, self.buffers = text, renaming, buffers
+        self.layouts = Layouts(buffers.s, buffers.capacity, {})
+        self.outputs: Outputs = {}
+
+    def ready(self, part: Part, actions: Sequence[Action]) -> list[Callable[[], Step]]:
+        """For each action what is called at the beginning of a run, and returns what does it at a step."""
+        return [
+            Launcher(a, self.text, self.renaming, self.layouts, self.buffers)
+            if isinstance(a, Launch)
+            else call(self.renaming.value(a.value), Site(self.buffers, self.layouts, part.loop, self.outputs))
+            for a in actions
+        ]
+
+
+class Launcher:
+    """A kernel with the table of a program, ready to be launched at any step.
+
+    table  what the kernel reads; entries: the same memory as integers
+    given  the entries that are addresses of what a call is given: (entry, buffer, so many bytes behind its start)
+    sizes  (blocks, threads of each), for the steps that are run; None if there is nothing to compute
+    """
+
+    sizes: tuple | None = None
+
+    def __init__(self, launch: Launch, text: str, renaming: Renaming, layouts: Layouts, buffers: Buffers):
+        self.buffers = buffers
+        self.function = compiled(text, buffers.device).get_function(launch.kernel.name)
+        keys = [tuple(renaming.any(key)) for key in launch.kernel.fields]
+        self.entries = np.zeros(len(keys), np.int64)
+        self.table = self.entries.view(np.dtype((np.void, self.entries.nbytes)))
+        self.given: list[tuple[int, Buffer, int]] = []
+        for n, (kind, *key) in enumerate(keys):
+            self._fill(n, kind, key, layouts)
+        timed = [n for n, key in enumerate(keys) if key == ("T",)]
+        shapes = [renaming.value(v).shape for v in launch.grid.over]
+        buffers.steps.depends(
+            lambda: launch.grid.of(shapes, buffers.steps.T), functools.partial(self._aim, timed, shapes)
+        )
+
+    def _fill(self, n: int, kind: str, key: Sequence[Any], layouts: Layouts) -> None:
+        if kind == "T":
+            return
+        v = key[0]
+        if kind == "n":
+            self.entries[n] = v.shape[key[1]]
+            return
+        like, buffer = layouts.of(v), layouts.s.where(v).buffer
+        offset = address(like) - address(layouts.base(buffer))
+        if kind == "time":
+            self.entries[n] = like.strides[0] // like.itemsize
+        elif kind == "stride":
+            self.entries[n] = like.strides[key[1] + buffer.time] // like.itemsize
+        elif buffer.bound:
+            self.given.append((n, buffer, offset))
+        else:
+            self.entries[n] = address(self.buffers.arrays[buffer]) + offset
+
+    def _aim(self, timed: Sequence[int], shapes: Sequence[tuple[int, ...]], sizes: tuple) -> None:
+        """Run other numbers of steps from now on."""
+        for n in timed:
+            self.entries[n] = self.buffers.steps.T
+        self.sizes = None if any(0 in shape for shape in shapes) else sizes
+
+    def __call__(self) -> Step:
+        """What launches it at a step, for what the call is given."""
+        for n, buffer, offset in self.given:
+            self.entries[n] = address(self.buffers.bound[buffer]) + offset
+        function, table = self.function, self.table
+        if self.sizes is None:
+            return lambda t: None
+        blocks, threads = self.sizes
+        return lambda t: function(blocks, threads, (table, t))
+
+
+@functools.lru_cache(1 << 10)
+def compiled(text: str, device: str) -> Any:
+    """The kernels of a text, for a device."""
+    return load_cupy().RawModule(code=text, options=OPTIONS)
+
+
+backend = Backend(NAME, "gpu", PASSES, Code)

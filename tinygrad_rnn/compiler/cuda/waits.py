@@ -1,0 +1,112 @@
+"""Where the threads of a block must wait for each other: `__syncthreads()`, there and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinygrad_rnn.compiler.cuda.bodies import Body
+from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.runtime.layouts import Layouts
+from tinygrad_rnn.compiler.runtime.memory import address
+from tinygrad_rnn.compiler.schedule.schedule import Schedule
+
+ANY, FIRST = "any", "the first"  # by threads that are not those of the elements; by the first thread alone
+
+
+class Waits:
+    """What was read and written since the threads last waited, while a kernel is written body by body.
+
+    They must wait before something is read, or overwritten, that another thread may have written, and before something
+    is overwritten that another may still read. The thread that computes an element of a shape is the same in all bodies
+    over that shape.
+
+    written, read  values, and the shape whose threads wrote or read each element of them at its own indices, or FIRST
+                   or ANY
+    """
+
+    def __init__(self, s: Schedule):
+        self.s, self.layouts = s, Layouts(s, 1, {})
+        self.written: list[tuple[Value, Any]] = []
+        self.read: list[tuple[Value, Any]] = []
+
+    def before(self, body: Body, other_step: bool = False) -> bool:
+        """Must they wait before this body? It is done then.
+
+        other_step: of another step than what was done before
+        """
+        wait = self._clashes(body, other_step)
+        if wait or waits_inside(body):
+            self.written, self.read = [], []
+        for (writes, who), values in _accesses(body):
+            if writes or not waits_inside(body):
+                (self.written if writes else self.read).extend((v, who) for v in values)
+        return wait
+
+    def before_again(self, bodies: Sequence[Body]) -> bool:
+        """Must they wait before all of it is done for another step?"""
+        for body in bodies:
+            if self._clashes(body, other_step=True):
+                return True
+            if waits_inside(body):
+                return False
+        return False
+
+    def _clashes(self, body: Body, other_step: bool) -> bool:
+        for (writes, who), values in _accesses(body):
+            if writes and waits_inside(body):
+                continue
+            others = [*self.written, *self.read] if writes else self.written
+            pairs = [(u, v, by) for v in values for u, by in others]
+            alone = lambda u, v, by, who=who: who == by and (who == FIRST or (who != ANY and self._same(u, v)))
+            if any(self._meet(u, v, other_step) and not alone(u, v, by) for u, v, by in pairs):
+                return True
+        return False
+
+    def _meet(self, u: Value, v: Value, other_step: bool) -> bool:
+        """Can they share an element?"""
+        p, q = self.s.where(u), self.s.where(v)
+        if p.buffer is not q.buffer:
+            return p.buffer.memory == q.buffer.memory >= 0
+        if p.buffer.time and p.shift != q.shift and not other_step:
+            return False
+        return p.overlaps(q)
+
+    def _same(self, u: Value, v: Value) -> bool:
+        """Are they the same elements of their array, at the same indices?"""
+        return self._lies(u) == self._lies(v)
+
+    def _lies(self, v: Value) -> tuple:
+        """Where the elements of a value are in its buffer, at a step."""
+        like, p = self.layouts.of(v), self.s.where(v)
+        start = address(like) - address(self.layouts.base(p.buffer))
+        if p.buffer.time:
+            start -= p.shift * like.strides[0]
+            like = like[0]
+        return start, [(n, stride) for n, stride in zip(like.shape, like.strides, strict=True) if n != 1]
+
+
+def waits_inside(body: Body) -> bool:
+    """Do the threads wait for each other between what it reads and what it writes? To put together what each has."""
+    return body.reduces is not None
+
+
+def _accesses(body: Body) -> list[tuple[tuple[bool, Any], Sequence[Value]]]:
+    """((is it written?, by which threads), what)"""
+    own = _threads(body.over)
+    if body.reduces is None:
+        return [((True, own), body.writes), ((False, own), body.reads), ((False, ANY), body.strays)]
+    return [((True, FIRST), body.writes), ((False, _gathering(body.reduces)), body.strays)]
+
+
+def _gathering(v: Value) -> Any:
+    """Which threads read the elements of a row for the first of its results: they wait before they read for others. If
+    the last axes are summed up, those that have these elements."""
+    x = v.args[0]
+    last = tuple(range(len(x.shape) - len(v.static["axis"]), len(x.shape)))
+    return _threads(x) if tuple(sorted(v.static["axis"])) == last else ANY
+
+
+def _threads(v: Value) -> Any:
+    """Which threads have the elements of a row of a value."""
+    return tuple(n for n in v.shape[1:] if n != 1) or FIRST

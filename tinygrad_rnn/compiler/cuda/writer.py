@@ -1,0 +1,205 @@
+"""Writing a schedule for a GPU: which kernels run when, and which products between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tinygrad_rnn.compiler.cuda import bodies, functions, threads
+from tinygrad_rnn.compiler.cuda.bodies import Body
+from tinygrad_rnn.compiler.cuda.kernel import Kernel
+from tinygrad_rnn.compiler.cuda.threads import Grid, Steps, elements_stay
+from tinygrad_rnn.compiler.cuda.types import HALF, INTEGERS
+from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.schedule.batch_rows import by_rows
+from tinygrad_rnn.compiler.schedule.copies import is_put_together
+from tinygrad_rnn.compiler.schedule.nests import fusable, grouped
+from tinygrad_rnn.compiler.schedule.order import Stage
+from tinygrad_rnn.compiler.schedule.schedule import Schedule, about
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel, and how many threads run it."""
+
+    kernel: Kernel
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class Call:
+    """A value that a library computes: a product of rows with a matrix, a sum over time, or by its own function."""
+
+    value: Value
+
+
+Action = Launch | Call
+
+
+@dataclass(frozen=True)
+class Part:
+    """Actions one after the other: once, or at each step of a loop.
+
+    over_time  of what is no loop: are the values those of all steps?
+    turn       of a loop that begins and ends with kernels: (what begins its first step, what ends a step and begins the
+               next one, what ends its last step); the actions are those between
+    """
+
+    actions: Sequence[Action]
+    loop: bool = False
+    backward: bool = False
+    over_time: bool = False
+    turn: tuple[Launch, Launch, Launch] | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written for one direction."""
+
+    parts: Sequence[Part]
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """All kernels, in the order in which they first run."""
+        launches = [a for part in self.parts for a in (*(part.turn or ()), *part.actions) if isinstance(a, Launch)]
+        return [launch.kernel for launch in launches]
+
+    def text(self, told: bool = False) -> str:
+        """The kernels as one file of CUDA C. told: with what of a user's code its lines come from"""
+        if not self.kernels:
+            return ""
+        text = "\n".join([k.text(told) for k in self.kernels])
+        half = HALF if "half16" in text else ""
+        helpers = [helper for name, helper in threads.PRELUDE.items() if name in text]
+        return "\n".join([INTEGERS, half, functions.PRELUDE, *helpers, text])
+
+
+def written(s: Schedule, stages: Sequence[Stage]) -> Written:
+    """Some stages of a schedule."""
+    return Written(Writer(s).parts(stages))
+
+
+class Writer:
+    """Writes stages as kernels and calls; kernels are numbered."""
+
+    def __init__(self, s: Schedule):
+        self.s, self.by_rows, self.count = s, by_rows(s), 0
+
+    def parts(self, stages: Sequence[Stage]) -> list[Part]:
+        """A part for each loop, each call, and each run of kernels for all steps at once or once a call."""
+        found: list[Part] = []
+        together: list[Body] = []  # for all steps at once, in one kernel
+        for stage in stages:
+            v = stage.values[0]
+            made = None if stage.loop or v.op == "tsum" else self._bodies_of([v])
+            over_time = self.s.flow.moves(v)
+            if made is not None and over_time and self._rows_stay(made):
+                if not self._join(together, made):
+                    found += self._at_once(together)
+                    together = []
+                together += made
+                continue
+            found += self._at_once(together)
+            together = []
+            if stage.loop:
+                found.append(self._loop(stage))
+            elif made is None:
+                found.append(Part([Call(v)], over_time=over_time))
+            else:
+                steps = threads.AT_ONCE if over_time else threads.ONE
+                found.append(Part([self._launch([body], steps) for body in made], over_time=over_time))
+        return found + self._at_once(together)
+
+    def _at_once(self, together: Sequence[Body]) -> list[Part]:
+        return [Part([self._launch(together, threads.AT_ONCE)], over_time=True)] if together else []
+
+    def _join(self, together: Sequence[Body], more: Sequence[Body]) -> bool:
+        """Can bodies for all steps at once be computed in one kernel? Not if one reads another step of what another
+        writes, or of what shares its memory: steps have no order."""
+        where, all_of = self.s.where, [*together, *more]
+        written = [where(v) for body in all_of for v in body.writes]
+        read = [where(v) for body in all_of for v in (*body.reads, *body.strays)]
+        same = lambda p, q: p.buffer is q.buffer or p.buffer.memory == q.buffer.memory >= 0
+        return not any(same(p, q) and p.shift != q.shift for p in written for q in (*written, *read))
+
+    def _bodies_of(self, group: Sequence[Value]) -> list[Body] | None:
+        with about(group[0]):
+            return self._bodies(group)
+
+    def _loop(self, stage: Stage) -> Part:
+        """What is done at each step; what needs no library, for all steps in one launch."""
+        segments = list(self._segments(stage))
+        if len(segments) == 1 and isinstance(segments[0], list):
+            whole = segments[0]
+            if self._rows_stay(whole) or elements_stay(self.s, whole, in_turn=True):
+                return Part([self._launch(whole, Steps(True, True, stage.backward))])
+        if len(segments) > 2 and isinstance(segments[0], list) and isinstance(segments[-1], list):
+            beginning, end = segments[0], segments[-1]
+            if self._rows_stay([*end, *beginning]):
+                turn = self._turn(beginning, end, stage.backward)
+                return Part(self._actions(segments[1:-1]), True, stage.backward, turn=turn)
+        return Part(self._actions(segments), True, stage.backward)
+
+    def _actions(self, segments: Sequence[list[Body] | Call]) -> list[Action]:
+        actions: list[Action] = []
+        for segment in segments:
+            if isinstance(segment, Call):
+                actions.append(segment)
+            elif self._rows_stay(segment):
+                actions.append(self._launch(segment, threads.ONE))
+            else:
+                actions += [self._launch([body], threads.ONE) for body in segment]
+        return actions
+
+    def _turn(self, beginning: list[Body], end: list[Body], backward: bool) -> tuple[Launch, Launch, Launch]:
+        rows = not elements_stay(self.s, [*end, *beginning], other_step=len(end))
+        first, last = self._launch(beginning, threads.ONE), self._launch(end, threads.ONE)
+        return first, Launch(*threads.turn(self.s, self._name(), end, beginning, backward, rows)), last
+
+    def _segments(self, stage: Stage) -> Iterator[list[Body] | Call]:
+        """What lies between calls of a library, and these calls."""
+        segment: list[Body] = []
+        for group in grouped(self.s.flow, stage.values):
+            found = self._bodies_of(group)
+            if found is not None:
+                segment += found
+                continue
+            if segment:
+                yield segment
+            segment = []
+            yield from map(Call, group)
+        if segment:
+            yield segment
+
+    def _bodies(self, group: Sequence[Value]) -> list[Body] | None:
+        """A group of values as kernels compute them; None: it is a library's."""
+        v = group[0]
+        if is_put_together(v):
+            return list(bodies.pieces(self.s, v))
+        if fusable(self.s.flow, v):
+            return [bodies.nest(self.s, group)]
+        if v.op in ("sum", "max", "min") and v.args[0].shape and 0 not in v.args[0].shape:
+            return [bodies.reduction(v)]
+        if v.op == "matmul" and is_small_product(v):
+            return [bodies.product(v)]
+        return None
+
+    def _rows_stay(self, segment: Sequence[Body]) -> bool:
+        """Does each body compute rows from the same rows?"""
+        return self.by_rows and all(len(body.over.shape) > 0 for body in segment)
+
+    def _launch(self, segment: Sequence[Body], steps: Steps) -> Launch:
+        """A thread for each element, if that is enough; else a block for each row."""
+        reduced = segment[0].reduces
+        alone = len(segment) == 1 and reduced is not None and 0 not in reduced.static["axis"]
+        rows = alone or not elements_stay(self.s, segment, in_turn=steps.in_turn)
+        return Launch(*threads.kernel(self.s, self._name(), segment, steps, rows))
+
+    def _name(self) -> str:
+        self.count += 1
+        return f"k{self.count - 1}"
+
+
+def is_small_product(v: Value) -> bool:
+    """Is it a product of many small matrices? Rows times one matrix are a library's."""
+    return len(v.values) == 2 and len(v.shape) >= 2 and all(len(a.shape) == len(v.shape) > 2 for a in v.args)
