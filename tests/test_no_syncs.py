@@ -15,6 +15,7 @@ from tinygrad_rnn import decode, nn, ops, optim
 from tinygrad_rnn.autograd import transfers
 from tinygrad_rnn.autograd.transfers import Reading, Uploads
 from tinygrad_rnn.data.batches import Pairs, Stream
+from tinygrad_rnn.nn.lengths import Lengths
 from tinygrad_rnn.tasks import cells_by_name, language_model, translation
 from tinygrad_rnn.tasks.ahead import Ahead
 from tinygrad_rnn.tasks.fit import Trainer
@@ -333,13 +334,16 @@ def test_arrays_of_a_gpu_are_known_again(device):
 # ---- layers and decoding --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_call_with_lengths_copies_one_mask(gpu, cell):
-    layer = nn.Recurrent(cells_by_name.make_cell(cell, 3, 4))
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+@pytest.mark.parametrize("come", [False, True], ids=["lengths of the host", "lengths that have come"])
+def test_a_call_copies_one_mask_of_lengths_and_none_if_they_have_come(gpu, engine, come):
+    layer, lengths = nn.Recurrent(nn.LSTMCell(3, 4), engine=engine), np.array([5, 2])
+    lengths = Lengths(lengths, tg.tensor(lengths).array) if come else lengths
     xs = tg.tensor(rng.normal(size=(5, 2, 3)).astype("f4"))
+    layer(xs, lengths=lengths)[0].sum().backward()  # it is recorded
     with strict_cupy.counted() as counts:
-        layer(xs, lengths=np.array([5, 2]))[0].sum().backward()
-    costs(counts, 0, 1)
+        layer(xs, lengths=lengths)[0].sum().backward()
+    costs(counts, 0, 0 if come else 1)
     assert not [place for place in counts.places("launch") if place.startswith("copy at primitive.py")]
 
 

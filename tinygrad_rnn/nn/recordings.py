@@ -58,8 +58,10 @@ class Recordings:
     def __reduce__(self) -> Any:
         return Recordings, ()  # neither copied nor pickled
 
-    def __call__(self, cell: Module, options: RunOptions, xs: Tensor, state: Any, alive: Any) -> tuple[Tensor, Any]:
-        """Run the cell over xs. Unsupported if its step cannot be compiled."""
+    def __call__(
+        self, cell: Module, options: RunOptions, xs: Tensor, state: Any, alive: Any, there: Any = None
+    ) -> tuple[Tensor, Any]:
+        """Run the cell over xs. Unsupported if its step cannot be compiled. there: `alive` beside xs, if it is there"""
         given = nest.leaves(state)
         recording, held = self.recording_for(cell, options, xs, state, alive is not None)
         step = recording.compiled
@@ -67,7 +69,7 @@ class Recordings:
         moving = followed(moving) if options.hooks and context.recording else moving
         captured = recording.captured(given, held.tensors)
         inputs = [xs, *moving, *captured]
-        call = Call(step, len(xs), alive, options.every, options.reverse)
+        call = Call(step, len(xs), alive if there is None else there, options.every, options.reverse)
         call.eager = partial(replay, recording, held, options, state, alive)
         if options.hooks:
             call.watcher = partial(show_gradients, recording, options.hooks, len(xs))

@@ -95,17 +95,18 @@ class Recurrent(Module):
         xs, state = self._entrance(self.cell, xs, state)
         T, B, _ = xs.shape
         alive = mask_of_lengths(lengths, T, B, self._entrance.who)
+        there = None if alive is None else mask_there(lengths, T)
         device = xs.device
         if not self._why_eager(xs, device):
             try:
                 options = self._run_options(device, all_states)
-                return unwatched(self._recordings, self.cell, options, xs, state, alive)
+                return unwatched(self._recordings, self.cell, options, xs, state, alive, there)
             except Unsupported as reason:
                 self._refuse(reason)
                 self._tell(f"step by step, because it cannot be compiled: {reason}")
         if not len(xs):
             return self._empty_results(xs, state, all_states)
-        ys, states = unwatched(self._eager, xs, state, alive, None, all_states, mask_there(lengths, T))
+        ys, states = unwatched(self._eager, xs, state, alive, None, all_states, there)
         new = nest.map_leaves(_over_time, *states) if all_states else states[0 if self.reverse else -1]
         return nest.map_leaves(_plain, ys), nest.map_leaves(_plain, new)
 
