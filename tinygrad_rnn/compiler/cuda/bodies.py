@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,14 +34,16 @@ class Body:
     reads    what is read at those indices too
     strays   what is read elsewhere: it broadcasts, or is summed up
     reduces  the reduction that it is, in which threads may help each other; else None
+    single   is it a nest, or a reduction to, a single element of each row?
     """
 
     over: Value
     write: Callable[[Kernel, Sequence[str]], None]
     writes: Sequence[Value]
     reads: Sequence[Value] = ()
-    strays: Sequence[Value] = field(default=())
+    strays: Sequence[Value] = ()
     reduces: Value | None = None
+    single: bool = False
 
 
 def nest(s: Schedule, group: Sequence[Value]) -> Body:
@@ -54,23 +56,24 @@ def nest(s: Schedule, group: Sequence[Value]) -> Body:
             xs = [_operand(k, a, u, index, names) for a in u.args]
             names[u] = k.new(c_type(u.dtype), computed(u, xs), u.origin)
         for u in stored:
-            k.say(f"{k.element(u, index)} = {names[u]};")
+            k.store(u, index, names[u])
 
     read = [a for a in dict.fromkeys(a for u in group for a in u.values) if a not in group and a.op != "zeros"]
     shape = group[0].shape
-    return Body(group[0], write, stored, [a for a in read if a.shape == shape], [a for a in read if a.shape != shape])
+    same, others = [a for a in read if a.shape == shape], [a for a in read if a.shape != shape]
+    return Body(group[0], write, stored, same, others, single=_is_single(shape))
+
+
+def _is_single(shape: Sequence[int]) -> bool:
+    return len(shape) > 0 and all(n == 1 for n in shape[1:])
 
 
 def _operand(k: Kernel, a: Any, u: Value, index: Sequence[str], names: dict[Value, str]) -> str:
     if not isinstance(a, Value):
         return functions.number(a, common_dtype(u))
     if a not in names:
-        names[a] = k.new(c_type(a.dtype), _read(k, a, broadcast(a.shape, u.shape, index)))
+        names[a] = k.new(c_type(a.dtype), k.read(a, broadcast(a.shape, u.shape, index)))
     return names[a]
-
-
-def _read(k: Kernel, a: Value, index: Sequence[str]) -> str:
-    return f"{c_type(a.dtype)}(0)" if a.op == "zeros" else k.element(a, index)
 
 
 def pieces(s: Schedule, v: Value) -> Iterator[Body]:
@@ -82,7 +85,7 @@ def pieces(s: Schedule, v: Value) -> Iterator[Body]:
 def _copy(v: Value, piece: Any, there: Value) -> Body:
     def write(k: Kernel, index: Sequence[str]) -> None:
         kind = c_type(v.dtype)
-        x = _read(k, piece, broadcast(piece.shape, there.shape, index)) if isinstance(piece, Value) else repr(piece)
+        x = k.read(piece, broadcast(piece.shape, there.shape, index)) if isinstance(piece, Value) else repr(piece)
         k.say(f"{k.element(there, index)} = {kind}({x});", v.origin)
 
     read = [piece] if isinstance(piece, Value) and piece.op != "zeros" else []
@@ -101,7 +104,7 @@ def product(v: Value) -> Body:
         kind = functions.real(v.dtype)
         k.say(f"{kind} total = 0;")
         with k.block(f"for (i64 m = 0; m < {k.size(a, len(a.shape) - 1)}; m++)"):
-            k.say(f"total += {kind}({_read(k, a, left)}) * {kind}({_read(k, b, right)});", v.origin)
+            k.say(f"total += {kind}({k.read(a, left)}) * {kind}({k.read(b, right)});", v.origin)
         k.say(f"{k.element(v, index)} = {c_type(v.dtype)}(total);")
 
     return Body(v, write, [v], [], [a, b])
@@ -122,23 +125,26 @@ def reduction(v: Value) -> Body:
             one_more(k, v, kept)
         finish(k, v, kept)
 
-    return Body(result_of(v), write, [v], [], [v.args[0]], v)
+    over = result_of(v)
+    return Body(over, write, [v], [], [v.args[0]], v, _is_single(over.shape))
 
 
-def one_more(k: Kernel, v: Value, kept: Sequence[str]) -> None:
-    """Let `total` be that with one more element: that at r0, r1 … along the axes that are summed up, kept otherwise."""
+def one_more(k: Kernel, v: Value, kept: Sequence[str], total: str = "total") -> None:
+    """Let a total be that with one more element: at r0, r1 … along the axes that are summed up, kept otherwise."""
     x, rest = v.args[0], iter(kept)
     index = [f"r{axis}" if axis in v.static["axis"] else next(rest) for axis in range(len(x.shape))]
-    k.say(f"total = {joined(v, 'total', f'{functions.real(v.dtype)}({_read(k, x, index)})')};", v.origin)
+    k.say(f"{total} = {joined(v, total, f'{functions.real(v.dtype)}({k.read(x, index)})')};", v.origin)
 
 
-def finish(k: Kernel, v: Value, kept: Sequence[str]) -> None:
-    """Write `total` where the result is."""
+def finish(k: Kernel, v: Value, kept: Sequence[str], total: str = "total") -> None:
+    """Write a total where the result is."""
     rest = iter(kept)
     index = list(kept)
     if v.static["keepdims"]:
         index = ["0" if axis in v.static["axis"] else next(rest) for axis in range(len(v.args[0].shape))]
-    k.say(f"{k.element(v, index)} = {c_type(v.dtype)}(total);")
+    k.store(
+        v, index, k.new(c_type(v.dtype), f"{c_type(v.dtype)}({total})") if k.alone else f"{c_type(v.dtype)}({total})"
+    )
 
 
 def result_of(v: Value) -> Value:

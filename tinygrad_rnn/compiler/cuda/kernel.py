@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tinygrad_rnn.compiler.cuda import functions
 from tinygrad_rnn.compiler.cuda.types import c_type
 from tinygrad_rnn.compiler.ir.origin import Origin
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.schedule import Schedule
+from tinygrad_rnn.compiler.schedule.views import base
 
 Line = tuple[str, Origin | None]
 
@@ -27,14 +27,18 @@ class Kernel:
     """The text of a kernel, line by line.
 
     one_step  is it launched for a step, t? Else it finds its steps by itself
-    fields  the entries of its table: what each is, see `Fields`, and what the text calls it
+    fields  the entries of its table: what each is, and what the text calls it
     lines   what it does, with the places in a user's code that lines come from
+    known   what each thread has in a variable, of this step and row: values of one element a row, and their names
+    alone   is what is written that of a single element a row, which each thread computes, and the first one stores?
     """
 
     def __init__(self, s: Schedule, name: str, one_step: bool = True):
         self.s, self.name, self.one_step = s, name, one_step
         self.fields: dict[tuple, str] = {}
         self.lines: list[Line] = []
+        self.known: dict[Value, str] = {}
+        self.alone = False
         self.depth, self.names, self.step = 1, 0, "t"
 
     # ---- lines ------------------------------------------------------------------------------------------------------
@@ -91,20 +95,30 @@ class Kernel:
         """How many elements along an axis."""
         return self.field("n", v, axis)
 
+    def variable(self, kind: str, value: str) -> str:
+        """The name of a variable of a C type that will change."""
+        self.names += 1
+        self.say(f"{kind} v{self.names - 1} = {value};")
+        return f"v{self.names - 1}"
+
+    def store(self, v: Value, index: Sequence[str], name: str) -> None:
+        """Write an element of the current step that is in a variable."""
+        if self.alone:
+            self.known[v] = name
+        self.say(f"{'if (threadIdx.x == 0) ' * self.alone}{self.element(v, index)} = {name};")
+
     def element(self, v: Value, index: Sequence[str]) -> str:
-        """An element of the current step, to be read or written."""
+        """An element of the current step in memory."""
         at = [f"{i} * {self.field('stride', v, axis)}" for axis, i in enumerate(index) if i != "0"]
         if self.s.where(v).buffer.time:
             at.insert(0, f"{self.step} * {self.field('time', v)}")
         return f"{self.field('pointer', v)}[{' + '.join(at) or '0'}]"
 
-    def read(self, a: Any, shape: Sequence[int], index: Sequence[str], dtype: Any) -> str:
-        """An element of an operand that broadcasts to a shape. dtype: of a number that has none of its own"""
-        if not isinstance(a, Value):
-            return functions.number(a, dtype)
-        if a.op == "zeros":
-            return f"{c_type(a.dtype)}(0)"
-        return self.element(a, broadcast(a.shape, shape, index))
+    def read(self, v: Value, index: Sequence[str]) -> str:
+        """An element of the current step: from memory, or a variable."""
+        if v.op == "zeros":
+            return f"{c_type(v.dtype)}(0)"
+        return self.known.get(base(v)) or self.element(v, index)
 
 
 def _entry_type(key: tuple) -> str:

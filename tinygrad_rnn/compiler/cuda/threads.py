@@ -14,7 +14,7 @@ import math
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinygrad_rnn.compiler.cuda import functions
 from tinygrad_rnn.compiler.cuda.bodies import Body, finish, one_more, start
@@ -125,17 +125,18 @@ class Code:
 
     def write(self, bodies: Sequence[Body], other_step: bool = False) -> None:
         """What bodies do. other_step: of another step than what was written before"""
+        if other_step:
+            self.k.known = {}
         for body in bodies:
-            if self.waits.before(body, other_step):
+            if body.single and not (self.grid.rows and not self.waits.in_place(body, self.k.known)):
+                body = replace(body, single=False)  # one thread reads, and then writes
+            if self.waits.before(body, other_step, self.k.known):
                 self.wait()
-            if not self.grid.rows:
+            if self.grid.rows:
+                _of_row(self.k, body)
+            else:
                 with self.k.block(""):
                     body.write(self.k, [f"i{axis}" for axis in range(len(body.over.shape))])
-            elif body.reduces is not None:
-                _together(self.k, body, body.reduces)
-            else:
-                with _each(self.k, body.over) as index:
-                    body.write(self.k, index)
 
     def wait(self) -> None:
         """Let the threads of a block wait for each other."""
@@ -149,7 +150,7 @@ def kernel(s: Schedule, name: str, bodies: Sequence[Body], steps: Steps, rows: b
     code.begin()
     with code.steps():
         code.write(bodies)
-        if steps.in_turn and code.waits.before_again(bodies):
+        if steps.in_turn and code.waits.before_again():
             code.wait()
     return code.k, code.grid
 
@@ -174,12 +175,25 @@ def elements_stay(s: Schedule, bodies: Sequence[Body], *, in_turn: bool = False,
     """
     if any(body.over.shape != bodies[0].over.shape or body.reduces is not None for body in bodies):
         return len(bodies) == 1 and not in_turn
-    waits = Waits(s)
+    waits, bodies = Waits(s), [replace(body, single=False) for body in bodies]  # an element, of whatever row, a thread
     clash = [waits.before(body, other_step is not None and n >= other_step) for n, body in enumerate(bodies)]
-    return not any(clash) and not (in_turn and waits.before_again(bodies))
+    return not any(clash) and not (in_turn and waits.before_again())
 
 
 # ---- the threads of a block for a row -------------------------------------------------------------------------------
+
+
+def _of_row(k: Kernel, body: Body) -> None:
+    """What a body does for this row: a single element is computed by each thread, so that all of them have it."""
+    k.alone = body.single
+    if body.reduces is not None:
+        _together(k, body, body.reduces)
+    elif body.single:
+        body.write(k, ["i0", *("0" for _ in body.over.shape[1:])])
+    else:
+        with _each(k, body.over) as index:
+            body.write(k, index)
+    k.alone = False
 
 
 @contextmanager
@@ -195,18 +209,28 @@ def _each(k: Kernel, v: Value) -> Iterator[list[str]]:
 
 def _together(k: Kernel, body: Body, v: Value) -> None:
     """A reduction of this row: for each result, all threads gather, and then put together what they have."""
-    axes, x, rank = sorted(v.static["axis"]), v.args[0], len(body.over.shape)
-    sizes, inner = [k.size(body.over, axis) for axis in range(1, rank)], [k.size(x, axis) for axis in axes]
+    rank = len(body.over.shape)
+    if body.single:
+        _gathered(k, v, ["i0", *("0" for _ in range(1, rank))], k.variable(functions.real(v.dtype), start(v)))
+        return
+    sizes = [k.size(body.over, axis) for axis in range(1, rank)]
     with k.block(f"for (i64 o = 0; o < {' * '.join(sizes) or '1'}; o++)"):
         kept = [f"i{axis}" for axis in range(rank)]
         _taken_apart(k, "o", kept[1:], sizes)
-        k.say(f"{functions.real(v.dtype)} total = {start(v)};")
-        with k.block(f"for (i64 q = threadIdx.x; q < {' * '.join(inner)}; q += blockDim.x)"):
-            _taken_apart(k, "q", [f"r{axis}" for axis in axes], inner)
-            one_more(k, v, kept)
-        k.say(f"total = {v.op}_of_block(total);")
-        with k.block("if (threadIdx.x == 0)"):
-            finish(k, v, kept)
+        total = k.variable(functions.real(v.dtype), start(v))
+        k.alone = True
+        _gathered(k, v, kept, total)
+        k.known.pop(v, None)
+
+
+def _gathered(k: Kernel, v: Value, kept: Sequence[str], total: str) -> None:
+    axes = sorted(v.static["axis"])
+    inner = [k.size(v.args[0], axis) for axis in axes]
+    with k.block(f"for (i64 q = threadIdx.x; q < {' * '.join(inner)}; q += blockDim.x)"):
+        _taken_apart(k, "q", [f"r{axis}" for axis in axes], inner)
+        one_more(k, v, kept, total)
+    k.say(f"{total} = {v.op}_of_block({total});")
+    finish(k, v, kept, total)
 
 
 def _taken_apart(k: Kernel, number: str, names: Sequence[str], sizes: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tinygrad_rnn.compiler.cuda.bodies import Body
@@ -10,7 +10,9 @@ from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.runtime.layouts import Layouts
 from tinygrad_rnn.compiler.runtime.memory import address
 from tinygrad_rnn.compiler.schedule.schedule import Schedule
+from tinygrad_rnn.compiler.schedule.views import base
 
+Access = tuple[tuple[bool, Any], Sequence[Value]]  # ((is it written?, by which threads), what)
 ANY, FIRST = "any", "the first"  # by threads that are not those of the elements; by the first thread alone
 
 
@@ -19,42 +21,51 @@ class Waits:
 
     They must wait before something is read, or overwritten, that another thread may have written, and before something
     is overwritten that another may still read. The thread that computes an element of a shape is the same in all bodies
-    over that shape.
+    over that shape; a single element of a row is computed by all of them, and stored by the first.
 
     written, read  values, and the shape whose threads wrote or read each element of them at its own indices, or FIRST
                    or ANY
+    done           the accesses of each body, and do threads wait inside of it?
     """
 
     def __init__(self, s: Schedule):
         self.s, self.layouts = s, Layouts(s, 1, {})
         self.written: list[tuple[Value, Any]] = []
         self.read: list[tuple[Value, Any]] = []
+        self.done: list[tuple[list[Access], bool]] = []
 
-    def before(self, body: Body, other_step: bool = False) -> bool:
+    def before(self, body: Body, other_step: bool = False, known: Collection[Value] = ()) -> bool:
         """Must they wait before this body? It is done then.
 
-        other_step: of another step than what was done before
+        other_step: of another step than what was done before  known: what each thread has in a variable
         """
-        wait = self._clashes(body, other_step)
-        if wait or waits_inside(body):
+        accesses, inside = _accesses(body, known), body.reduces is not None
+        wait = self._clashes(accesses, inside, other_step)
+        if wait or inside:  # to put together what each has
             self.written, self.read = [], []
-        for (writes, who), values in _accesses(body):
-            if writes or not waits_inside(body):
+        for (writes, who), values in accesses:
+            if writes or not inside:
                 (self.written if writes else self.read).extend((v, who) for v in values)
+        self.done.append((accesses, inside))
         return wait
 
-    def before_again(self, bodies: Sequence[Body]) -> bool:
-        """Must they wait before all of it is done for another step?"""
-        for body in bodies:
-            if self._clashes(body, other_step=True):
+    def before_again(self) -> bool:
+        """Must they wait before all that was done is done for another step?"""
+        for accesses, inside in self.done:
+            if self._clashes(accesses, inside, other_step=True):
                 return True
-            if waits_inside(body):
+            if inside:
                 return False
         return False
 
-    def _clashes(self, body: Body, other_step: bool) -> bool:
-        for (writes, who), values in _accesses(body):
-            if writes and waits_inside(body):
+    def in_place(self, body: Body, known: Collection[Value]) -> bool:
+        """Does it write where it reads from memory?"""
+        read = [v for (writes, _), values in _accesses(body, known) if not writes for v in values]
+        return any(self._meet(u, v, False) for u in body.writes for v in read)
+
+    def _clashes(self, accesses: Sequence[Access], inside: bool, other_step: bool) -> bool:
+        for (writes, who), values in accesses:
+            if writes and inside:
                 continue
             others = [*self.written, *self.read] if writes else self.written
             pairs = [(u, v, by) for v in values for u, by in others]
@@ -86,17 +97,13 @@ class Waits:
         return start, [(n, stride) for n, stride in zip(like.shape, like.strides, strict=True) if n != 1]
 
 
-def waits_inside(body: Body) -> bool:
-    """Do the threads wait for each other between what it reads and what it writes? To put together what each has."""
-    return body.reduces is not None
-
-
-def _accesses(body: Body) -> list[tuple[tuple[bool, Any], Sequence[Value]]]:
-    """((is it written?, by which threads), what)"""
+def _accesses(body: Body, known: Collection[Value]) -> list[Access]:
+    """What it writes and reads in memory."""
     own = _threads(body.over)
-    if body.reduces is None:
-        return [((True, own), body.writes), ((False, own), body.reads), ((False, ANY), body.strays)]
-    return [((True, FIRST), body.writes), ((False, _gathering(body.reduces)), body.strays)]
+    reads, strays = ([v for v in values if base(v) not in known] for values in (body.reads, body.strays))
+    if body.reduces is not None:
+        return [((True, FIRST), body.writes), ((False, _gathering(body.reduces)), strays)]
+    return [((True, own), body.writes), ((False, ANY if body.single else own), reads), ((False, ANY), strays)]
 
 
 def _gathering(v: Value) -> Any:

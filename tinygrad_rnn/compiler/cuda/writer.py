@@ -17,6 +17,8 @@ from tinygrad_rnn.compiler.schedule.nests import fusable, grouped
 from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.schedule import Schedule, about
 
+MOST = 100  # bodies of a kernel: what a launch may hand over, a few of 8 bytes for each operand, has an end
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -88,37 +90,42 @@ class Writer:
     def parts(self, stages: Sequence[Stage]) -> list[Part]:
         """A part for each loop, each call, and each run of kernels for all steps at once or once a call."""
         found: list[Part] = []
-        together: list[Body] = []  # for all steps at once, in one kernel
+        together: list[Value] = []  # for all steps at once, in one kernel
         for stage in stages:
             v = stage.values[0]
             made = None if stage.loop or v.op == "tsum" else self._bodies_of([v])
-            over_time = self.s.flow.moves(v)
-            if made is not None and over_time and self._rows_stay(made):
-                if not self._join(together, made):
+            if made is not None and self.s.flow.moves(v) and self._rows_stay(made):
+                if len(together) == MOST or not self._join([*together, v]):
                     found += self._at_once(together)
                     together = []
-                together += made
+                together.append(v)
                 continue
-            found += self._at_once(together)
+            found += [*self._at_once(together), self._loop(stage) if stage.loop else self._once(v, made)]
             together = []
-            if stage.loop:
-                found.append(self._loop(stage))
-            elif made is None:
-                found.append(Part([Call(v)], over_time=over_time))
-            else:
-                steps = threads.AT_ONCE if over_time else threads.ONE
-                found.append(Part([self._launch([body], steps) for body in made], over_time=over_time))
         return found + self._at_once(together)
 
-    def _at_once(self, together: Sequence[Body]) -> list[Part]:
-        return [Part([self._launch(together, threads.AT_ONCE)], over_time=True)] if together else []
+    def _once(self, v: Value, made: Sequence[Body] | None) -> Part:
+        """A value for all steps at once, or once a call."""
+        over_time = self.s.flow.moves(v)
+        if made is None:
+            return Part([Call(v)], over_time=over_time)
+        steps = threads.AT_ONCE if over_time else threads.ONE
+        return Part([self._launch([body], steps) for body in made], over_time=over_time)
 
-    def _join(self, together: Sequence[Body], more: Sequence[Body]) -> bool:
-        """Can bodies for all steps at once be computed in one kernel? Not if one reads another step of what another
+    def _at_once(self, values: Sequence[Value]) -> list[Part]:
+        """Values for all steps at once, whose rows are computed from the same rows of the same step."""
+        made = self._together(values)
+        return [Part([self._launch(made, threads.AT_ONCE)], over_time=True)] if made else []
+
+    def _together(self, values: Sequence[Value]) -> list[Body]:
+        return [body for group in grouped(self.s.flow, values) for body in self._bodies_of(group) or ()]
+
+    def _join(self, values: Sequence[Value]) -> bool:
+        """Can they be computed in one kernel for all steps at once? Not if one reads another step of what another
         writes, or of what shares its memory: steps have no order."""
-        where, all_of = self.s.where, [*together, *more]
-        written = [where(v) for body in all_of for v in body.writes]
-        read = [where(v) for body in all_of for v in (*body.reads, *body.strays)]
+        where, bodies = self.s.where, self._together(values)
+        written = [where(v) for body in bodies for v in body.writes]
+        read = [where(v) for body in bodies for v in (*body.reads, *body.strays)]
         same = lambda p, q: p.buffer is q.buffer or p.buffer.memory == q.buffer.memory >= 0
         return not any(same(p, q) and p.shift != q.shift for p in written for q in (*written, *read))
 
@@ -162,6 +169,9 @@ class Writer:
         for group in grouped(self.s.flow, stage.values):
             found = self._bodies_of(group)
             if found is not None:
+                if len(segment) > MOST:
+                    yield segment
+                    segment = []
                 segment += found
                 continue
             if segment:
