@@ -7,12 +7,14 @@ import sys
 
 from pathlib import Path
 
+import cuda_on_cpu
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 ALONE = [
     ["lengths.py", "1"],
     ["drawing.py", "--peers", "", "--rounds", "1", "--steps", "20"],
+    pytest.param(["launches.py"], marks=pytest.mark.skipif(cuda_on_cpu.missing() is not None, reason="needs g++")),
 ]
 BESIDE_PYTORCH = [  # whose loop is what the results of all are compared with
     ["recurrent.py", "--peers", "", "--cells", "mgu", "--sizes", "S1", "--rounds", "1", "--slice", "0.01"],
