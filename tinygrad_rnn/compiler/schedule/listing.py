@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygrad_rnn.compiler.ir.levels import PER_CALL
 from tinygrad_rnn.compiler.ir.listing import names_of, said
-from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.ir.value import OVER_TIME, Value
 from tinygrad_rnn.compiler.schedule.lifetimes import FOREVER
 from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.places import Place
@@ -51,7 +51,7 @@ def _when(s: Any, stage: Stage) -> str:
     if stage.loop:
         return "at each step" + ", the last one first" * stage.backward
     v = stage.values[0]
-    return "over all steps" if v.op == "tsum" else "once" if s.flow.level[v] == PER_CALL else "for all steps at once"
+    return "over all steps" if v.op in OVER_TIME else "once" if s.flow.level[v] == PER_CALL else "for all steps at once"
 
 
 def _buffers(s: Any) -> dict[Any, str]:

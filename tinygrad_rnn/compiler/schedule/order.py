@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.levels import PARALLEL, Levels
-from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.ir.value import OVER_TIME, Value
 from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
 from tinygrad_rnn.compiler.schedule.views import base, is_view
 
@@ -195,9 +195,9 @@ def by_kind(flow: Dataflow, stages: list[Stage]) -> list[Stage]:
     kinds: dict[str, list[Stage]] = {"once": [], "moving": [], "sums": [], "after": []}
     for stage in stages:
         v = stage.values[0]
-        if v.op == "tsum" or not after.isdisjoint(v.values):
+        if v.op in OVER_TIME or not after.isdisjoint(v.values):
             after |= {v, *_views_of(flow, v)}
-        kind = "sums" if v.op == "tsum" else "moving" if flow.moves(v) else "after" if v in after else "once"
+        kind = "sums" if v.op in OVER_TIME else "moving" if flow.moves(v) else "after" if v in after else "once"
         kinds[kind].append(stage)
     return [stage for kind in kinds.values() for stage in kind]
 
