@@ -244,7 +244,7 @@ def scatter_add(x: Any, index: Any, values: Any, axis: int = 0, **named: Any) ->
             f"got shape {ids.shape}"
         )
     if _recorded(index):
-        key = tuple(PLACE if i == axis else k for i, k in enumerate(_grid(ids, axis)))
+        key = tuple(PLACE if i == axis else _plain(k, x) for i, k in enumerate(_grid(ids, axis)))
         return x + _put(values, ids, key=key, shape=tuple(x.shape))
     return x + _scatter(values, key=_grid(ids, axis), shape=tuple(x.shape))
 

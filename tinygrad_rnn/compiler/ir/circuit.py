@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.arrays import is_array, to_numpy
 from tinygrad_rnn.compiler.ir.infer import infer
 from tinygrad_rnn.compiler.ir.listing import listing
 from tinygrad_rnn.compiler.ir.origin import Origin
@@ -160,8 +161,8 @@ def _key(x: Any) -> Any:
     """Something that equal arguments share."""
     if type(x) is Value:
         return x
-    if isinstance(x, (np.ndarray, np.generic)):
-        return ("array", x.shape, x.dtype, x.tobytes())
+    if is_array(x):
+        return ("array", x.shape, x.dtype, to_numpy(x).tobytes())
     if isinstance(x, (tuple, list)):
         return tuple(map(_key, x))
     if isinstance(x, dict):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.arrays import Array, from_numpy, xp
+from tinygrad_rnn.autograd.arrays import Array, device_of, from_numpy, is_array, xp
 from tinygrad_rnn.autograd.rules import Primitive
 from tinygrad_rnn.compiler.ir.value import INNER, POINTWISE, Value
 
@@ -91,11 +91,22 @@ def _infer_inner(op: str, values: list[Value], static: dict) -> tuple[int, ...]:
 
 
 def _computed(primitive: Primitive | None, args: Iterable[Any], static: dict) -> tuple[Any, Any]:
-    """Shape and dtype by running the operation on zeros."""
+    """Shape and dtype by running the operation on zeros: where its arrays of indices are, or on the host."""
     assert primitive is not None
+    device = next((d for a in _arrays_in(static.values()) if (d := device_of(a)) != "cpu"), "cpu")
+    zeros = [stand_in(a.shape, a.dtype, device) if isinstance(a, Value) else a for a in args]
     with np.errstate(all="ignore"):
-        y = primitive.forward(*[stand_in(a.shape, a.dtype) if isinstance(a, Value) else a for a in args], **static)
+        y = primitive.forward(*zeros, **static)
     if isinstance(y, tuple):
         return tuple(np.shape(each) for each in y), tuple(each.dtype for each in y)
-    y = np.asarray(y)
+    y = y if is_array(y) else np.asarray(y)
     return y.shape, y.dtype
+
+
+def _arrays_in(parts: Iterable[Any]) -> Iterator[Array]:
+    """The arrays among some things, and in tuples of them."""
+    for part in parts:
+        if isinstance(part, tuple):
+            yield from _arrays_in(part)
+        elif is_array(part):
+            yield part

@@ -6,8 +6,7 @@ all steps at once (loop distribution, by strongly connected components).
 
 from __future__ import annotations
 
-import numpy as np
-
+from tinygrad_rnn.autograd.arrays import is_array
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.value import Value
 
@@ -27,7 +26,7 @@ def batched(v: Value) -> bool:
     """Has the operation a form for all steps at once?"""
     if v.op in ("getitem", "scatter"):  # NumPy puts the axes of several index arrays first
         key = v.static["key"]
-        return sum(isinstance(k, np.ndarray) for k in (key if isinstance(key, tuple) else (key,))) < 2
+        return sum(is_array(k) for k in (key if isinstance(key, tuple) else (key,))) < 2
     if v.op == "gather":
         return len(v.static["key"]) == 1 and not v.args[0].moves
     return v.pointwise or v.op in BATCHED or (v.op == "argmax" and v.static["axis"] is not None)

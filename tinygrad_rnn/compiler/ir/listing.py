@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
+from tinygrad_rnn.autograd.arrays import is_array
 from tinygrad_rnn.compiler.ir.value import Value
 
 # ---- printing -------------------------------------------------------------------------------------------------------
@@ -82,4 +81,4 @@ def _index(k: Any) -> str:
     if isinstance(k, slice):
         ends = ["" if x is None else str(x) for x in (k.start, k.stop, k.step)]
         return ":".join(ends if k.step is not None else ends[:2])
-    return "..." if k is Ellipsis else f"array{k.shape}" if isinstance(k, np.ndarray) else str(k)
+    return "..." if k is Ellipsis else f"array{k.shape}" if is_array(k) else str(k)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from tinygrad_rnn.autograd.arrays import is_array, to_numpy
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.value import Value
 
@@ -19,8 +18,8 @@ def signature(c: Circuit, size: Callable[[Any], Any] = lambda x: x) -> tuple:
     def plain(a: Any) -> Any:
         if isinstance(a, Value):
             return number[a]
-        if isinstance(a, np.ndarray):
-            return (a.shape, a.tobytes())
+        if is_array(a):
+            return (a.shape, to_numpy(a).tobytes())
         if isinstance(a, (tuple, list)):
             return tuple(map(plain, a))
         if type(a) is slice:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from tinygrad_rnn.autograd.arrays import is_array
 from tinygrad_rnn.compiler.ir.value import Value
 
 
@@ -11,7 +10,7 @@ def is_view(v: Value) -> bool:
     """Does it only look at its argument in another way?"""
     if v.op == "getitem":
         key = v.static["key"]
-        return not any(isinstance(k, (np.ndarray, list)) for k in (key if isinstance(key, tuple) else (key,)))
+        return not any(isinstance(k, list) or is_array(k) for k in (key if isinstance(key, tuple) else (key,)))
     if v.op == "reshape":  # of a whole buffer: of a part it would be a copy, but for axes of one element
         x = v.args[0]
         return x.op != "zeros" and (only_ones(v) or not (is_view(x) or x.op == "pack"))
