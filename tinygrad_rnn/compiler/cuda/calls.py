@@ -5,13 +5,14 @@ written for, by its own function.
 from __future__ import annotations
 
 import functools
+import math
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tinygrad_rnn.autograd.arrays import Array, xp
-from tinygrad_rnn.compiler.cuda.products import matrix, multiply, product
+from tinygrad_rnn.compiler.cuda.products import matrix, multiply, product, rows_of
 from tinygrad_rnn.compiler.ir.infer import stand_in
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
@@ -122,7 +123,7 @@ def _by_numbers(a: Value, b: Value, v: Value, site: Site, turned: bool = False) 
     def ready() -> Step:
         left, right, out = (view.getter() for view in views)
         if turned:
-            return lambda t: multiply(left(t).reshape(-1, a.shape[-1]).T, right(t).reshape(-1, b.shape[-1]), out(t))
+            return lambda t: multiply(rows_of(left(t)).T, rows_of(right(t)), out(t))
         return lambda t: multiply(left(t), right(t), out(t))
 
     return ready
@@ -147,14 +148,14 @@ def _over_time(v: Value, site: Site) -> Ready:
 def _contraction(a: Array, b: Array, out: Array) -> None:
     """Σₜ a[t] @ b[t], as one product a matrix. a: (T, …, M, K)  b: (T, …, K, N)"""
     axes = range(1, a.ndim - 2)
-    left = a.transpose(*axes, a.ndim - 2, 0, a.ndim - 1).reshape(*a.shape[1:-1], -1)
-    right = b.transpose(*axes, 0, b.ndim - 2, b.ndim - 1).reshape(*b.shape[1:-2], -1, b.shape[-1])
+    left = a.transpose(*axes, a.ndim - 2, 0, a.ndim - 1).reshape(*a.shape[1:-1], len(a) * a.shape[-1])
+    right = b.transpose(*axes, 0, b.ndim - 2, b.ndim - 1).reshape(*b.shape[1:-2], len(b) * b.shape[-2], b.shape[-1])
     out[...] = left @ right
 
 
 def _sum_rows(a: Array, lead: int, out: Array) -> None:
     """The sum over the first axes."""
-    a.reshape(-1, *a.shape[lead:]).sum(axis=0, out=out)
+    a.reshape(math.prod(a.shape[:lead]), *a.shape[lead:]).sum(axis=0, out=out)
 
 
 # ---- by its own function --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ addresses of its matrices.
 from __future__ import annotations
 
 import functools
+import math
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,15 +66,15 @@ def matrix(v: Value, buffers: Buffers, layouts: Layouts, all_steps: bool) -> Mat
         like = like[:steps]
     elif buffer.time:
         like = like[0]
-    rows = like.reshape(-1, like.shape[-1]) if like.ndim == 2 or _even(like) else None
+    rows = rows_of(like) if like.ndim == 2 or _even(like) else None
     if rows is None:
         return None
     (down, across), (m, n), size = rows.strides, rows.shape, like.itemsize
     start = _start(buffer, buffers, address(layouts.of(v)) - address(layouts.base(buffer)))
     if across == size or n == 1:
-        return Matrix(start, time, m, n, True, max(down // size, n)) if down >= size * n or m == 1 else None
+        return Matrix(start, time, m, n, True, max(down // size, n, 1)) if down >= size * n or m == 1 else None
     if down == size or m == 1:
-        return Matrix(start, time, m, n, False, max(across // size, m)) if across >= size * m else None
+        return Matrix(start, time, m, n, False, max(across // size, m, 1)) if across >= size * m else None
     return None
 
 
@@ -132,5 +133,10 @@ def _names(cuda: Any) -> dict[str, int]:
 
 def multiply(a: Array, b: Array, out: Array) -> None:
     """out = a @ b for whatever numbers, all rows of a at once."""
-    product = a.reshape(-1, a.shape[-1]) @ b if b.ndim == 2 else a @ b
+    product = rows_of(a) @ b if b.ndim == 2 else a @ b
     out[...] = product.reshape(out.shape)
+
+
+def rows_of(a: Array) -> Array:
+    """An array as a matrix of its rows. A number of rows, where -1 would not say how many there are of no columns."""
+    return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])

@@ -63,6 +63,8 @@ def pack(c: Circuit, pieces: list[Value]) -> Value:
             out[-1] = joined
         elif p.shape[-1] or len(pieces) == 1:
             out.append(p)
+    if not out:  # no columns at all
+        return pieces[0]
     return out[0] if len(out) == 1 else c.make("pack", *out)
 
 
