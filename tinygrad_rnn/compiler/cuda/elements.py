@@ -24,6 +24,14 @@ def common_dtype(v: Value) -> np.dtype:
     return v.dtype if v.dtype.kind == "f" and found.kind != "f" else found
 
 
+def operand(value: Any, dtype: np.dtype) -> str:
+    """A number of Python's beside operands of a dtype: first it becomes one of that dtype, as in NumPy."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            value = float(dtype.type(value))
+    return functions.number(value, dtype)
+
+
 def computed(v: Value, xs: Sequence[str]) -> str:
     """The operation of v on elements, given by C expressions, each of the C type of its dtype; so is the result."""
     out, kinds = c_type(v.dtype), [c_type(a.dtype) if isinstance(a, Value) else "" for a in v.args]
@@ -58,7 +66,7 @@ def _cast(x: str, kind: str, wanted: str) -> str:
 def _clipped(x: str, dtype: np.dtype, low: Any, high: Any) -> str:
     """NaN stays, and what is beyond a bound becomes that."""
     if low is not None:
-        x = f"({x} < {functions.number(low, dtype)} ? {functions.number(low, dtype)} : {x})"
+        x = f"({x} < {operand(low, dtype)} ? {operand(low, dtype)} : {x})"
     if high is not None:
-        x = f"({x} > {functions.number(high, dtype)} ? {functions.number(high, dtype)} : {x})"
+        x = f"({x} > {operand(high, dtype)} ? {operand(high, dtype)} : {x})"
     return x
