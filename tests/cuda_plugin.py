@@ -28,6 +28,7 @@ class Module:
             values = (ctypes.c_char * table.nbytes).from_buffer_copy(table.tobytes()), ctypes.c_longlong(t)
             kernel((*blocks, 1, 1)[:3], (*threads, 1, 1)[:3], values)
 
+        launch.max_threads_per_block = cuda_on_cpu.MAX_THREADS
         return launch
 
 

@@ -245,6 +245,14 @@ def test_threads_may_run_in_any_order(cell, turns):
         assert np.array_equal(found[name], e), name
 
 
+@pytest.mark.skipif(REAL_GPU, reason="the stand-in says how many registers there are")
+def test_a_row_has_no_more_threads_than_there_are_registers_for(monkeypatch):
+    rnn, xs = nn.Recurrent(nn.LayerNormLSTMCell(I, 140), engine="cuda"), inputs("float32", 2, 2)
+    expected = outcome(rnn, xs)
+    monkeypatch.setattr(strict_cupy.kernels, "registers", 164)  # of a layer-norm LSTM's, on compute capability 9.0
+    same(outcome(nn.Recurrent(rnn.cell, engine="cuda"), xs), expected, 1e-5)
+
+
 WAIT = "__syncthreads();"
 OURS = re.compile(rf"^ +{re.escape(WAIT)}$", re.MULTILINE)  # not those inside of sum_of_block
 

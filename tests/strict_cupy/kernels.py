@@ -20,6 +20,9 @@ from strict_cupy.arrays import address, ndarray
 _ANY = ("void*", "int8*", "uint8*")  # char*, unsigned char*: bytes of whatever
 _SCALARS = (np.generic, int, float)
 
+REGISTERS = 1 << 16  # that the threads of a block share
+registers = 32  # that a thread of each kernel uses: g++ does not know; a test may say more
+
 
 class RawKernel:
     """One kernel of a source text. `kernel(grid, block, args, shared_mem=0)` runs it."""
@@ -35,6 +38,11 @@ class RawKernel:
     def kernel(self):
         return _kernel(self.code, self.name, self.options, self._expressions)
 
+    @property
+    def max_threads_per_block(self):
+        _ = self.kernel
+        return min(cuda_on_cpu.MAX_THREADS, REGISTERS // registers)
+
     def compile(self, log_stream=None):
         _ = self.kernel
 
@@ -42,6 +50,8 @@ class RawKernel:
         kernel = self.kernel
         with _launching(self.name) as memory:
             values = _values(kernel, args, memory)
+            if math.prod(_three(block)) > self.max_threads_per_block:
+                raise RuntimeError("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch")
             kernel(_three(grid), _three(block), values, shared_mem, self.max_dynamic_shared_size_bytes)
 
 

@@ -6,6 +6,7 @@ The host does nothing but launch: no array is read, and none is copied to the de
 from __future__ import annotations
 
 import functools
+import math
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from tinygrad_rnn.autograd.devices import load_cupy
 from tinygrad_rnn.compiler.cuda.calls import Outputs, Site, Step, call
 from tinygrad_rnn.compiler.cuda.listing import listing
 from tinygrad_rnn.compiler.cuda.pipeline import PASSES
+from tinygrad_rnn.compiler.cuda.threads import WARP
 from tinygrad_rnn.compiler.cuda.writer import Action, Launch, Part, Written, written
 from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.runtime.backend import Backend
@@ -164,7 +166,12 @@ class Launcher:
         """Run other numbers of steps from now on."""
         for n in timed:
             self.entries[n] = self.buffers.steps.T
-        self.sizes = None if any(0 in shape for shape in shapes) else sizes
+        self.sizes = None if all(0 in shape for shape in shapes) else self._fitting(*sizes)
+
+    def _fitting(self, blocks: tuple, threads: tuple) -> tuple:
+        """(blocks, threads of each): as many threads of a row as there are registers for, if each uses many."""
+        most = self.function.max_threads_per_block
+        return blocks, threads if math.prod(threads) <= most else (most // WARP * WARP,)
 
     def __call__(self) -> Step:
         """What launches it at a step, for what the call is given."""
