@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib.util
+import re
 
 from pathlib import Path
 
@@ -32,6 +33,22 @@ def elementwise(inputs, outputs, body, preamble=""):
 
 def compiled(source, architecture, *options):
     """The machine code of a source text as bytes; RuntimeError with the compiler's words if it refuses."""
+    return _compiled(source, architecture, options)[0]
+
+
+USED = re.compile(
+    r"Function properties for (\S+)\n.*?(\d+) bytes spill stores, (\d+) bytes spill loads\n.*?Used (\d+) reg", re.S
+)
+
+
+def registers(source, architecture):
+    """By kernel: (registers that a thread uses, bytes of them that it spills)."""
+    log = _compiled(source, architecture, ["--ptxas-options=-v"])[1]
+    return {name: (int(used), int(stores) + int(loads)) for name, stores, loads, used in USED.findall(log)}
+
+
+def _compiled(source, architecture, options):
+    """The machine code, and what the compiler says."""
     nvrtc, program, size = library(), ctypes.c_void_p(), ctypes.c_size_t()
     text = [f"-arch={architecture}", "-std=c++17", *options]
     given = (ctypes.c_char_p * len(text))(*(t.encode() for t in text))
@@ -46,4 +63,4 @@ def compiled(source, architecture, *options):
     code = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetCUBIN(program, code)
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return code.raw
+    return code.raw, log.value.decode()
