@@ -51,10 +51,7 @@ def nest(s: Schedule, group: Sequence[Value]) -> Body:
     stored = [u for u in group if u not in s.fusion.in_registers]
 
     def write(k: Kernel, index: Sequence[str]) -> None:
-        names: dict[Value, str] = {}
-        for u in group:
-            xs = [_operand(k, a, u, index, names) for a in u.args]
-            names[u] = k.new(c_type(u.dtype), computed(u, xs), u.origin)
+        names = computed_together(k, group, index, {})
         for u in stored:
             k.store(u, index, names[u])
 
@@ -68,7 +65,19 @@ def _is_single(shape: Sequence[int]) -> bool:
     return len(shape) > 0 and all(n == 1 for n in shape[1:])
 
 
-def _operand(k: Kernel, a: Any, u: Value, index: Sequence[str], names: dict[Value, str]) -> str:
+def computed_together(k: Kernel, group: Sequence[Value], index: Sequence[str], names: dict[Value, str]) -> dict:
+    """The names of elementwise values and of all that they read, computed one after the other.
+
+    names: of what is in a register already
+    """
+    for u in group:
+        xs = [operand(k, a, u, index, names) for a in u.args]
+        names[u] = k.new(c_type(u.dtype), computed(u, xs), u.origin)
+    return names
+
+
+def operand(k: Kernel, a: Any, u: Value, index: Sequence[str], names: dict[Value, str]) -> str:
+    """The name, or the number, of what u reads."""
     if not isinstance(a, Value):
         return operand(a, common_dtype(u))
     if a not in names:

@@ -27,14 +27,15 @@ class Kernel:
     """The text of a kernel, line by line.
 
     one_step  is it launched for a step, t? Else it finds its steps by itself
+    most    threads of a block, so that their registers suffice; 0: it is not said
     fields  the entries of its table: what each is, and what the text calls it
     lines   what it does, with the places in a user's code that lines come from
     known   what each thread has in a variable, of this step and row: values of one element a row, and their names
     alone   is what is written that of a single element a row, which each thread computes, and the first one stores?
     """
 
-    def __init__(self, s: Schedule, name: str, one_step: bool = True):
-        self.s, self.name, self.one_step = s, name, one_step
+    def __init__(self, s: Schedule, name: str, one_step: bool = True, most: int = 0):
+        self.s, self.name, self.one_step, self.most = s, name, one_step, most
         self.fields: dict[tuple, str] = {}
         self.lines: list[Line] = []
         self.known: dict[Value, str] = {}
@@ -73,11 +74,13 @@ class Kernel:
     def text(self, told: bool = False) -> str:
         """The whole kernel. told: with what of a user's code its lines come from"""
         entries = " ".join(f"{_entry_type(key)} {name};" for key, name in self.fields.items())
+        bounds = f"__launch_bounds__({self.most}) " if self.most else ""
+        parameters = f"const {self.name}_table k, i64{' t' * self.one_step}"
         body = [f"{line}  // {origin}" if told and origin else line for line, origin in self.lines]
         return "\n".join(
             [
                 f"struct {self.name}_table {{ {entries} }};",
-                f'extern "C" __global__ void {self.name}(const {self.name}_table k, i64{" t" * self.one_step}) {{',
+                f'extern "C" __global__ void {bounds}{self.name}({parameters}) {{',
                 *body,
                 "}",
             ]

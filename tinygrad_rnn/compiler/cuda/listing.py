@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tinygrad_rnn.compiler.cuda.scan import Chunks
+from tinygrad_rnn.compiler.cuda.threads import Grid
 from tinygrad_rnn.compiler.cuda.writer import Action, Launch, Part, Written
 
 
@@ -17,8 +19,9 @@ def _said(part: Part) -> list[str]:
     inner = [_action(a) for a in part.actions]
     if part.turn:
         first, turn, last = (launch.kernel.name for launch in part.turn)
-        how = "a block for each row" if part.turn[1].grid.rows else "a thread for each element"
-        inner.append(f"{turn}: {how}, the end of a step ({last}) and the beginning of the next one ({first})")
+        inner.append(
+            f"{turn}: {_who(part.turn[1].grid)}, the end of a step ({last}) and the beginning of the next one ({first})"
+        )
     if not part.loop:
         return [f"// {line}{', for all steps at once' * part.over_time}" for line in inner]
     last = ", the last one first" * part.backward
@@ -27,9 +30,15 @@ def _said(part: Part) -> list[str]:
 
 def _action(action: Action) -> str:
     if isinstance(action, Launch):
-        steps = action.grid.steps
-        who = "a block for each row" if action.grid.rows else "a thread for each element"
-        turns = ", one step after the other" * steps.in_turn
-        return f"{action.kernel.name}: {who}{turns}"
+        scan = f"; or {_action(action.scan)}" if action.scan else ""
+        return f"{action.kernel.name}: {_who(action.grid)}{scan}"
     v = action.value
     return f"{v.op}{f': {v.origin}' if v.origin else ''}"
+
+
+def _who(grid: Grid | Chunks) -> str:
+    """What each thread has to do."""
+    if isinstance(grid, Chunks):
+        return "a thread for each chunk of the steps of each element, where that pays"
+    who = "a block for each row" if grid.rows else "a thread for each element"
+    return who + ", one step after the other" * grid.steps.in_turn

@@ -111,12 +111,13 @@ class Actions:
 
     def ready(self, part: Part, actions: Sequence[Action]) -> list[Callable[[], Step]]:
         """For each action what is called at the beginning of a run, and returns what does it at a step."""
-        return [
-            Launcher(a, self.text, self.renaming, self.layouts, self.buffers)
-            if isinstance(a, Launch)
-            else call(self.renaming.value(a.value), Site(self.buffers, self.layouts, part.loop, self.outputs))
-            for a in actions
-        ]
+        site = Site(self.buffers, self.layouts, part.loop, self.outputs)
+        return [self._launch(a) if isinstance(a, Launch) else call(self.renaming.value(a.value), site) for a in actions]
+
+    def _launch(self, launch: Launch) -> Callable[[], Step]:
+        ways = [way for way in (launch.scan, launch) if way]
+        launchers = [Launcher(way, self.text, self.renaming, self.layouts, self.buffers) for way in ways]
+        return lambda: next((each for each in launchers if each.sizes), launchers[-1])()
 
 
 class Launcher:
@@ -124,7 +125,7 @@ class Launcher:
 
     table  what the kernel reads; entries: the same memory as integers
     given  the entries that are addresses of what a call is given: (entry, buffer, so many bytes behind its start)
-    sizes  (blocks, threads of each), for the steps that are run; None if there is nothing to compute
+    sizes  (blocks, threads of each), for the steps that are run; None if there is nothing to compute or it does not pay
     """
 
     sizes: tuple | None = None
@@ -162,7 +163,7 @@ class Launcher:
         else:
             self.entries[n] = address(self.buffers.arrays[buffer]) + offset
 
-    def _aim(self, timed: Sequence[int], shapes: Sequence[tuple[int, ...]], sizes: tuple) -> None:
+    def _aim(self, timed: Sequence[int], shapes: Sequence[tuple[int, ...]], sizes: tuple | None) -> None:
         """Run other numbers of steps from now on."""
         for n in timed:
             self.entries[n] = self.buffers.steps.T

@@ -95,7 +95,7 @@ class Code:
     def _begin_rows(self) -> None:
         k, v = self.k, self.grid.over[0]
         if self.grid.steps == AT_ONCE:
-            _taken_apart(k, "blockIdx.x", ["t", "i0"], [k.field("T"), k.size(v, 0)])
+            taken_apart(k, "blockIdx.x", ["t", "i0"], [k.field("T"), k.size(v, 0)])
         else:
             k.say("const i64 i0 = blockIdx.x;")
 
@@ -110,7 +110,7 @@ class Code:
             outer = {"t": k.field("T"), **outer}
         k.say("const i64 row = blockIdx.x * (i64)blockDim.y + threadIdx.y;")
         k.say(f"if (row >= {' * '.join(outer.values()) or '1'}) return;")
-        _taken_apart(k, "row", list(outer), list(outer.values()))
+        taken_apart(k, "row", list(outer), list(outer.values()))
 
     @contextmanager
     def steps(self) -> Iterator[None]:
@@ -203,7 +203,7 @@ def _each(k: Kernel, v: Value) -> Iterator[list[str]]:
     sizes = [k.size(v, axis) for axis in range(1, rank)]
     with k.block(f"for (i64 j = threadIdx.x; j < {' * '.join(sizes) or '1'}; j += blockDim.x)"):
         index = [f"i{axis}" for axis in range(rank)]
-        _taken_apart(k, "j", index[1:], sizes)
+        taken_apart(k, "j", index[1:], sizes)
         yield index
 
 
@@ -216,7 +216,7 @@ def _together(k: Kernel, body: Body, v: Value) -> None:
     sizes = [k.size(body.over, axis) for axis in range(1, rank)]
     with k.block(f"for (i64 o = 0; o < {' * '.join(sizes) or '1'}; o++)"):
         kept = [f"i{axis}" for axis in range(rank)]
-        _taken_apart(k, "o", kept[1:], sizes)
+        taken_apart(k, "o", kept[1:], sizes)
         total = k.variable(functions.real(v.dtype), start(v))
         k.alone = True
         _gathered(k, v, kept, total)
@@ -227,13 +227,13 @@ def _gathered(k: Kernel, v: Value, kept: Sequence[str], total: str) -> None:
     axes = sorted(v.static["axis"])
     inner = [k.size(v.args[0], axis) for axis in axes]
     with k.block(f"for (i64 q = threadIdx.x; q < {' * '.join(inner)}; q += blockDim.x)"):
-        _taken_apart(k, "q", [f"r{axis}" for axis in axes], inner)
+        taken_apart(k, "q", [f"r{axis}" for axis in axes], inner)
         one_more(k, v, kept, total)
     k.say(f"{total} = {v.op}_of_block({total});")
     finish(k, v, kept, total)
 
 
-def _taken_apart(k: Kernel, number: str, names: Sequence[str], sizes: Sequence[str]) -> None:
+def taken_apart(k: Kernel, number: str, names: Sequence[str], sizes: Sequence[str]) -> None:
     """Let the names be the indices of an element, given its number."""
     rest = number
     for name, size in zip(names[:0:-1], sizes[:0:-1], strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from tinygrad_rnn.compiler.cuda.bodies import Body
@@ -61,7 +61,7 @@ class Waits:
     def in_place(self, body: Body, known: Collection[Value]) -> bool:
         """Does it write where it reads from memory?"""
         read = [v for (writes, _), values in _accesses(body, known) if not writes for v in values]
-        return any(self._meet(u, v, False) for u in body.writes for v in read)
+        return any(self.meet(u, v, False) for u in body.writes for v in read)
 
     def _clashes(self, accesses: Sequence[Access], inside: bool, other_step: bool) -> bool:
         for (writes, who), values in accesses:
@@ -69,12 +69,12 @@ class Waits:
                 continue
             others = [*self.written, *self.read] if writes else self.written
             pairs = [(u, v, by) for v in values for u, by in others]
-            alone = lambda u, v, by, who=who: who == by and (who == FIRST or (who != ANY and self._same(u, v)))
-            if any(self._meet(u, v, other_step) and not alone(u, v, by) for u, v, by in pairs):
+            alone = lambda u, v, by, who=who: who == by and (who == FIRST or (who != ANY and self.same(u, v)))
+            if any(self.meet(u, v, other_step) and not alone(u, v, by) for u, v, by in pairs):
                 return True
         return False
 
-    def _meet(self, u: Value, v: Value, other_step: bool) -> bool:
+    def meet(self, u: Value, v: Value, other_step: bool) -> bool:
         """Can they share an element?"""
         p, q = self.s.where(u), self.s.where(v)
         if p.buffer is not q.buffer:
@@ -83,7 +83,7 @@ class Waits:
             return False
         return p.overlaps(q)
 
-    def _same(self, u: Value, v: Value) -> bool:
+    def same(self, u: Value, v: Value) -> bool:
         """Are they the same elements of their array, at the same indices?"""
         return self._lies(u) == self._lies(v)
 
@@ -95,6 +95,14 @@ class Waits:
             start -= p.shift * like.strides[0]
             like = like[0]
         return start, [(n, stride) for n, stride in zip(like.shape, like.strides, strict=True) if n != 1]
+
+
+def steps_stay(s: Schedule, written: Sequence[Value], read: Iterable[Value]) -> bool:
+    """Does each thread write its own element of each step only, and nobody else read that, if steps run in no order?
+    What is read that is written at the same step is read first."""
+    waits, where = Waits(s), s.where
+    pairs = [(u, v) for u in written for v in (*written, *read) if u is not v and waits.meet(u, v, other_step=True)]
+    return all(where(u).shift == where(v).shift and waits.same(u, v) for u, v in pairs)
 
 
 def _accesses(body: Body, known: Collection[Value]) -> list[Access]:

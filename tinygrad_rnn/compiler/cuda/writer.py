@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tinygrad_rnn.compiler.cuda import bodies, functions, threads
+from tinygrad_rnn.compiler.cuda import bodies, functions, scan, threads
 from tinygrad_rnn.compiler.cuda.bodies import Body
 from tinygrad_rnn.compiler.cuda.kernel import Kernel
+from tinygrad_rnn.compiler.cuda.scan import Chunks
 from tinygrad_rnn.compiler.cuda.threads import Grid, Steps, elements_stay
 from tinygrad_rnn.compiler.cuda.types import HALF, INTEGERS
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.batch_rows import by_rows
 from tinygrad_rnn.compiler.schedule.copies import is_put_together
+from tinygrad_rnn.compiler.schedule.linear import recurrence
 from tinygrad_rnn.compiler.schedule.nests import fusable, grouped
 from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.schedule import Schedule, about
@@ -22,10 +24,14 @@ MOST = 100  # bodies of a kernel: what a launch may hand over, a few of 8 bytes 
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel, and how many threads run it."""
+    """A kernel, and how many threads run it.
+
+    scan  of a loop, what does the same as a scan over time where that pays
+    """
 
     kernel: Kernel
-    grid: Grid
+    grid: Grid | Chunks
+    scan: Launch | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Written:
     def kernels(self) -> list[Kernel]:
         """All kernels, in the order in which they first run."""
         launches = [a for part in self.parts for a in (*(part.turn or ()), *part.actions) if isinstance(a, Launch)]
-        return [launch.kernel for launch in launches]
+        return [way.kernel for launch in launches for way in (launch, launch.scan) if way]
 
     def text(self, told: bool = False) -> str:
         """The kernels as one file of CUDA C. told: with what of a user's code its lines come from"""
@@ -139,13 +145,21 @@ class Writer:
         if len(segments) == 1 and isinstance(segments[0], list):
             whole = segments[0]
             if self._rows_stay(whole) or elements_stay(self.s, whole, in_turn=True):
-                return Part([self._launch(whole, Steps(True, True, stage.backward))])
+                in_turn = self._launch(whole, Steps(True, True, stage.backward))
+                return Part([replace(in_turn, scan=self._scan(stage))])
         if len(segments) > 2 and isinstance(segments[0], list) and isinstance(segments[-1], list):
             beginning, end = segments[0], segments[-1]
             if self._rows_stay([*end, *beginning]):
                 turn = self._turn(beginning, end, stage.backward)
                 return Part(self._actions(segments[1:-1]), True, stage.backward, turn=turn)
         return Part(self._actions(segments), True, stage.backward)
+
+    def _scan(self, stage: Stage) -> Launch | None:
+        """A loop as a scan over time, if it can be one."""
+        loop = recurrence(self.s.flow, stage)
+        if loop is None or not scan.can_scan(self.s, loop):
+            return None
+        return Launch(*scan.kernel(self.s, self._name(), loop, stage.backward))
 
     def _actions(self, segments: Sequence[list[Body] | Call]) -> list[Action]:
         actions: list[Action] = []
