@@ -16,6 +16,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn, ops
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.compiler.cuda import program, scan
+from tinygrad_rnn.compiler.cuda.waits import steps_stay
 from tinygrad_rnn.compiler.cuda.writer import Launch
 
 needs_gxx = pytest.mark.skipif(not REAL_GPU and cuda_on_cpu.missing() is not None, reason="needs g++")
@@ -92,14 +93,19 @@ def same(found, expected, tolerance):
         assert v.shape == e.shape and np.abs(v - e).max() <= tolerance * max(1, np.abs(e).max())
 
 
-def written(name):
-    """What was written for each direction."""
+def code(name):
+    """What the programs of a cell share."""
     rnn = nn.Recurrent(CELLS[name](), engine="cuda")
     xs = tg.tensor(np.ones((T, B, I), np.float32), requires_grad=True)
     recording, _ = rnn._recordings.recording_for(
         rnn.cell, rnn._run_options("gpu:0"), *rnn._entrance(rnn.cell, xs, None), False
     )
-    return recording.compiled.programs.code.written
+    return recording.compiled.programs.code
+
+
+def written(name):
+    """What was written for each direction."""
+    return code(name).written
 
 
 def loops(w):
@@ -184,6 +190,13 @@ def test_a_state_of_0_stays_0_however_a_factor_has_grown(always):
     np.testing.assert_array_equal(ys.numpy(), x)
 
 
+def test_chunks_run_in_no_order_so_that_no_step_may_write_what_another_reads():
+    s = code("minimal GRU").s
+    before, after, _ = next(s.c.delays)  # in one buffer, a step apart
+    assert steps_stay(s, [after], [after, s.c.x])
+    assert not steps_stay(s, [after], [before])
+
+
 # ---- when it pays ---------------------------------------------------------------------------------------------------
 
 
@@ -200,3 +213,26 @@ def test_a_state_of_0_stays_0_however_a_factor_has_grown(always):
 def test_a_scan_is_for_few_elements_and_many_steps(shape, steps, threads):
     found = scan.Chunks([]).of([shape], steps)
     assert (found and found[1]) == threads
+
+
+@pytest.mark.parametrize(
+    "steps, way, scans", [(31, "one step after the other", 0), (64, "a scan over time, 8 chunks", 2)]
+)
+def test_a_plan_says_which_way_a_loop_runs_and_so_it_does(steps, way, scans, monkeypatch):
+    compiled, launched = program.compiled, []
+
+    class Spied:
+        def __init__(self, *args):
+            self.module = compiled(*args)
+
+        def get_function(self, name):
+            function = self.module.get_function(name)
+            return lambda blocks, threads, args: (launched.append(threads), function(blocks, threads, args))
+
+    monkeypatch.setattr(program, "compiled", Spied)
+    rnn = nn.Recurrent(CELLS["minimal GRU"](), engine="cuda")
+    xs = tg.tensor(np.ones((steps, B, I), np.float32), requires_grad=True)
+    told = str(rnn.plan(xs))
+    assert [told.count(f"forward: {way}"), told.count(f"backward: {way}")] == [1, 1]
+    rnn(xs)[0].sum().backward()
+    assert launched.count((scan.ACROSS, 8)) == scans

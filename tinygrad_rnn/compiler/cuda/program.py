@@ -18,6 +18,7 @@ from tinygrad_rnn.autograd.devices import load_cupy
 from tinygrad_rnn.compiler.cuda.calls import Outputs, Site, Step, call
 from tinygrad_rnn.compiler.cuda.listing import listing
 from tinygrad_rnn.compiler.cuda.pipeline import PASSES
+from tinygrad_rnn.compiler.cuda.scan import said
 from tinygrad_rnn.compiler.cuda.threads import WARP
 from tinygrad_rnn.compiler.cuda.writer import Action, Launch, Part, Written, written
 from tinygrad_rnn.compiler.ir.circuit import Circuit
@@ -59,15 +60,16 @@ class Code:
         """A program for so many steps or fewer."""
         renaming = Renaming(self.batch, batch)
         buffers = Buffers(renaming.schedule(self.s), steps, arena)
-        run = {name: run_of(w, renaming, buffers, name == "forward") for name, w in self.written.items()}
-        return Program(buffers, batch, arena, run, [functools.partial(listing, n, w) for n, w in self.written.items()])
+        make = {name: Actions(name, w.text(), renaming, buffers) for name, w in self.written.items()}
+        run = {name: run_of(w, make[name], buffers, name == "forward") for name, w in self.written.items()}
+        texts = [functools.partial(listing, name, w) for name, w in self.written.items()]
+        return Program(buffers, batch, arena, run, texts, [note for each in make.values() for note in each.notes])
 
 
-def run_of(w: Written, renaming: Renaming, buffers: Buffers, forward: bool) -> Run | None:
+def run_of(w: Written, make: Actions, buffers: Buffers, forward: bool) -> Run | None:
     """What was written for one direction, as a function of the arrays that are bound at a call."""
     if not w.parts:
         return None
-    make = Actions(w.text(), renaming, buffers)
     parts = [(part, make.ready(part, part.actions), make.ready(part, part.turn or ())) for part in w.parts]
     given = inputs_of(buffers.s) if forward else []
 
@@ -99,15 +101,17 @@ def _run(part: Part, actions: Sequence[Step], turn: Sequence[Step], T: int) -> N
 class Actions:
     """Makes what was written into functions, for the buffers of a program.
 
-    text     the kernels
-    layouts  of the program's values, however many steps are run
-    outputs  what operations with several outputs returned last
+    direction, text  forward or backward, and the kernels
+    layouts          of the program's values, however many steps are run
+    outputs          what operations with several outputs returned last
+    notes            which way each loop is run that there are two ways for
     """
 
-    def __init__(self, text: str, renaming: Renaming, buffers: Buffers):
-        self.text, self.renaming, self.buffers = text, renaming, buffers
+    def __init__(self, direction: str, text: str, renaming: Renaming, buffers: Buffers):
+        self.direction, self.text, self.renaming, self.buffers = direction, text, renaming, buffers
         self.layouts = Layouts(buffers.s, buffers.capacity, {})
         self.outputs: Outputs = {}
+        self.notes: list[Callable[[], str]] = []
 
     def ready(self, part: Part, actions: Sequence[Action]) -> list[Callable[[], Step]]:
         """For each action what is called at the beginning of a run, and returns what does it at a step."""
@@ -115,9 +119,16 @@ class Actions:
         return [self._launch(a) if isinstance(a, Launch) else call(self.renaming.value(a.value), site) for a in actions]
 
     def _launch(self, launch: Launch) -> Callable[[], Step]:
-        ways = [way for way in (launch.scan, launch) if way]
-        launchers = [Launcher(way, self.text, self.renaming, self.layouts, self.buffers) for way in ways]
-        return lambda: next((each for each in launchers if each.sizes), launchers[-1])()
+        launcher = lambda way: Launcher(way, self.text, self.renaming, self.layouts, self.buffers)
+        if launch.scan is None:
+            return launcher(launch)
+        scan, in_turn, head = (
+            launcher(launch.scan),
+            launcher(launch),
+            f"the loop {launch.kernel.name}, {self.direction}",
+        )
+        self.notes.append(lambda: f"{head}: {said(scan.sizes)}")
+        return lambda: (scan if scan.sizes else in_turn)()
 
 
 class Launcher:

@@ -59,6 +59,13 @@ class Chunks:
         return (-(-elements // ACROSS),), (ACROSS, 1 << (chunks.bit_length() - 1))
 
 
+def said(sizes: tuple | None) -> str:
+    """How a loop is run that can be a scan, given what `Chunks.of` says."""
+    if sizes is None:
+        return "one step after the other, as it has too many elements, or too few steps, for a scan"
+    return f"a scan over time, {sizes[1][1]} chunks of the steps side by side"
+
+
 def can_scan(s: Schedule, loop: Recurrence) -> bool:
     """Can the chunks of a loop be computed side by side? Its states must be numbers that are not rounded to a half at
     each step, and no step may write where another one reads."""

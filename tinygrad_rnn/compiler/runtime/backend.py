@@ -33,12 +33,14 @@ class Program(Protocol):
     s         its schedule, and
     nbytes    the bytes that its buffers take for T steps: what `plan` tells of it
     source    what makes the text of what was generated, which says what of a user's code each part comes from
+    notes     what says more of how so many steps are run, a line each
     """
 
     capacity: int
     batch: int
     arena: Arena
     s: Schedule
+    notes: Sequence[Callable[[], str]]
 
     @property
     def T(self) -> int: ...

@@ -24,6 +24,7 @@ class Program:
 
     run      what computes "forward" and "backward"; None if there is nothing to compute
     texts    functions that make the text of what was generated, for people
+    notes    functions that say more of how so many steps are run, a line each
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class Program:
         arena: Arena,
         run: dict[str, Run | None],
         texts: Sequence[Callable[[], str]],
+        notes: Sequence[Callable[[], str]] = (),
     ):
         s, c = buffers.s, buffers.s.c
         self.buffers, self.batch, self.arena, self.run, self.texts = buffers, batch, arena, run, texts
+        self.notes = notes
         self.s, self.capacity = s, buffers.capacity
         self.inputs, self.seeds = inputs_of(s), [s.place[v].buffer for v in c.given]
         self.starts = {"forward": self._starts(c.states), "backward": self._starts(c.carried)}
