@@ -153,6 +153,20 @@ def test_values_of_several_dtypes_are_computed_as_they_are(name):
     same(found[1], found[0], 1e-5)
 
 
+@pytest.mark.parametrize("lengths", [None, [5, 0, 3]])
+def test_what_a_step_reads_may_lie_in_memory_in_any_order(lengths):
+    found = []
+    for engine in ("eager", "cuda"):
+        tg.manual_seed(3)
+        cell = nn.AttentionCell(nn.LSTMCell(I + H, H), nn.GeneralAttention(H, H)).to("float64")
+        hs = tg.tensor(np.random.default_rng(1).standard_normal((5, B, H)), requires_grad=True)
+        memory = cell.attention.remember(hs, lengths=lengths)  # views that begin with the batch
+        ys, _ = nn.Recurrent(cell, engine=engine)(inputs(), cell.start(cell.cell.initial_state(B), memory))
+        (ys * ys).sum().backward()
+        found.append({"ys": ys.numpy(), "hs": hs.grad.numpy(), "U": cell.cell.U.grad.numpy()})
+    same(found[1], found[0])
+
+
 def test_the_second_derivative_is_that_of_the_eager_engine():
     found = []
     for engine in ("eager", "cuda"):

@@ -258,6 +258,22 @@ def test_what_lies_behind_an_array_is_not_zero(stand_in):
     assert found.item() != 0
 
 
+@pytest.mark.parametrize(
+    "made, in_rows",
+    [
+        (lambda cupy, a: a.copy(), True),
+        (lambda cupy, a: cupy.ascontiguousarray(a), True),
+        (lambda cupy, a: a.reshape(-1), True),
+        (lambda cupy, a: a.ravel(), True),
+        (lambda cupy, a: a + 1, False),  # in the order of its operand
+        (lambda cupy, a: a.astype("float64"), False),
+    ],
+    ids=["copy", "ascontiguousarray", "reshape", "ravel", "a sum", "astype"],
+)
+def test_results_lie_in_memory_as_cupy_s_do(made, in_rows, cupy):
+    assert made(cupy, cupy.zeros((2, 3), "float32").T).flags.c_contiguous == in_rows
+
+
 def test_a_launch_that_is_too_large_is_refused(stand_in):
     with pytest.raises(RuntimeError, match="invalid argument"):
         stand_in.RawKernel(RACE, "last")((1,), (1025,), (stand_in.zeros((), np.int32),))

@@ -144,7 +144,7 @@ class ndarray:
         return compute("astype", lambda a: a.astype(dtype, copy=copy), self, launches=not same)
 
     def copy(self, order="C"):
-        return compute("copy", np.copy, self)
+        return compute("copy", lambda a: a.copy(order), self)
 
     def fill(self, value):
         if not isinstance(value, SCALARS):
