@@ -65,11 +65,13 @@ class Competitor(NamedTuple):
     read: a result as arrays, by name: ys, then the gradients of the inputs and weights; none where the equations are
     not those above
     first_s: seconds of the first step, where that compiles
+    forward: the first half of a step, as in training; none where a library has it only as a part of the whole
     """
 
     step: Callable[[], Any]
     read: Callable[[Any], dict[str, np.ndarray]]
     first_s: float | None = None
+    forward: Callable[[], Any] | None = None
 
 
 def problem(cell: str, size: Size) -> Problem:

@@ -154,4 +154,4 @@ def competitor(problem: cells.Problem, engine: str) -> cells.Competitor:
         return [ys, *(leaf.grad for leaf in all_leaves)]
 
     read = cells.reader(list(leaves))
-    return cells.Competitor(step, lambda result: read([t.numpy() for t in result]))
+    return cells.Competitor(step, lambda result: read([t.numpy() for t in result]), forward=lambda: rnn(xs))

@@ -1,4 +1,7 @@
-"""The cells of cells.py in PyTorch: each a step for a loop over time, and the layers that PyTorch has built in."""
+"""The cells of cells.py in PyTorch: each a step for a loop over time, and the layers that PyTorch has built in.
+
+Devices are named to whoever makes something: a default device of PyTorch's would cost time in every call.
+"""
 
 from __future__ import annotations
 
@@ -83,17 +86,17 @@ STEPS: dict[str, Callable] = {
 }
 
 
-def loop(problem: cells.Problem) -> cells.Competitor:
+def loop(problem: cells.Problem, device: str = "cpu") -> cells.Competitor:
     """A Python loop over time."""
-    return _competitor(problem, _unrolled(problem))
+    return _competitor(problem, _unrolled(problem), device)
 
 
-def compiled(problem: cells.Problem) -> cells.Competitor | None:
+def compiled(problem: cells.Problem, device: str = "cpu", backend: str = "inductor") -> cells.Competitor | None:
     """The loop under torch.compile, as one graph; the first step compiles both passes. None for a long loop."""
     if problem.size.T > COMPILED_STEPS:
         return None
     torch._dynamo.reset()  # or the problems before count as recompilations, of which there may be eight
-    made = _competitor(problem, torch.compile(_unrolled(problem), fullgraph=True))
+    made = _competitor(problem, torch.compile(_unrolled(problem), fullgraph=True, backend=backend), device)
     start = time.perf_counter()
     made.step()
     return made._replace(first_s=time.perf_counter() - start)
@@ -104,7 +107,7 @@ def _unrolled(problem: cells.Problem) -> Callable[[SimpleNamespace], Tensor]:
     _, B, _, H = problem.size
 
     def forward(w: SimpleNamespace) -> Tensor:
-        zeros, ys = torch.zeros(B, H), []
+        zeros, ys = w.xs.new_zeros(B, H), []
         state: Any = (zeros, zeros) if has_c else zeros
         for x in w.xs.unbind(0):
             y, state = step(w, x, state)
@@ -114,9 +117,9 @@ def _unrolled(problem: cells.Problem) -> Callable[[SimpleNamespace], Tensor]:
     return forward
 
 
-def _competitor(problem: cells.Problem, forward: Callable[[SimpleNamespace], Tensor]) -> cells.Competitor:
-    leaves = {name: _leaf(array) for name, array in {**problem.inputs, **problem.weights}.items()}
-    w, gy, all_leaves = cells.nested(leaves), torch.tensor(problem.gy), list(leaves.values())
+def _competitor(problem: cells.Problem, forward: Callable[[SimpleNamespace], Tensor], device: str) -> cells.Competitor:
+    leaves = {name: _leaf(array, device) for name, array in {**problem.inputs, **problem.weights}.items()}
+    w, gy, all_leaves = cells.nested(leaves), torch.tensor(problem.gy, device=device), list(leaves.values())
 
     def step() -> list[Any]:
         for leaf in all_leaves:
@@ -125,11 +128,12 @@ def _competitor(problem: cells.Problem, forward: Callable[[SimpleNamespace], Ten
         ys.backward(gy)
         return [ys.detach(), *(leaf.grad for leaf in all_leaves)]
 
-    return cells.Competitor(step, cells.reader(list(leaves)))
+    read = cells.reader(list(leaves))
+    return cells.Competitor(step, lambda result: read([t.cpu() for t in result]), forward=lambda: forward(w))
 
 
-def _leaf(array: np.ndarray) -> Tensor:
-    return torch.tensor(array, requires_grad=True)
+def _leaf(array: np.ndarray, device: str) -> Tensor:
+    return torch.tensor(array, device=device, requires_grad=True)
 
 
 # ---- the layers that are built in -----------------------------------------------------------------------------------
@@ -139,15 +143,15 @@ GATES = {"lstm": ("_i", "_f", "_g", "_o"), "gru": ("_r", "_z", "_h"), "rnn": (""
 LAYERS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
 
 
-def layer(problem: cells.Problem) -> cells.Competitor | None:
+def layer(problem: cells.Problem, device: str = "cpu") -> cells.Competitor | None:
     """nn.LSTM, nn.GRU or nn.RNN; None for other cells. Its second bias is 0 and gets a gradient, as users have it.
 
     nn.GRU resets after the product with W_h: it is as much work, but its results are not ours and are not read.
     """
     if problem.cell not in LAYERS:
         return None
-    module, gy = _filled(problem), torch.tensor(problem.gy)
-    leaves = [_leaf(problem.inputs["xs"]), module.weight_ih_l0, module.weight_hh_l0, module.bias_ih_l0]
+    module, gy = _filled(problem).to(device), torch.tensor(problem.gy, device=device)
+    leaves = [_leaf(problem.inputs["xs"], device), module.weight_ih_l0, module.weight_hh_l0, module.bias_ih_l0]
 
     def step() -> list[Any]:
         module.zero_grad()
@@ -157,14 +161,16 @@ def layer(problem: cells.Problem) -> cells.Competitor | None:
         return [ys.detach(), *(leaf.grad for leaf in leaves)]
 
     def read(result: list[Tensor]) -> dict[str, np.ndarray]:
-        ys, xs, U, W, b = result
+        ys, xs, U, W, b = (t.cpu() for t in result)
         found = {"ys": ys.numpy(), "xs": xs.numpy()}
         for letter, stacked in (("U", U), ("W", W), ("b", b)):
             parts = stacked.chunk(len(GATES[problem.cell]))
             found.update({letter + gate: p.numpy().T for gate, p in zip(GATES[problem.cell], parts, strict=True)})
         return found
 
-    return cells.Competitor(step, read if problem.cell != "gru" else lambda result: {})
+    return cells.Competitor(
+        step, read if problem.cell != "gru" else lambda result: {}, forward=lambda: module(leaves[0])
+    )
 
 
 def _filled(problem: cells.Problem) -> torch.nn.Module:

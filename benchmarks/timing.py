@@ -10,6 +10,7 @@ import statistics
 import time
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,14 +59,16 @@ def interleaved(
     """Time the competitors in turn, `rounds` times, for `slice_s` seconds each.
 
     Before each slice its competitor runs `settle_s` seconds untimed: idle threads of the one before spin on for a while
-    (OpenBLAS's for 2²⁸ cycles, 0.1 s) and take a core from whoever is next. The garbage collector stays as it is.
+    (OpenBLAS's for 2²⁸ cycles, 0.1 s) and take a core from whoever is next. With 0 it does not:
+    a GPU has no such threads. The garbage collector stays as it is.
     """
+    settle = partial(_run_for, settle_s) if settle_s else lambda function: None
     for function in competitors.values():
-        _run_for(settle_s, function)
+        settle(function)
     times: dict[str, list[float]] = {name: [] for name in competitors}
     for _ in range(rounds):
         for name, function in competitors.items():
-            _run_for(settle_s, function)
+            settle(function)
             times[name].append(_run_for(slice_s, function))
     return {name: Times(seconds) for name, seconds in times.items()}
 

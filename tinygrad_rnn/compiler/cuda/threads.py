@@ -24,7 +24,7 @@ from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.schedule import Schedule
 
 BLOCK, WARP = 128, 32  # threads of a block of elements, and threads that run together
-MOST = 512  # threads of a block for a row
+MOST = 512  # threads of a block for a row; CUDA allows WARP²
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def taken_apart(k: Kernel, number: str, names: Sequence[str], sizes: Sequence[st
 PRELUDE = {
     f"{op}_of_block": f"""
 template <class T> __device__ T {op}_of_block(T x) {{
-  __shared__ T part[{MOST // WARP}];
+  __shared__ T part[{WARP}];
   for (int s = {WARP // 2}; s; s /= 2) {{ T y = __shfl_xor_sync(0xffffffffu, x, s); x = {both}; }}
   if (threadIdx.x % {WARP} == 0) part[threadIdx.x / {WARP}] = x;
   __syncthreads();
