@@ -53,13 +53,13 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("env", "gpu_checks", 30, alone=True),
+    Part("env", "gpu_checks", 40, alone=True),
     Part("tests", "gpu_checks", 90),
     Part("train", "gpu_checks", 40),
     Part("compiled", "gpu_checks", 50),
     Part("steps", "gpu_times", 75),
     Part("lm", "gpu_times", 25),
-    Part("sanitizer", "gpu_checks", 30),
+    Part("sanitizer", "gpu_checks", 40),
     Part("sweep", "gpu_times", 30),
     Part("compile", "gpu_times", 60),
 )
@@ -85,20 +85,20 @@ def watched(command: Sequence[str], limit: float, take: Callable[[str], None]) -
     Returns its exit code, or None if the limit ended it.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])}
-    started = subprocess.Popen(
+    late = threading.Event()
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
         env=environment, cwd=ROOT,
-    )  # fmt: skip
-    late = threading.Event()
-    timer = threading.Timer(limit, lambda: (late.set(), _end(started.pid)))
-    timer.start()
-    try:
-        for line in started.stdout or ():
-            take(line)
-        code = started.wait()
-    finally:
-        timer.cancel()
-        _end(started.pid)
+    ) as started:  # fmt: skip
+        timer = threading.Timer(limit, lambda: (late.set(), _end(started.pid)))
+        timer.start()
+        try:
+            for line in started.stdout or ():
+                take(line)
+            code = started.wait()
+        finally:
+            timer.cancel()
+            _end(started.pid)
     return None if late.is_set() else code
 
 

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import cells_tg
+import gpu_pytest
 import numpy as np
 import timing
 
@@ -97,12 +97,11 @@ def _pytorch() -> dict[str, Any]:
 # ---- tests ----------------------------------------------------------------------------------------------------------
 
 OUTCOMES = ("passed", "failed", "skipped")
-FIXTURES = re.compile(r"def test_.*\b(gpu|cupy|device)\b|usefixtures\(.*\b(gpu|cupy|device)\b")  # of tests on a GPU
 
 
 def tests(site: Site) -> None:
     """`pytest -m gpu`: what fails, by name; warnings are counted, and are no errors."""
-    files = [str(f.relative_to(ROOT)) for f in files_of_tests()]
+    files = [str(f.relative_to(ROOT)) for f in gpu_pytest.files_of_tests(ROOT / "tests")]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.jsonl"
         report.touch()
@@ -115,11 +114,6 @@ def tests(site: Site) -> None:
             log.seek(0)
             tail = log.read()[-600:]
         _tell(site, report, ended, tail, time.monotonic() - started)
-
-
-def files_of_tests() -> list[Path]:
-    """The files that have tests on a GPU: the others take long to be collected."""
-    return [f for f in sorted((ROOT / "tests").glob("test_*.py")) if FIXTURES.search(f.read_text(encoding="utf-8"))]
 
 
 def pytest_command(files: list[str], workers: int) -> list[str]:

@@ -6,8 +6,16 @@ Lines of JSON in the file that GPU_REPORT names: {"collected": n}, {"started": n
 
 import json
 import os
+import re
 
 from pathlib import Path
+
+FIXTURES = re.compile(r"def test_.*\b(gpu|cupy|device)\b|usefixtures\(.*\b(gpu|cupy|device)\b")
+
+
+def files_of_tests(folder):
+    """The files that have tests on a GPU: the others take long to be collected."""
+    return [f for f in sorted(folder.glob("test_*.py")) if FIXTURES.search(f.read_text(encoding="utf-8"))]
 
 
 def write(**what):

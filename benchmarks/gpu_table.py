@@ -147,12 +147,13 @@ def _whole_line(row: Row) -> list[str]:
 
 def constants(results: Results) -> Iterator[str]:
     rows = measured(results, "sweep")
-    lines = [[row["name"], row["cell"], row["present"], row["best"], _values(row["both"])] for row in rows]
+    lines = [[row["name"], row["cell"], row["present"], row["best"], _values(row)] for row in rows]
     yield from markdown(["constant, H", "cell", "is", "best", "µs a step"], lines)
 
 
-def _values(times: dict[str, float]) -> str:
-    return ", ".join(f"{value}: {time:.1f}" for value, time in times.items())
+def _values(row: Row) -> str:
+    times = {**{value: f"{time:.1f}" for value, time in row["both"].items()}, **row["refused"]}
+    return ", ".join(f"{value}: {said}" for value, said in times.items())
 
 
 def missing(results: Results) -> Iterator[str]:

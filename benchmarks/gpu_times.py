@@ -17,7 +17,7 @@ import numpy as np
 import timing
 
 from gpu_checks import deviation
-from gpu_site import Site, synchronize
+from gpu_site import Site, one_line, synchronize
 
 import tinygrad_rnn as tg
 
@@ -230,11 +230,18 @@ def sweep(site: Site) -> None:
 
 
 def swept(site: Site, name: str, problem: cells.Problem, values: tuple[int, ...]) -> dict[str, Any]:
-    """Microseconds a step for each value of a constant."""
-    competitors = {str(value): sized(name, value, problem) for value in values}
+    """Microseconds a step for each value of a constant; and why others cannot be: too many registers, say."""
+    competitors, refused = {}, {}
+    for value in values:
+        try:
+            competitors[str(value)] = sized(name, value, problem)
+        except Exception as error:
+            refused[str(value)] = one_line(error)
     both = timed(site, competitors, problem.size.T)
     present, best = str(getattr(threads, name)), min(both, key=both.__getitem__)
-    return {"cell": problem.cell, "H": problem.size.H, "present": present, "best": best, "both": both}
+    return {
+        "cell": problem.cell, "H": problem.size.H, "present": present, "best": best, "both": both, "refused": refused,
+    }  # fmt: skip
 
 
 def sized(name: str, value: int, problem: cells.Problem) -> Callable[[], Any]:
