@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+Times = dict[str, float]
 Results = dict[str, dict[str, Row]]  # by part, by name
 
 
@@ -103,21 +104,31 @@ def steps(results: Results) -> Iterator[str]:
     yield (
         "Microseconds a time step, forward and backward (forward alone in brackets), float32 without TF32, "
         f"T={rows[0]['T']}, B={rows[0]['B']}; under torch.compile the loop has {unrolled} steps. "
-        '"host": until the host has launched all of it, with "cuda".\n'
+        'nn.GRU resets after the product. "host": until the host has launched all of it, with "cuda".\n'
     )
-    lines = [_step_line(row, compiled.get((row["cell"], row["H"]))) for row in rows]
+    lines = [line for row in rows for line in _step_lines(row, compiled.get((row["cell"], row["H"])))]
     heads = ["cell", "H", "eager", '"cuda"', "host", "PyTorch loop", "torch.compile", "nn (cuDNN)"]
     ratios = ["eager / loop", 'loop / "cuda"', 'torch.compile / "cuda"', 'nn / "cuda"', "apart"]
     yield from markdown(heads + ratios, lines)
 
 
-def _step_line(row: Row, compiled: Row | None) -> list[str]:
-    both = row["both"] | ({"compile": compiled["both"]} if compiled else {})
-    times = [_time(both.get(name), row["forward"].get(name)) for name in STEPS]
-    times.insert(2, f"{row['host']:.1f}")
+def _step_lines(row: Row, compiled: Row | None) -> Iterator[list[str]]:
+    """A line; and one of the GRU that cuDNN's layer is, beside that."""
+    both, forward = row["both"] | ({"compile": compiled["both"]} if compiled else {}), row["forward"]
+    worst = f"{max(row['apart'].values()):.0e}"
+    yield _step_line([row["cell"], row["H"]], both, forward, f"{row['host']:.1f}", worst)
+    after = "cuda, reset after"
+    if after in both:
+        both, forward = ({"cuda": t[after], **({"nn": t["nn"]} if "nn" in t else {})} for t in (both, forward))
+        yield _step_line([f"{row['cell']}, reset after", row["H"]], both, forward, "–", "–")
+
+
+def _step_line(name: list[Any], both: Times, forward: Times, host: str, worst: str) -> list[str]:
+    times = [_time(both.get(name), forward.get(name)) for name in STEPS]
+    times.insert(2, host)
     over = (("eager", "loop"), ("loop", "cuda"), ("compile", "cuda"), ("nn", "cuda"))
     ratios = [f"{both[a] / both[b]:.2f}" if a in both and b in both else "–" for a, b in over]
-    return [row["cell"], str(row["H"]), *times, *ratios, f"{max(row['apart'].values()):.0e}"]
+    return [*map(str, name), *times, *ratios, worst]
 
 
 def _time(both: float | None, forward: float | None) -> str:

@@ -21,11 +21,12 @@ from gpu_site import Site, one_line, synchronize
 
 import tinygrad_rnn as tg
 
-from tinygrad_rnn import optim, torch_weights
+from tinygrad_rnn import nn, optim, torch_weights
 from tinygrad_rnn.compiler.cuda import threads
 from tinygrad_rnn.data.batches import Stream
 from tinygrad_rnn.tasks import language_model
 
+AFTER = "cuda, reset after"
 CELLS = ("lstm", "gru", "mgu", "layernorm-lstm", "attention-lstm")
 ROUNDS = {"rounds": 5, "slice_s": 0.04, "settle_s": 0.0}
 DRY_ROUNDS = {"rounds": 1, "slice_s": 0.0, "settle_s": 0.0}
@@ -68,6 +69,8 @@ def steps_of(site: Site, problem: cells.Problem, beside_pytorch: bool) -> dict[s
     """Of one cell: times, and how far the results of the others are from those of the eager engine."""
     ours = {name: cells_tg.competitor(problem, name) for name in ("eager", "cuda")}
     competitors = {**ours, **(peers(site, problem) if beside_pytorch else {})}
+    if problem.cell == "gru":
+        competitors[AFTER] = reset_after(problem)
     T, B, _, H = problem.size
     return {
         "cell": problem.cell, "H": H, "T": T, "B": B, "apart": apart(competitors),
@@ -75,6 +78,19 @@ def steps_of(site: Site, problem: cells.Problem, beside_pytorch: bool) -> dict[s
         "forward": timed(site, {name: c.forward for name, c in competitors.items()}, T),
         "host": host_time(ours["cuda"].step, T),
     }  # fmt: skip
+
+
+def reset_after(problem: cells.Problem) -> cells.Competitor:
+    """The GRU that PyTorch's layer is, by "cuda": it resets after the product, and needs one a step, not two."""
+    rnn = nn.Recurrent(nn.GRUCell(problem.size.I, problem.size.H, reset="after"), engine="cuda")
+    xs, gy = tg.tensor(problem.inputs["xs"], requires_grad=True), tg.tensor(problem.gy)
+
+    def step() -> None:
+        rnn.zero_grad()
+        xs.grad = None
+        rnn(xs)[0].backward(gy)
+
+    return cells.Competitor(step, lambda result: {}, forward=lambda: rnn(xs))
 
 
 def peers(site: Site, problem: cells.Problem) -> dict[str, cells.Competitor]:
