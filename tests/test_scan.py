@@ -227,7 +227,13 @@ def test_a_plan_says_which_way_a_loop_runs_and_so_it_does(steps, way, scans, mon
 
         def get_function(self, name):
             function = self.module.get_function(name)
-            return lambda blocks, threads, args: (launched.append(threads), function(blocks, threads, args))
+
+            def launch(blocks, threads, args):
+                launched.append(threads)
+                function(blocks, threads, args)
+
+            launch.max_threads_per_block = function.max_threads_per_block
+            return launch
 
     monkeypatch.setattr(program, "compiled", Spied)
     rnn = nn.Recurrent(CELLS["minimal GRU"](), engine="cuda")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.compiler.cuda import functions
-from tinygrad_rnn.compiler.cuda.elements import common_dtype, computed, operand
+from tinygrad_rnn.compiler.cuda.elements import common_dtype, computed, constant
 from tinygrad_rnn.compiler.cuda.kernel import Kernel, broadcast
 from tinygrad_rnn.compiler.cuda.types import c_type
 from tinygrad_rnn.compiler.ir.value import Value
@@ -79,7 +79,7 @@ def computed_together(k: Kernel, group: Sequence[Value], index: Sequence[str], n
 def operand(k: Kernel, a: Any, u: Value, index: Sequence[str], names: dict[Value, str]) -> str:
     """The name, or the number, of what u reads."""
     if not isinstance(a, Value):
-        return operand(a, common_dtype(u))
+        return constant(a, common_dtype(u))
     if a not in names:
         names[a] = k.new(c_type(a.dtype), k.read(a, broadcast(a.shape, u.shape, index)))
     return names[a]

@@ -24,7 +24,7 @@ def common_dtype(v: Value) -> np.dtype:
     return v.dtype if v.dtype.kind == "f" and found.kind != "f" else found
 
 
-def operand(value: Any, dtype: np.dtype) -> str:
+def constant(value: Any, dtype: np.dtype) -> str:
     """A number of Python's beside operands of a dtype: first it becomes one of that dtype, as in NumPy."""
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
@@ -66,7 +66,7 @@ def _cast(x: str, kind: str, wanted: str) -> str:
 def _clipped(x: str, dtype: np.dtype, low: Any, high: Any) -> str:
     """NaN stays, and what is beyond a bound becomes that."""
     if low is not None:
-        x = f"({x} < {operand(low, dtype)} ? {operand(low, dtype)} : {x})"
+        x = f"({x} < {constant(low, dtype)} ? {constant(low, dtype)} : {x})"
     if high is not None:
-        x = f"({x} > {operand(high, dtype)} ? {operand(high, dtype)} : {x})"
+        x = f"({x} > {constant(high, dtype)} ? {constant(high, dtype)} : {x})"
     return x

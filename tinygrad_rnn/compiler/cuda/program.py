@@ -178,7 +178,7 @@ class Launcher:
         """Run other numbers of steps from now on."""
         for n in timed:
             self.entries[n] = self.buffers.steps.T
-        self.sizes = None if all(0 in shape for shape in shapes) else self._fitting(*sizes)
+        self.sizes = None if sizes is None or all(0 in shape for shape in shapes) else self._fitting(*sizes)
 
     def _fitting(self, blocks: tuple, threads: tuple) -> tuple:
         """(blocks, threads of each): as many threads of a row as there are registers for, if each uses many."""
