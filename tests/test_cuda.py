@@ -199,8 +199,7 @@ def written(rnn):
 
 
 def at_each_step(parts):
-    loops = [part for part in parts if part.loop]
-    actions = [a for part in loops for a in (*part.actions, *(part.turn or ())[1:2])]
+    actions = [a for part in parts for a in part.at_each_step]
     kernels = sum(isinstance(a, Launch) for a in actions)
     return len(actions) - kernels, kernels
 
@@ -224,6 +223,24 @@ def test_as_many_kernels_are_launched_as_are_planned_and_the_host_waits_for_noth
         assert (counts.syncs, counts.copies) == (0, 0), counts
         launches.append(counts.launches)
     assert launches[1] - launches[0] == 4 * sum(map(sum, AT_EACH_STEP[cell]))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_plan_says_what_is_launched_at_each_step(cell):
+    said = re.findall(r"launched at each step: (.*)", str(made(cell, "cuda").plan(inputs("float32"))))
+    expected = [(f"{k} kernel{'s' * (k > 1)}", f"{p} product{'s' * (p > 1)}") for p, k in AT_EACH_STEP[cell] if k]
+    assert said == [", ".join(words) for words in expected]
+
+
+def test_a_plan_names_what_no_kernel_is_written_for():
+    class Sums(Leaky):
+        def forward(self, x, h):
+            h = ops.cumsum(ops.tanh(self.U(x) + h), 1)
+            return h, h
+
+    assert "launched at each step: 1 kernel, 1 of CuPy's own (cumsum)" in str(
+        nn.Recurrent(Sums(), engine="cuda").plan(inputs("float32"))
+    )
 
 
 # ---- kernels --------------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """The engine "cuda" on cells that are meant to break it, beside the eager engine and beside NumPy."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cuda_on_cpu
 import numpy as np
 import pytest
 
 from conftest import REAL_GPU
-from cuda_cells import CASES, Made
+from cuda_cells import CASES, H, I, Made
 
 import tinygrad_rnn as tg
 
@@ -67,3 +69,107 @@ def test_a_cell_equals_eager_there_and_on_the_cpu(name):
     same(found, outcome(CASES[name], "eager"))
     with tg.device("cpu"), np.errstate(all="ignore"):
         same(found, outcome(CASES[name], "eager"))
+
+
+# ---- ways to call it -------------------------------------------------------------------------------------------------
+
+SOME = ("one sequence", "sums over the batch", "products of every rank", "states of several dtypes", "rows of a table")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("options", [{"reverse": True}, {"checkpoint_every": 2}], ids=str)
+def test_in_parts_and_from_the_end_it_equals_eager(name, options):
+    found = outcome(CASES[name], "cuda", **options)
+    same(found, outcome(CASES[name], "eager", **{k: v for k, v in options.items() if k == "reverse"}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SOME, "mixtures of dtypes", "wider than a block", "softmax over other axes"])
+@pytest.mark.parametrize("dtype, rtol", [("float16", 5e-2), ("float32", 1e-4)])
+def test_in_another_precision_it_is_near_to_eager(name, dtype, rtol):
+    same(outcome(CASES[name], "cuda", dtype), outcome(CASES[name], "eager", dtype), rtol)
+
+
+def made(engine, units=H):
+    tg.manual_seed(3)
+    return nn.Recurrent(nn.LayerNormLSTMCell(I, units), engine=engine).to("float64")
+
+
+def inputs(steps, batch, device=None):
+    x = np.random.default_rng(steps * 100 + batch).standard_normal((steps, batch, I))
+    return tg.tensor(x, requires_grad=True, device=device)
+
+
+def gradients(rnn, *calls):
+    """What comes out of some calls, and the gradients after one backward pass through all of them."""
+    rnn.zero_grad()
+    outs = [rnn(xs, lengths=lengths)[0] for xs, lengths in calls]
+    sum((ys * ys).sum() for ys in outs).backward()
+    given = [*[xs for xs, _ in calls], *rnn.parameters()]
+    return dict(enumerate([*(ys.numpy() for ys in outs), *(t.grad.numpy() for t in given)]))
+
+
+def test_batches_and_lengths_may_change_from_call_to_call():
+    fast, eager = made("cuda"), made("eager")
+    for steps, batch, lengths in [
+        (4, 3, None),
+        (9, 3, None),
+        (2, 5, None),
+        (9, 1, None),
+        (3, 3, [1, 3, 0]),
+        (4, 3, None),
+    ]:
+        same(*(gradients(rnn, (inputs(steps, batch), lengths)) for rnn in (fast, eager)))
+
+
+def test_several_calls_may_come_before_the_backward_pass():
+    calls = lambda: [(inputs(4, 3), None), (inputs(6, 3), [2, 6, 1]), (inputs(4, 2), None), (inputs(4, 3), None)]
+    same(*(gradients(made(engine), *calls()) for engine in ("cuda", "eager")))
+
+
+def test_two_layers_may_share_a_cell():
+    found = []
+    for engine in ("cuda", "eager"):
+        first = made(engine)
+        second = nn.Recurrent(first.cell, engine=engine, reverse=True)
+        xs = inputs(5, 3)
+        (first(xs)[0] * second(xs)[0]).sum().backward()
+        found.append(dict(enumerate([xs.grad.numpy(), *(p.grad.numpy() for p in first.parameters())])))
+    same(*found)
+
+
+def test_the_graph_may_be_kept_and_gone_through_again():
+    found = []
+    for engine in ("cuda", "eager"):
+        rnn, xs = made(engine), inputs(4, 3)
+        ys, _ = rnn(xs)
+        for _ in range(2):
+            ys.sum().backward(retain_graph=True)
+        found.append({0: xs.grad.numpy()})
+    same(*found)
+
+
+def test_each_device_has_programs_of_its_own():
+    expected = gradients(made("cuda"), (inputs(4, 3), None))
+    with tg.device("gpu:1"):
+        rnn = made("cuda")
+        same(gradients(rnn, (inputs(4, 3), None)), expected)
+        assert all(p.device == "gpu:1" for p in rnn.parameters())
+    rnn.to("gpu:0")
+    same(gradients(rnn, (inputs(4, 3), None)), expected)
+    rnn.to("cpu")
+    with tg.device("cpu"):
+        assert rnn.cell is not None
+
+
+def test_threads_may_run_a_layer_at_the_same_time():
+    rnn = made("cuda")
+    expected = {n: rnn(inputs(4, n))[0].numpy() for n in (2, 3)}
+
+    def run(n):
+        with tg.device("gpu"):
+            return all(np.array_equal(rnn(inputs(4, n))[0].numpy(), expected[n]) for _ in range(5))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(run, [2, 3, 2, 3, 2, 3]))

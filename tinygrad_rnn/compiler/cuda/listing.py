@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from tinygrad_rnn.compiler.cuda.scan import Chunks
 from tinygrad_rnn.compiler.cuda.threads import Grid
-from tinygrad_rnn.compiler.cuda.writer import Action, Launch, Part, Written
+from tinygrad_rnn.compiler.cuda.writer import Action, Call, Launch, Part, Written
+
+PRODUCTS = {"matmul", "tsum"}  # a sum over time is one of all rows of all steps, mostly
 
 
 def listing(direction: str, w: Written) -> str:
@@ -13,6 +18,23 @@ def listing(direction: str, w: Written) -> str:
         return ""
     order = [line for part in w.parts for line in _said(part)]
     return "\n".join([f"// {direction}", *order, w.text(told=True)])
+
+
+def launches(w: Written) -> list[str]:
+    """What is launched at each step, and what once a call: how long a GPU takes for little work."""
+    lines = [f"launched at each step: {_counted(part.at_each_step)}" for part in w.parts if part.loop]
+    once = [a for part in w.parts for a in part.once]
+    return [*lines, f"launched once: {_counted(once)}"] if once else lines
+
+
+def _counted(actions: Sequence[Action]) -> str:
+    ops = [a.value.op for a in actions if isinstance(a, Call)]
+    others = Counter(op for op in ops if op not in PRODUCTS)
+    counts = {"kernel": len(actions) - len(ops), "product": len(ops) - others.total()}
+    words = [f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
+    if others:
+        words.append(f"{others.total()} of CuPy's own ({', '.join(others)})")
+    return ", ".join(words)
 
 
 def _said(part: Part) -> list[str]:

@@ -16,13 +16,13 @@ import numpy as np
 from tinygrad_rnn.autograd.arrays import Array
 from tinygrad_rnn.autograd.devices import load_cupy
 from tinygrad_rnn.compiler.cuda.calls import Outputs, Site, Step, call
-from tinygrad_rnn.compiler.cuda.listing import listing
+from tinygrad_rnn.compiler.cuda.listing import launches, listing
 from tinygrad_rnn.compiler.cuda.pipeline import PASSES
 from tinygrad_rnn.compiler.cuda.scan import said
 from tinygrad_rnn.compiler.cuda.threads import WARP
 from tinygrad_rnn.compiler.cuda.writer import Action, Launch, Part, Written, written
 from tinygrad_rnn.compiler.ir.circuit import Circuit
-from tinygrad_rnn.compiler.runtime.backend import Backend
+from tinygrad_rnn.compiler.runtime.backend import Backend, Told
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
 from tinygrad_rnn.compiler.runtime.layouts import Layouts
 from tinygrad_rnn.compiler.runtime.memory import Arena, address
@@ -63,7 +63,8 @@ class Code:
         make = {name: Actions(name, w.text(), renaming, buffers) for name, w in self.written.items()}
         run = {name: run_of(w, make[name], buffers, name == "forward") for name, w in self.written.items()}
         texts = [functools.partial(listing, name, w) for name, w in self.written.items()]
-        return Program(buffers, batch, arena, run, texts, [note for each in make.values() for note in each.notes])
+        told: dict[str, list[Told]] = {name: [*launches(w), *make[name].notes] for name, w in self.written.items()}
+        return Program(buffers, batch, arena, run, texts, told)
 
 
 def run_of(w: Written, make: Actions, buffers: Buffers, forward: bool) -> Run | None:

@@ -59,6 +59,16 @@ class Part:
     over_time: bool = False
     turn: tuple[Launch, Launch, Launch] | None = None
 
+    @property
+    def at_each_step(self) -> Sequence[Action]:
+        """What is done at each step of a loop, but for the first and the last one."""
+        return [*self.actions, *(self.turn or ())[1:2]] if self.loop else ()
+
+    @property
+    def once(self) -> Sequence[Action]:
+        """What is done once, also at the beginning and at the end of a loop."""
+        return (self.turn or ())[::2] if self.loop else self.actions
+
 
 @dataclass(frozen=True)
 class Written:

@@ -11,7 +11,7 @@ engines.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,8 @@ from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.passes.pipeline import Pass
 from tinygrad_rnn.compiler.runtime.memory import Arena
 from tinygrad_rnn.compiler.schedule.schedule import Schedule
+
+Told = str | Callable[[], str]
 
 
 class Program(Protocol):
@@ -33,14 +35,15 @@ class Program(Protocol):
     s         its schedule, and
     nbytes    the bytes that its buffers take for T steps: what `plan` tells of it
     source    what makes the text of what was generated, which says what of a user's code each part comes from
-    notes     what says more of how so many steps are run, a line each
+    told      by direction, "forward" and "backward", what `plan` tells besides: lines, or functions that make them for
+              so many steps as are run
     """
 
+    told: Mapping[str, Sequence[Told]]
     capacity: int
     batch: int
     arena: Arena
     s: Schedule
-    notes: Sequence[Callable[[], str]]
 
     @property
     def T(self) -> int: ...

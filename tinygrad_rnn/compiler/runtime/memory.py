@@ -28,6 +28,14 @@ FEW, STEPS = 4, 1 << 13  # more than a few only if all of them are for no more s
 LINE = 64  # bytes: where arrays start
 
 
+class NoRoom(MemoryError):
+    """So many bytes are not there."""
+
+    def __init__(self, nbytes: int):
+        super().__init__(nbytes)
+        self.nbytes = nbytes
+
+
 class Arena:
     """Memory on a device for the buffers of many programs, of which one is in use at a time."""
 
@@ -48,10 +56,16 @@ class Arena:
         sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in wanted]
         starts = [0, *accumulate(-(-n // LINE) * LINE for n in sizes)]
         if starts[-1] + LINE > len(self.block):  # the old block lives as long as the arrays in it
-            self.block = empty((max(starts[-1] + LINE, len(self.block) * 3 // 2),), np.uint8, self.device)
+            self.block = self._block(max(starts[-1] + LINE, len(self.block) * 3 // 2))
         first = -address(self.block) % LINE
         pairs = zip(wanted, starts, strict=False)
         return [carved(self.block, first + start, shape, dtype) for (shape, dtype), start in pairs]
+
+    def _block(self, nbytes: int) -> Array:
+        try:
+            return empty((nbytes,), np.uint8, self.device)
+        except MemoryError as error:
+            raise NoRoom(nbytes) from error
 
 
 class Arenas:

@@ -49,7 +49,7 @@ def report(program: Any) -> Iterator[str]:
         if stages:
             yield title
             yield from _phase(s, stages)
-    yield from (note() for note in program.notes)
+            yield from (f"  {line if isinstance(line, str) else line()}" for line in program.told.get(title, ()))
     buffers = {p.buffer for p in s.place.values() if not p.buffer.bound}
     if buffers:
         b = max(buffers, key=lambda b: b.nbytes(program.T))

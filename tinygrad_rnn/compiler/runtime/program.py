@@ -4,12 +4,13 @@ them as two functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.compiler.ir.infer import stand_in
 from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.runtime.backend import Told
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
 from tinygrad_rnn.compiler.runtime.memory import Arena
 from tinygrad_rnn.compiler.schedule.places import Buffer
@@ -24,7 +25,7 @@ class Program:
 
     run      what computes "forward" and "backward"; None if there is nothing to compute
     texts    functions that make the text of what was generated, for people
-    notes    functions that say more of how so many steps are run, a line each
+    told     by direction what `plan` tells besides: lines, or functions that make them for so many steps as are run
     """
 
     def __init__(
@@ -34,12 +35,12 @@ class Program:
         arena: Arena,
         run: dict[str, Run | None],
         texts: Sequence[Callable[[], str]],
-        notes: Sequence[Callable[[], str]] = (),
+        told: Mapping[str, Sequence[Told]] | None = None,
     ):
         s, c = buffers.s, buffers.s.c
         self.buffers, self.batch, self.arena, self.run, self.texts = buffers, batch, arena, run, texts
-        self.notes = notes
         self.s, self.capacity = s, buffers.capacity
+        self.told: Mapping[str, Sequence[Told]] = told or {}
         self.inputs, self.seeds = inputs_of(s), [s.place[v].buffer for v in c.given]
         self.starts = {"forward": self._starts(c.states), "backward": self._starts(c.carried)}
         self.results = Results(buffers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from collections.abc import Sequence
 from operator import attrgetter
@@ -13,7 +14,8 @@ from tinygrad_rnn.compiler.ir.dump import Dump
 from tinygrad_rnn.compiler.ir.signature import signature
 from tinygrad_rnn.compiler.ir.value import Unsupported
 from tinygrad_rnn.compiler.passes import pipeline
-from tinygrad_rnn.compiler.runtime.memory import Arenas
+from tinygrad_rnn.compiler.runtime.memory import Arenas, NoRoom
+from tinygrad_rnn.compiler.runtime.plan import size
 from tinygrad_rnn.compiler.schedule.batch_sizes import Renaming, is_sound
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable
 
@@ -116,6 +118,13 @@ class Programs:
             except NotFusable as reason:
                 self._refused(reason)
                 self._choose()
+            except NoRoom as error:
+                raise MemoryError(self._too_large(capacity, batch, error.nbytes)) from error
+
+    def _too_large(self, steps: int, batch: int, nbytes: int) -> str:
+        what = f"{steps} steps of {self.who} for {batch} sequences need buffers of {size(nbytes)}"
+        less = f"Recurrent(…, checkpoint_every={math.isqrt(steps)})" if steps > 3 else "fewer sequences at a time"
+        return f"Recurrent: {what}, more than {self.device} has free; {less} needs less"
 
     def _tell(self, program: Any) -> None:
         """Dump what a program computes when, and the text of its code, if that is asked for."""
