@@ -6,6 +6,7 @@ It runs on the CPU here, compiled by g++ behind the stand-in for CuPy; not on a 
 import cuda_on_cpu
 import linear_cells
 import numpy as np
+import nvrtc
 import pytest
 
 from conftest import REAL_GPU
@@ -188,6 +189,13 @@ def test_a_state_of_0_stays_0_however_a_factor_has_grown(always):
     x[-1] = 1
     ys, _ = rnn(tg.tensor(x))
     np.testing.assert_array_equal(ys.numpy(), x)
+
+
+@pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed")
+@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize("name", ["minimal GRU", "LRU", "states of two precisions"])
+def test_the_kernels_compile_for_gpus(name, architecture):
+    assert all(nvrtc.compiled(w.text(), architecture) for w in written(name).values())
 
 
 def test_chunks_run_in_no_order_so_that_no_step_may_write_what_another_reads():

@@ -74,7 +74,7 @@ class Kernel:
     def text(self, told: bool = False) -> str:
         """The whole kernel. told: with what of a user's code its lines come from"""
         entries = " ".join(f"{_entry_type(key)} {name};" for key, name in self.fields.items())
-        bounds = f"__launch_bounds__({self.most}) " if self.most else ""
+        bounds = f"__launch_bounds__({self.most}, 1) " if self.most else ""  # no register is saved for a second block
         parameters = f"const {self.name}_table k, i64{' t' * self.one_step}"
         body = [f"{line}  // {origin}" if told and origin else line for line, origin in self.lines]
         return "\n".join(
