@@ -60,6 +60,33 @@ NOT_LINEAR = {
     "a choice by h": lambda: Odd(lambda x, h, a, b: ops.where(h > 0, h * a, x)),
 }
 CELLS = {**linear_cells.CELLS, **ODD, **NOT_LINEAR}
+
+
+def drawn(seed):
+    """A cell whose new states are random expressions that are linear in the old ones."""
+
+    numbers = np.random.default_rng(seed).integers(1000, size=1000).tolist()
+
+    def step(x, s, a, b):
+        states, rest = s if isinstance(s, tuple) else (s,), iter(numbers)
+        one_of = lambda values: values[next(rest) % len(values)]
+        free = lambda: one_of([x, a, b, 0.5, ops.tanh(x * a), ops.where(x > 0, a, b)])
+
+        def linear(depth):
+            if depth == 0:
+                return one_of(states)
+            u, v = linear(depth - 1), linear(depth - 1)
+            return one_of([
+                u + free(), free() - u, u * free(), free() * u, -u, u / (2 + free() * x / 9), u + v, u - v / 2,
+                ops.where(x > 0.3, u, free()), ops.where(x < free(), u, v),
+            ])  # fmt: skip
+
+        new = tuple(linear(3) for _ in states)
+        return new if len(new) > 1 else new[0]
+
+    return Odd(step, (None,) * (1 + seed % 2))
+
+
 SETTINGS = [
     pytest.param({}, id="plain", marks=pytest.mark.slow),
     pytest.param({"lengths": [T, 2, 0]}, id="lengths"),
@@ -144,6 +171,13 @@ def test_a_scan_computes_what_the_eager_engine_does(name, options, always):
     dtype = None if name == "states of two precisions" else "float64"
     expected = outcome(name, "eager", dtype, **{k: v for k, v in options.items() if k != "checkpoint_every"})
     same(outcome(name, dtype=dtype, **options), expected, 1e-12 if dtype else 1e-5)
+
+
+@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 40))])
+def test_random_linear_cells_are_scanned_and_equal_the_eager_ones(seed, always, monkeypatch):
+    monkeypatch.setitem(CELLS, "drawn", lambda: drawn(seed))
+    assert any(a.scan for a in loops(written("drawn")["forward"]))
+    same(outcome("drawn", dtype="float64"), outcome("drawn", "eager", "float64"), 1e-11)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 31, 32, 33, 65])
