@@ -253,6 +253,8 @@ def swept(site: Site, name: str, problem: cells.Problem, values: tuple[int, ...]
             competitors[str(value)] = sized(name, value, problem)
         except Exception as error:
             refused[str(value)] = one_line(error)
+    if not competitors:
+        raise RuntimeError(f"no value of {name} runs: {refused}")
     both = timed(site, competitors, problem.size.T)
     present, best = str(getattr(threads, name)), min(both, key=both.__getitem__)
     return {
