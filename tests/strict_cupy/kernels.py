@@ -50,7 +50,7 @@ class RawKernel:
         kernel = self.kernel
         with _launching(self.name) as memory:
             values = _values(kernel, args, memory)
-            if math.prod(_three(block)) > self.max_threads_per_block:
+            if self.max_threads_per_block < math.prod(_three(block)) <= cuda_on_cpu.MAX_THREADS:
                 raise RuntimeError("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch")
             kernel(_three(grid), _three(block), values, shared_mem, self.max_dynamic_shared_size_bytes)
 
