@@ -76,7 +76,8 @@ class Recordings:
         keep = context.recording and any(t.requires_grad for t in inputs)
         found = recurrent(*inputs, call=call, keep=keep)
         if step.slower:
-            options.tell(f'by the engine "{step.engine.name}", because "llvm" cannot: {step.slower}')
+            first = options.engines[0].name
+            options.tell(f'by the engine "{step.engine.name}", because "{first}" cannot: {step.slower}')
         if recording.outputs == 0:
             ys, *new = found
         else:  # more than one tensor

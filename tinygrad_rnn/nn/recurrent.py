@@ -57,11 +57,11 @@ class Recurrent(Module):
     step by step, as one does that holds Python numbers. With lengths such a number must not change.
 
     engine: "eager" runs the cell step by step; each step is a scope in the graph, numbered from 0. The others record
-    one step and compile it, forward and backward, and the layer is one node in the graph: "numpy", "llvm" (with the
-    extra "fast", which names the engine too), "compiled" (the faster of those at hand that can run the step), "auto"
-    (that one, or "eager" where a step cannot be compiled). An engine asked for by its name that cannot run a step says
-    why, and names the line of the cell; "auto" warns, once for each class of cells, if it takes a slower way. `plan`
-    tells which, and why.
+    one step and compile it, forward and backward, and the layer is one node in the graph: "numpy" and "llvm" (with the
+    extra "fast", which names the engine too) on the CPU, "cuda" on a GPU, "compiled" (the fastest of those at hand that
+    can run the step), "auto" (that one, or "eager" where a step cannot be compiled). An engine asked for by its name
+    that cannot run a step says why, and names the line of the cell; "auto" warns, once for each class of cells, if it
+    takes a slower way. `plan` tells which, and why.
     checkpoint_every: keep the state of every k-th step only, and compute the rest again for the backward pass: memory
     for T / k states and k steps. Compiled engines only.
     reverse: from the last step to the first, so that ys[t] tells of xs[t], xs[t + 1], …; the last state is then the one

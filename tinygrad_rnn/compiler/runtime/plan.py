@@ -19,11 +19,11 @@ from tinygrad_rnn.compiler.schedule.schedule import Schedule
 class Plan:
     """How a Recurrent runs a sequence; print it to read it.
 
-    engine   "eager", "numpy" or "llvm"
+    engine   "eager", "numpy", "llvm" or "cuda"
     nbytes   of the buffers for this number of steps
     circuit  one step as it was recorded, forward and backward; None if it runs eagerly
-    source   the Python or LLVM text that was generated for it, with the lines of the cell that it comes from; "" if it
-             runs eagerly
+    source   the Python, LLVM or CUDA text that was generated for it, with the lines of the cell that it comes from; ""
+             if it runs eagerly
     """
 
     engine: str
