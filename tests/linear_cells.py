@@ -76,6 +76,13 @@ def selective_ssm(f, p, x, h):
     return (h * (x @ p.C)[:, None, :]).sum(2) + p.D * u, h
 
 
+def gated_linear_attention(f, p, x, s):
+    """Katharopoulos et al. (2020), with one gate for each row: the state is a matrix of N keys."""
+    key, value, query, gate = x @ p.K, x @ p.V, x @ p.Q, f.sigmoid(x @ p.G)
+    s = gate[:, :, None] * s + key[:, :, None] * value[:, None, :]
+    return (query[:, :, None] * s).sum(1), s
+
+
 def two_leaks(f, p, x, state):
     """Two states that do not see each other, each with a rate of its own."""
     a, b = state
@@ -95,6 +102,9 @@ CELLS = {
     ),
     "selective SSM": lambda: Elementwise(
         selective_ssm, [(H, N)], U=(I, H), T=(I, H), b=(H,), A=(H, N), B=(I, N), C=(I, N), D=(H,)
+    ),
+    "linear attention": lambda: Elementwise(
+        gated_linear_attention, [(N, H)], K=(I, N), V=(I, H), Q=(I, N), G=(I, 1)
     ),
     "two leaks": lambda: Elementwise(two_leaks, [(H,), (H,)], a=(H,), b=(H,), A=(I, H), B=(I, H)),
 }  # fmt: skip

@@ -121,10 +121,10 @@ def same(found, expected, tolerance):
         assert v.shape == e.shape and np.abs(v - e).max() <= tolerance * max(1, np.abs(e).max())
 
 
-def code(name):
+def code(name, gradients=True):
     """What the programs of a cell share."""
     rnn = nn.Recurrent(CELLS[name](), engine="cuda")
-    xs = tg.tensor(np.ones((T, B, I), np.float32), requires_grad=True)
+    xs = tg.tensor(np.ones((T, B, I), np.float32), requires_grad=gradients)
     recording, _ = rnn._recordings.recording_for(
         rnn.cell, rnn._run_options("gpu:0"), *rnn._entrance(rnn.cell, xs, None), False
     )
@@ -153,6 +153,7 @@ SCANS = {
     "IndRNN": [(0, 1), (1, 1)],
     "LRU": [(1, 1), (1, 1)],
     "selective SSM": [(1, 1), (1, 1)],
+    "linear attention": [(1, 1), (1, 1)],
     "two leaks": [(2, 2), (2, 2)],
     **{name: [(1, 1), (1, 1)] for name in ODD},
     **{name: [(0, 1), (1, 1)] for name in NOT_LINEAR},
@@ -163,6 +164,15 @@ SCANS = {
 def test_a_loop_that_is_linear_in_its_state_can_be_a_scan(name):
     found = [loops(w) for w in written(name).values()]
     assert [(sum(a.scan is not None for a in launches), len(launches)) for launches in found] == SCANS[name]
+
+
+@pytest.mark.parametrize("name", linear_cells.CELLS)
+def test_what_no_gradient_needs_is_computed_in_the_loop_only_if_that_stays_one_of_elements(name):
+    """A gate of one number a row is computed before it."""
+    with tg.no_grad():
+        launches = loops(code(name, gradients=False).written["forward"])
+    assert not any(a.grid.rows for a in launches)
+    assert sum(a.scan is not None for a in launches) == SCANS[name][0][0]
 
 
 @pytest.mark.parametrize("options", SETTINGS)

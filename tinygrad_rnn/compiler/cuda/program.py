@@ -48,7 +48,7 @@ class Code:
     @functools.cached_property
     def s(self) -> Schedule:
         """The schedule for a batch of the size that stands for any."""
-        return schedule(self.c, Nests(accumulate=False))
+        return schedule(self.c, Nests(accumulate=False, one_shape=True))
 
     @functools.cached_property
     def written(self) -> dict[str, Written]:

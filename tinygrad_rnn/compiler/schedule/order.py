@@ -74,17 +74,31 @@ def sums_in_loops(flow: Dataflow, steps: int) -> tuple[Levels, int]:
     return level, sum_loop
 
 
-def sunk(flow: Dataflow, most: float, sum_loop: int = -1) -> Levels:
+def sunk(flow: Dataflow, most: float, sum_loop: int = -1, one_shape: bool = False) -> Levels:
     """Levels in which cheap values for all steps at once that only one loop reads are computed there, if a step of
-    them has more than `most` bytes."""
-    level = dict(flow.level)
+    them has more than `most` bytes.
+
+    one_shape: a loop that computes nothing but elements of one shape stays so
+    """
+    level, shapes = dict(flow.level), _shapes(flow) if one_shape else {}
     for v in reversed(flow.circuit.order()):
         if level[v] == PARALLEL and not v.several:
             homes = {level[u] if u else PARALLEL for u in flow.users[v]}
             home = homes.pop() if len(homes) == 1 else PARALLEL
-            if home >= 0 and nbytes(v) > most and (_is_summed(flow, v) if home == sum_loop else _is_cheap(v)):
+            fits = home not in shapes or is_view(v) or (v.pointwise and v.shape == shapes[home])
+            if home >= 0 and nbytes(v) > most and (_is_summed(flow, v) if home == sum_loop else _is_cheap(v)) and fits:
                 level[v] = home
     return level
+
+
+def _shapes(flow: Dataflow) -> dict[int, tuple[int, ...]]:
+    """For each loop that computes nothing but elements of one shape, that shape."""
+    loops: dict[int, list[Value]] = {}
+    for v, n in flow.level.items():
+        if n >= 0 and not flow.has_no_code(v):
+            loops.setdefault(n, []).append(v)
+    same = lambda v, shape: v.shape == shape and (v.pointwise or v.op == "carry")
+    return {n: values[0].shape for n, values in loops.items() if all(same(v, values[0].shape) for v in values)}
 
 
 def _is_cheap(v: Value) -> bool:

@@ -49,13 +49,15 @@ class Nests:
     """For a backend that writes loops: elementwise values are computed together, in registers where they can be.
 
     accumulate  are products computed on top of the terms that they are added to? Else those sums are in nests
+    one_shape   does a loop that computes nothing but elements of one shape stay so? A thread has one of them then
     """
 
     accumulate: bool = True
+    one_shape: bool = False
 
     def levels(self, flow: Dataflow) -> Dataflow:
         """All cheap values are computed in the loop that reads them, products on top of the terms they are added to."""
-        flow = replace(flow, level=sunk(flow, 0))
+        flow = replace(flow, level=sunk(flow, 0, one_shape=self.one_shape))
         return replace(flow, accumulated=accumulated(flow)) if self.accumulate else flow
 
     def stages(self, flow: Dataflow) -> tuple[list[Stage], list[Stage]]:
