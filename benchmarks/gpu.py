@@ -61,6 +61,7 @@ PARTS = (
     Part("lm", "gpu_times", 25),
     Part("sanitizer", "gpu_checks", 40),
     Part("sweep", "gpu_times", 30),
+    Part("scan", "gpu_scan", 20),
     Part("compile", "gpu_times", 60),
 )
 NAMES = [part.name for part in PARTS]

@@ -163,8 +163,17 @@ def constants(results: Results) -> Iterator[str]:
 
 
 def _values(row: Row) -> str:
-    times = {**{value: f"{time:.1f}" for value, time in row["both"].items()}, **row["refused"]}
-    return ", ".join(f"{value}: {said}" for value, said in times.items())
+    return ", ".join([_times(row["both"]), *(f"{value}: {said}" for value, said in row["refused"].items())])
+
+
+def _times(times: dict[str, float]) -> str:
+    return ", ".join(f"{value}: {time:.1f}" for value, time in times.items())
+
+
+def scans(results: Results) -> Iterator[str]:
+    rows = measured(results, "scan")
+    lines = [[row["name"], row["present"], row["best"], _times(row["both"])] for row in rows]
+    yield from markdown(["a scan of so many elements", "chunks now", "best", "µs a call, by chunks; 0: in turn"], lines)
 
 
 def missing(results: Results) -> Iterator[str]:
@@ -181,5 +190,5 @@ def missing(results: Results) -> Iterator[str]:
 
 
 SECTIONS: tuple[Callable[[Results], Iterator[str]], ...] = (
-    heading, is_it_right, steps, whole, constants, missing,
+    heading, is_it_right, steps, whole, constants, scans, missing,
 )  # fmt: skip

@@ -136,6 +136,6 @@ def test_each_part_runs_without_a_gpu(tmp_path):
     errors = [row for row in rows if "error" in row and row["name"] != "nvidia-smi"]
     assert errors == []
     assert all(row.get("ok", True) for row in rows)
-    parts = ["env", "tests", "train", "compiled", "steps", "lm", "sanitizer", "sweep", "compile"]
+    parts = ["env", "tests", "train", "compiled", "steps", "lm", "sanitizer", "sweep", "scan", "compile"]
     assert list(dict.fromkeys(row["part"] for row in rows)) == ["run", *parts]
     assert "A dry run without a GPU" in done.stdout
