@@ -10,7 +10,7 @@ import re
 
 from pathlib import Path
 
-FIXTURES = re.compile(r"def test_.*\b(gpu|cupy|device)\b|usefixtures\(.*\b(gpu|cupy|device)\b")
+FIXTURES = re.compile(r"(def test_|@pytest\.fixture.*\ndef |usefixtures\().*\b(gpu|cupy|device)\b")
 
 
 def files_of_tests(folder):

@@ -92,7 +92,7 @@ FILES: list[tuple[str, str, Rows]] = [
         "what others read too sinks into a loop": (
             "home = homes.pop() if len(homes) == 1 else PARALLEL",
             "home = homes.pop()"),
-        "a product sinks into a loop": ("else _is_cheap(v)):", "else True):"),
+        "a product sinks into a loop": ("else _is_cheap(v)) and fits:", "else True) and fits:"),
         "a delay is not waited for": (
             "for a in (*u.values, *([behind[u]] if u in behind else []))]",
             "for a in u.values]"),
