@@ -338,6 +338,12 @@ def ranks(s, x, h):
     return h[:, 0] @ s.w[:, None] + t, h
 
 
+@case("products of transposed inputs", {"P": normal(B, H), "U": normal(I, H)})
+def of_transposed_inputs(s, x, h):
+    h = ops.tanh(x @ s.U + h + (x.T @ s.P).sum(0))
+    return h, h
+
+
 @case("a product of two weights")
 def of_weights(s, x, h):
     h = ops.tanh(x @ (s.U @ s.W) + h @ (s.W @ s.W.T) / 5 + s.b @ s.W)

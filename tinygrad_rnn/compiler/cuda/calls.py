@@ -27,14 +27,16 @@ class Views:
     """A value as an array: of each step, of all steps, or the only one there is.
 
     loop  is it read at each step?
+    kept  is it made once for so many steps? Else for each call
     """
 
-    def __init__(self, v: Value, buffers: Buffers, loop: bool):
+    def __init__(self, v: Value, buffers: Buffers, loop: bool, kept: bool = True):
         self.v, self.buffers = v, buffers
         self.place = None if v.op == "zeros" else buffers.s.where(v).buffer
         self.each = loop and self.place is not None and self.place.time
+        self.kept = kept and not (self.place is not None and self.place.bound)
         self.made: Any = None
-        if not (self.place is not None and self.place.bound):
+        if self.kept:
             buffers.steps.depends(self._make, functools.partial(setattr, self, "made"))
 
     def _make(self) -> Any:
@@ -47,7 +49,7 @@ class Views:
 
     def now(self) -> Any:
         """An array, or a list of them, one for each step."""
-        return self._make() if self.place is not None and self.place.bound else self.made
+        return self.made if self.kept else self._make()
 
     def getter(self) -> Callable[[int], Array]:
         """A function of the step, for this call."""
@@ -68,9 +70,9 @@ class Site:
     loop: bool
     outputs: Outputs
 
-    def view(self, v: Value) -> Views:
+    def view(self, v: Value, kept: bool = True) -> Views:
         """A value as an array."""
-        return Views(v, self.buffers, self.loop)
+        return Views(v, self.buffers, self.loop, kept)
 
     def moves(self, v: Value) -> bool:
         """Does it differ from step to step?"""
@@ -103,22 +105,23 @@ def _by_cublas(
     a: Value, b: Value, v: Value, site: Site, how: Sequence[tuple[Value, bool]], turned: bool = False
 ) -> Ready:
     """a @ b, or aᵀ @ b if turned, of matrices in memory. how: each of a, b, v, and is it read for all steps?"""
+    if not a.dtype == b.dtype == v.dtype:
+        return _by_numbers(a, b, v, site, turned)
     made: list[Ready] = []
 
     def make() -> Ready:
         left, right, out = (matrix(u, site.buffers, site.layouts, every) for u, every in how)
-        one_dtype = a.dtype == b.dtype == v.dtype
-        if left is None or right is None or out is None or not out.across or not one_dtype:
-            return _by_numbers(a, b, v, site, turned)
+        if left is None or right is None or out is None or not out.across:
+            return _by_numbers(a, b, v, site, turned, kept=False)  # one of so many steps: of others it may be none
         return product(left.transposed if turned else left, right, out, v.dtype)
 
     site.buffers.steps.depends(make, lambda ready: made.__setitem__(slice(None), [ready]))
     return lambda: made[0]()
 
 
-def _by_numbers(a: Value, b: Value, v: Value, site: Site, turned: bool = False) -> Ready:
+def _by_numbers(a: Value, b: Value, v: Value, site: Site, turned: bool = False, kept: bool = True) -> Ready:
     """The same of any arrays."""
-    views = [site.view(u) for u in (a, b, v)]
+    views = [site.view(u, kept) for u in (a, b, v)]
 
     def ready() -> Step:
         left, right, out = (view.getter() for view in views)

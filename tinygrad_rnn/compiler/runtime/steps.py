@@ -32,6 +32,6 @@ class Steps:
             self.known.pop(next(iter(self.known)))
         self.T = T
         known = self.known.pop(T, None)
-        self.values = [make() for make in self.makers] if known is None else known
+        self.values = [make() for make in tuple(self.makers)] if known is None else known
         for use, value in zip(self.users, self.values, strict=True):
             use(value)
