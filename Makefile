@@ -3,6 +3,7 @@
 # make test   set it up with the test tools, and run the tests
 # make gallery draw every view of six networks: docs/gallery/index.html
 # make slow   more random cells than there is time for each day
+# make cuda   all tests of compiled cells on CUDA kernels, which g++ compiles and the CPU runs: a quarter of an hour
 # make mutants break lines of the library one by one: a test of each part must notice
 # make lint   style, types, and the direction of the imports
 # make bench  the engines beside their peers (installs them: about 1 GB)
@@ -37,6 +38,12 @@ gallery: $(VENV)/installed-demo
 
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -n auto -m slow
+
+COMPILED := $(addsuffix .py,$(addprefix tests/test_,compiler states lengths layers_over_time attention variants \
+	recording_key dtypes_of_steps places_of_values random_cells))
+
+cuda: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m pytest -q -n auto -p cuda_plugin -m "slow or not slow" $(COMPILED) -k "fast or llvm"
 
 mutants: $(VENV)/installed-test
 	$(BIN)/python tests/mutants.py
@@ -82,4 +89,4 @@ $(VENV)/installed-peers: $(VENV)/installed-oracle
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
 	touch $@
 
-.PHONY: demo quick test gallery slow mutants oracle lint bench gpu
+.PHONY: demo quick test gallery slow cuda mutants oracle lint bench gpu
