@@ -36,11 +36,13 @@ def is_array(value: object) -> bool:
 
 def device_of(array: Array) -> str:
     """Where an array lives: "cpu" or "gpu:N"."""
-    return "cpu" if xp(array) is np else f"gpu:{array.device.id}"
+    return "cpu" if type(array) is np.ndarray or xp(array) is np else f"gpu:{array.device.id}"
 
 
 def move(array: Array, device: str) -> Array:
     """The array on `device`: itself when it is there already, else a copy."""
+    if device == "cpu" and type(array) is np.ndarray:
+        return array
     device = parse_device(device)
     if device_of(array) == device:
         return array

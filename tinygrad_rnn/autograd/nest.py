@@ -16,9 +16,12 @@ from typing import Any
 def leaves(nest: Any) -> list[Any]:
     """What a nest holds, in order; None holds nothing."""
     parts = nest if isinstance(nest, tuple) else _parts(nest)
-    if parts is not None:
-        return [leaf for part in parts for leaf in leaves(part)]
-    return [] if nest is None else [nest]
+    if parts is None:
+        return [] if nest is None else [nest]
+    found: list[Any] = []
+    for part in parts:
+        found += leaves(part)
+    return found
 
 
 def is_leaf(nest: Any) -> bool:
@@ -130,7 +133,9 @@ def _parts(nest: Any) -> Iterable[Any] | None:
         return nest
     if isinstance(nest, dict):
         return nest.values()
-    return [getattr(nest, name) for name in _fields(nest)] if _is_record(nest) else None
+    if not hasattr(type(nest), "__dataclass_fields__"):  # as `_is_record`: asked of each leaf at each call
+        return None
+    return [getattr(nest, name) for name in _fields(nest)]
 
 
 def _is_record(nest: Any) -> bool:

@@ -152,9 +152,8 @@ def _general(op: Primitive, forward: Callable) -> Callable:
             raise _explained(op, arrays, error) from None
         if none:
             return y
-        several = type(y) is tuple
-        if not several:
-            y = _as_array(y)
+        if isinstance(y, np.generic):
+            y = np.asarray(y)
         if True not in tracks or not context.recording or op.flat:
             return _show(op, args, y, static)
         return _record(op, args, arrays, y, static, tuple(tracks))
@@ -175,7 +174,11 @@ def _record(op: Primitive, args: tuple, arrays: list, y: Any, static: dict, trac
     # One node for the operation, and one that picks each output from it.
     shapes = tuple([each.shape for each in y])
     whole = (Node(op, tuple(nodes), static, edges, saved, shapes, y[0].dtype if y else None),)
-    return tuple([Tensor(_as_array(each), picked(whole, i, each)) for i, each in enumerate(y)])
+    found = []
+    for i, each in enumerate(y):
+        node = picked(whole, i, each)
+        found.append(Tensor(np.asarray(each) if isinstance(each, np.generic) else each, node))
+    return tuple(found)
 
 
 def _show(op: Primitive, args: tuple, y: Any, static: dict) -> Any:

@@ -408,9 +408,10 @@ class Tensor:
         return iter(OPS["unbind"](self, 0))
 
     def __len__(self) -> int:
-        if self.ndim == 0:
+        shape = self.shape
+        if not shape:
             raise TypeError("Tensor: a tensor with no axes has no length")
-        return self.shape[0]
+        return shape[0]
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.size == 1 else repr(self)
