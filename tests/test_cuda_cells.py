@@ -13,6 +13,8 @@ import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.compiler.cuda import types
+from tinygrad_rnn.compiler.schedule.schedule import NotFusable
 
 T = 4
 needs_gxx = pytest.mark.skipif(not REAL_GPU and cuda_on_cpu.missing() is not None, reason="needs g++")
@@ -186,3 +188,9 @@ def test_threads_may_run_a_layer_at_the_same_time():
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(run, [2, 3, 2, 3, 2, 3]))
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">i4", "complex64", "U1"])
+def test_numbers_that_a_gpu_has_no_form_for_are_refused(dtype):
+    with pytest.raises(NotFusable, match="have no form in CUDA"):
+        types.c_type(dtype)

@@ -37,6 +37,6 @@ struct half16 {
 def c_type(dtype: Any) -> str:
     """The C type of elements of a dtype. NotFusable if there is none."""
     name = np.dtype(dtype).name
-    if name not in TYPES:
-        raise NotFusable(f"numbers of {name} have no form in CUDA")
+    if name not in TYPES or not np.dtype(dtype).isnative:
+        raise NotFusable(f"numbers of {np.dtype(dtype)} have no form in CUDA")
     return TYPES[name]
