@@ -13,6 +13,7 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 ALONE = [
     ["lengths.py", "1"],
+    ["first_call.py"],
     ["drawing.py", "--peers", "", "--rounds", "1", "--steps", "20"],
     pytest.param(["launches.py"], marks=pytest.mark.skipif(cuda_on_cpu.missing() is not None, reason="needs g++")),
 ]
