@@ -210,6 +210,23 @@ def test_a_kernel_stands_between_two_products_and_nothing_else(cell):
     assert [at_each_step(w.parts) for w in written(rnn).values()] == AT_EACH_STEP[cell]
 
 
+ATTENTION = {
+    "dot": (lambda: nn.DotAttention(), "1 kernel, 2 products"),
+    "additive": (lambda: nn.AdditiveAttention(H, H, 7), "2 kernels, 3 products"),
+    "multi-head": (lambda: nn.MultiheadAttention(H, 1), "3 kernels, 4 products"),
+}
+
+
+@pytest.mark.parametrize("attention, launched", ATTENTION.values(), ids=ATTENTION)
+def test_a_score_is_computed_between_two_products(attention, launched):
+    cell = nn.AttentionCell(nn.LSTMCell(I + H, H), attention())
+    memory = cell.attention.remember(tg.tensor(np.ones((6, B, H), np.float32)))
+    told = str(
+        nn.Recurrent(cell, engine="cuda").plan(inputs("float32"), cell.start(cell.cell.initial_state(B), memory))
+    )
+    assert told.count(f"launched at each step: {launched}\n") == 2
+
+
 @pytest.mark.skipif(REAL_GPU, reason="counted on the stand-in")
 @pytest.mark.parametrize("cell", CELLS)
 def test_as_many_kernels_are_launched_as_are_planned_and_the_host_waits_for_nothing(cell):

@@ -235,5 +235,9 @@ class Writer:
 
 
 def is_small_product(v: Value) -> bool:
-    """Is it a product of many small matrices? Rows times one matrix are a library's."""
-    return len(v.values) == 2 and len(v.shape) >= 2 and all(len(a.shape) == len(v.shape) > 2 for a in v.args)
+    """Is it a product of many small matrices, or of them with one row or one column? Rows times one matrix are a
+    library's."""
+    if len(v.values) != 2 or len(v.args[0].shape) != len(v.shape) or len(v.shape) < 3:
+        return False
+    b = v.args[1]
+    return len(b.shape) == len(v.shape) or (len(b.shape) == 2 and 1 in b.shape)
