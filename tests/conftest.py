@@ -68,6 +68,15 @@ def pytest_collection_modifyitems(items):
             item.add_marker("gpu")
 
 
+@pytest.fixture
+def default(cupy):
+    """Afterwards the default device is what it was."""
+    before = tg.default_device()
+    yield
+    tg.set_default_device(before)
+    cupy.cuda.Device(0).use()
+
+
 def pytest_collection_finish():
     """Modules and tests stay to the end: the search for garbage passes them over, and runs less often."""
     gc.collect()

@@ -25,15 +25,6 @@ def two_gpus(cupy):
         pytest.skip("needs two GPUs")
 
 
-@pytest.fixture
-def default(cupy):
-    """Afterwards the default device is what it was."""
-    before = tg.default_device()
-    yield
-    tg.set_default_device(before)
-    cupy.cuda.Device(0).use()
-
-
 def run(code, **environment):
     """What a fresh Python prints, and the last line of its error."""
     done = subprocess.run(

@@ -314,15 +314,6 @@ COMMANDS = {
 }
 
 
-@pytest.fixture
-def default(cupy):
-    """Afterwards the default device is what it was."""
-    before = tg.default_device()
-    yield
-    tg.set_default_device(before)
-    cupy.cuda.Device(0).use()
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_every_command_says_on_a_gpu_what_it_says_on_the_cpu(task, files, tmp_path, default, capsys):
     small = [word for name in ("hidden", "embed", "batch") for word in (f"--{name}", str(SMALL[name]))]

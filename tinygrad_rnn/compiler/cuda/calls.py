@@ -134,11 +134,13 @@ def _by_numbers(a: Value, b: Value, v: Value, site: Site, turned: bool = False, 
 
 def _over_time(v: Value, site: Site) -> Ready:
     """Σₜ g: for the gradient of a weight, one product over time and batch."""
-    g, flow, out = v.args[0], site.buffers.s.flow, site.view(v)
-    if flow.contracted(g) and g.op == "matmul":
-        if len(g.args[0].shape) == 2:
-            a, b = g.args[0].args[0], g.args[1]
-            return _by_cublas(a, b, v, site, [(a, True), (b, True), (v, False)], turned=True)
+    g, flow = v.args[0], site.buffers.s.flow
+    product = flow.contracted(g) and g.op == "matmul"
+    if product and len(g.args[0].shape) == 2:
+        a, b = g.args[0].args[0], g.args[1]
+        return _by_cublas(a, b, v, site, [(a, True), (b, True), (v, False)], turned=True)
+    out = site.view(v)
+    if product:
         left, right = map(site.view, g.args)
         return lambda: lambda t: _contraction(left.now(), right.now(), out.now())
     summed = site.view(g.args[0] if flow.contracted(g) else g)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tinygrad_rnn.compiler.cuda.scan import Chunks
 from tinygrad_rnn.compiler.cuda.threads import Grid
-from tinygrad_rnn.compiler.cuda.writer import Action, Call, Launch, Part, Written
+from tinygrad_rnn.compiler.cuda.writer import Action, Launch, LibraryCall, Part, Written
 
 PRODUCTS = {"matmul", "tsum"}  # a sum over time is one of all rows of all steps, mostly
 
@@ -28,7 +28,7 @@ def launches(w: Written) -> list[str]:
 
 
 def _counted(actions: Sequence[Action]) -> str:
-    ops = [a.value.op for a in actions if isinstance(a, Call)]
+    ops = [a.value.op for a in actions if isinstance(a, LibraryCall)]
     others = Counter(op for op in ops if op not in PRODUCTS)
     counts = {"kernel": len(actions) - len(ops), "product": len(ops) - others.total()}
     words = [f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n]

@@ -28,7 +28,7 @@ MOST = 512  # threads of a block for a row; CUDA allows WARP²
 
 
 @dataclass(frozen=True)
-class Steps:
+class LaunchSteps:
     """The steps of a launch.
 
     every     all of them: at once, or one after the other if `in_turn`
@@ -40,7 +40,7 @@ class Steps:
     backward: bool = False
 
 
-ONE, AT_ONCE = Steps(), Steps(every=True)
+ONE, AT_ONCE = LaunchSteps(), LaunchSteps(every=True)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Grid:
 
     over: Sequence[Value]
     rows: bool
-    steps: Steps
+    steps: LaunchSteps
 
     def of(self, shapes: Sequence[tuple[int, ...]], T: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(blocks, threads of each) for values of these shapes."""
@@ -72,7 +72,7 @@ def _power(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-class Code:
+class KernelWriter:
     """A kernel under construction, of bodies that are written one after the other.
 
     k      the kernel
@@ -80,7 +80,7 @@ class Code:
     waits  where its threads must wait for each other
     """
 
-    def __init__(self, s: Schedule, name: str, bodies: Sequence[Body], steps: Steps, rows: bool):
+    def __init__(self, s: Schedule, name: str, bodies: Sequence[Body], steps: LaunchSteps, rows: bool):
         self.k, self.waits = Kernel(s, name, one_step=steps == ONE), Waits(s)
         wide = [b.reduces.args[0] if b.reduces is not None else b.over for b in bodies] if rows else [bodies[0].over]
         self.grid = Grid(tuple(wide), rows, steps)
@@ -144,9 +144,9 @@ class Code:
         self.k.say("__syncthreads();")
 
 
-def kernel(s: Schedule, name: str, bodies: Sequence[Body], steps: Steps, rows: bool) -> tuple[Kernel, Grid]:
+def kernel(s: Schedule, name: str, bodies: Sequence[Body], steps: LaunchSteps, rows: bool) -> tuple[Kernel, Grid]:
     """A kernel of bodies. rows: with a block for each row of the batch, else with a thread for each element."""
-    code = Code(s, name, bodies, steps, rows)
+    code = KernelWriter(s, name, bodies, steps, rows)
     code.begin()
     with code.steps():
         code.write(bodies)
@@ -159,7 +159,7 @@ def turn(
     s: Schedule, name: str, end: Sequence[Body], beginning: Sequence[Body], backward: bool, rows: bool
 ) -> tuple[Kernel, Grid]:
     """A kernel of the end of a step and the beginning of the next one."""
-    code = Code(s, name, [*end, *beginning], ONE, rows)
+    code = KernelWriter(s, name, [*end, *beginning], ONE, rows)
     code.begin()
     code.write(end)
     with code.k.at_step(f"(t {'-' if backward else '+'} 1)"):

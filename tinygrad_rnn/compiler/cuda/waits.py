@@ -78,7 +78,7 @@ class Waits:
         """Can they share an element?"""
         p, q = self.s.where(u), self.s.where(v)
         if p.buffer is not q.buffer:
-            return p.buffer.memory == q.buffer.memory >= 0
+            return p.buffer.shares(q.buffer)
         if p.buffer.time and p.shift != q.shift and not other_step:
             return False
         return p.overlaps(q)

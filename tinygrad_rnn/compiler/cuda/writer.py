@@ -9,7 +9,7 @@ from tinygrad_rnn.compiler.cuda import bodies, functions, scan, threads
 from tinygrad_rnn.compiler.cuda.bodies import Body
 from tinygrad_rnn.compiler.cuda.kernel import Kernel
 from tinygrad_rnn.compiler.cuda.scan import Chunks
-from tinygrad_rnn.compiler.cuda.threads import Grid, Steps, elements_stay
+from tinygrad_rnn.compiler.cuda.threads import Grid, LaunchSteps, elements_stay
 from tinygrad_rnn.compiler.cuda.types import HALF, INTEGERS
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.batch_rows import by_rows
@@ -35,13 +35,13 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Call:
+class LibraryCall:
     """A value that a library computes: a product of rows with a matrix, a sum over time, or by its own function."""
 
     value: Value
 
 
-Action = Launch | Call
+Action = Launch | LibraryCall
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Writer:
         """A value for all steps at once, or once a call."""
         over_time = self.s.flow.moves(v)
         if made is None:
-            return Part([Call(v)], over_time=over_time)
+            return Part([LibraryCall(v)], over_time=over_time)
         steps = threads.AT_ONCE if over_time else threads.ONE
         return Part([self._launch([body], steps) for body in made], over_time=over_time)
 
@@ -142,8 +142,7 @@ class Writer:
         where, bodies = self.s.where, self._together(values)
         written = [where(v) for body in bodies for v in body.writes]
         read = [where(v) for body in bodies for v in (*body.reads, *body.strays)]
-        same = lambda p, q: p.buffer is q.buffer or p.buffer.memory == q.buffer.memory >= 0
-        return not any(same(p, q) and p.shift != q.shift for p in written for q in (*written, *read))
+        return not any(p.buffer.shares(q.buffer) and p.shift != q.shift for p in written for q in (*written, *read))
 
     def _bodies_of(self, group: Sequence[Value]) -> list[Body] | None:
         with about(group[0]):
@@ -155,7 +154,7 @@ class Writer:
         if len(segments) == 1 and isinstance(segments[0], list):
             whole = segments[0]
             if self._rows_stay(whole) or elements_stay(self.s, whole, in_turn=True):
-                in_turn = self._launch(whole, Steps(True, True, stage.backward))
+                in_turn = self._launch(whole, LaunchSteps(True, True, stage.backward))
                 return Part([replace(in_turn, scan=self._scan(stage))])
         if len(segments) > 2 and isinstance(segments[0], list) and isinstance(segments[-1], list):
             beginning, end = segments[0], segments[-1]
@@ -171,10 +170,10 @@ class Writer:
             return None
         return Launch(*scan.kernel(self.s, self._name(), loop, stage.backward))
 
-    def _actions(self, segments: Sequence[list[Body] | Call]) -> list[Action]:
+    def _actions(self, segments: Sequence[list[Body] | LibraryCall]) -> list[Action]:
         actions: list[Action] = []
         for segment in segments:
-            if isinstance(segment, Call):
+            if isinstance(segment, LibraryCall):
                 actions.append(segment)
             elif self._rows_stay(segment):
                 actions.append(self._launch(segment, threads.ONE))
@@ -187,7 +186,7 @@ class Writer:
         first, last = self._launch(beginning, threads.ONE), self._launch(end, threads.ONE)
         return first, Launch(*threads.turn(self.s, self._name(), end, beginning, backward, rows)), last
 
-    def _segments(self, stage: Stage) -> Iterator[list[Body] | Call]:
+    def _segments(self, stage: Stage) -> Iterator[list[Body] | LibraryCall]:
         """What lies between calls of a library, and these calls."""
         segment: list[Body] = []
         for group in grouped(self.s.flow, stage.values):
@@ -201,7 +200,7 @@ class Writer:
             if segment:
                 yield segment
             segment = []
-            yield from map(Call, group)
+            yield from map(LibraryCall, group)
         if segment:
             yield segment
 
@@ -222,7 +221,7 @@ class Writer:
         """Does each body compute rows from the same rows?"""
         return self.by_rows and all(len(body.over.shape) > 0 for body in segment)
 
-    def _launch(self, segment: Sequence[Body], steps: Steps) -> Launch:
+    def _launch(self, segment: Sequence[Body], steps: LaunchSteps) -> Launch:
         """A thread for each element, if that is enough; else a block for each row."""
         reduced = segment[0].reduces
         alone = len(segment) == 1 and reduced is not None and 0 not in reduced.static["axis"]

@@ -37,6 +37,10 @@ class Buffer:
         """The shape of its array for T steps."""
         return (T + self.extra, *self.shape) if self.time else self.shape
 
+    def shares(self, other: Buffer) -> bool:
+        """Are they one array, now or later?"""
+        return self is other or self.memory == other.memory >= 0
+
     def nbytes(self, T: int) -> int:
         """Its size for T steps."""
         return math.prod(self.whole(T)) * self.dtype.itemsize
