@@ -91,11 +91,11 @@ def test_a_run_that_dies_at_any_batch_resumes_bit_for_bit(text, tmp_path, monkey
     batches = [0]
     run_batch, out = Trainer._batch, tmp_path / "broken"
 
-    def dies_sometimes(self, batch):
+    def dies_sometimes(self, batch, *asked):
         batches[0] += 1
         if batches[0] % 17 == 0:
             raise ValueError("power cut")
-        return run_batch(self, batch)
+        return run_batch(self, batch, *asked)
 
     monkeypatch.setattr(Trainer, "_batch", dies_sometimes)
     code, starts = train(text, out, *options), 1

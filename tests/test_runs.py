@@ -281,11 +281,11 @@ class Swallows:
 def stop_at(monkeypatch, batch, how=Swallows):
     run_batch, done = Trainer._batch, []
 
-    def stops(self, i):
+    def stops(self, i, *asked):
         done.append(i)
         if len(done) == batch:
             how()
-        return run_batch(self, i)
+        return run_batch(self, i, *asked)
 
     monkeypatch.setattr(Trainer, "_batch", stops)
     return done

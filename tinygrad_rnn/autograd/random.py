@@ -22,8 +22,8 @@ from tinygrad_rnn.autograd.graph import context
 _generator: np.random.Generator | None = None  # made at the first use: importing numpy.random takes time
 
 
-def manual_seed(seed: int | None) -> np.random.Generator:
-    """Start the library's generator anew from `seed` (None: from fresh entropy); returns it."""
+def manual_seed(seed: int | Sequence[int] | None) -> np.random.Generator:
+    """Start the library's generator anew from `seed`, one number or several (None: from fresh entropy); returns it."""
     global _generator
     _generator = np.random.default_rng(seed)
     return _generator

@@ -61,14 +61,17 @@ def add_score(p: argparse.ArgumentParser) -> None:
 def train(args: argparse.Namespace) -> None:
     """Start a run, or go on with one; then its pictures and a sample."""
     trainer, config = training.train(args, KIND, _given(args), _title)
-    model, vocabulary = language_model.load(trainer.folder)
+    training.show(trainer, lambda: _show(trainer.folder, config))
+
+
+def _show(folder: RunFolder, config: language_model.Config) -> None:
+    """Draw a trained model, unrolled, and let it write."""
+    model, vocabulary = language_model.load(folder)
     ids = vocabulary.encode(language_model.read(config)[0][:200])[:5]
-    pictures = [trainer.folder.path / "unrolled.svg", trainer.folder.path / "unrolled.png"]
+    pictures = [folder.path / "unrolled.svg", folder.path / "unrolled.png"]
     draw_to(language_model.unrolled(model, ids), pictures, tokens=[vocabulary.decode([i]) for i in ids[:-1]])
-    report(
-        "\n"
-        + "".join(language_model.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0))
-    )
+    written = language_model.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)
+    report("\n" + "".join(written))
 
 
 def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:

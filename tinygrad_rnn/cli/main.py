@@ -6,6 +6,7 @@ import sys
 
 from collections.abc import Sequence
 
+from tinygrad_rnn import parallel
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
 from tinygrad_rnn.cli import draw, language_model, translation
 from tinygrad_rnn.cli.options import Parser
@@ -13,24 +14,31 @@ from tinygrad_rnn.cli.output import escape_unwritable, nobody_reads, note
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code: 0, 2 for bad input (one line on standard error), 130 when interrupted."""
+    """Run a command; the exit code: 0, 2 for bad input (one line on standard error), 130 when interrupted.
+
+    Several processes that a launcher of MPI has started train together; of any other command, one sees to it.
+    """
     escape_unwritable()
     parser = _parsed()
     args = parser.parse_args(argv)
+    world = parallel.World()
     try:
-        set_default_device(args.device or default_device())
-        args.run(args)
+        world = parallel.world()
+        set_default_device(world.device(args.device or default_device()))
+        if args.command == "train" or world.rank == 0:
+            args.run(args)
     except BrokenPipeError:  # `sample … | head`: whoever read us has enough
         nobody_reads()
     except (ValueError, RuntimeError, OSError, MemoryError) as error:
-        return _fail("; ".join([_in_one_line(error), *_notes(error)]), 2)
+        return _fail(world, error, _in_one_line(error), 2)
     except KeyboardInterrupt as stop:
-        return _fail("; ".join(["stopped", *_notes(stop)]), 130)
+        return _fail(world, stop, "stopped", 130)
     return 0
 
 
-def _fail(line: str, code: int) -> int:
-    note(line)
+def _fail(world: parallel.World, error: BaseException, line: str, code: int) -> int:
+    """Say what happened and what to do: what was added to the error on its way up."""
+    world.fails(error, "; ".join([line, *getattr(error, "__notes__", [])]), note)
     return code
 
 
@@ -40,11 +48,6 @@ def _in_one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory ({error}); a smaller --hidden or --batch needs less"
     return " ".join(str(error).split())
-
-
-def _notes(error: BaseException) -> list[str]:
-    """What to do, added on the error's way up."""
-    return getattr(error, "__notes__", [])
 
 
 def _parsed() -> Parser:

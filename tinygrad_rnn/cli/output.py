@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tinygrad_rnn import parallel
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.files import replace_atomically
 from tinygrad_rnn.tasks.fit import Trainer
@@ -38,11 +39,13 @@ def say(text: str, end: str = "\n") -> None:
 
 def note(text: str) -> None:
     """A line for the user beside what a command writes: to standard error."""
-    print(f"tinygrad-rnn: {text}", file=sys.stderr)  # noqa: T201
+    print(f"tinygrad-rnn: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def report(text: str) -> None:
-    """The same for a run, which goes on when nobody reads any more (`train … | head`)."""
+    """The same for a run, which goes on when nobody reads any more (`train … | head`); of several processes one."""
+    if parallel.world().rank:
+        return
     try:
         say(text)
     except BrokenPipeError:

@@ -90,7 +90,12 @@ def _check_search(args: argparse.Namespace) -> None:
 def train(args: argparse.Namespace) -> None:
     """Start a run, or go on with one; then a few translations of what was held out."""
     trainer, config = training.train(args, KIND, options.given(args, KIND), _title)
-    translator = Translator.load(trainer.folder)
+    training.show(trainer, lambda: _show(trainer.folder, config))
+
+
+def _show(folder: RunFolder, config: translation.Config) -> None:
+    """Let a trained model translate."""
+    translator = Translator.load(folder)
     texts = translation.held_out_sources(config)[:5]
     for text, (best, *_) in zip(texts, translator(texts), strict=True):
         report(f"{text} → {translator.text(best)}")

@@ -26,23 +26,33 @@ class Stream:
     ids: (N,) integers
     len(stream) windows; window(i) is (inputs, targets), both (T, B), T = steps but for the last; targets are the inputs
     shifted by one. Up to B - 1 tokens at the end are left out.
+    part: the strands that are read here, of B; `batch_size` and `tokens` are those of all
     """
 
-    def __init__(self, ids: np.ndarray, batch_size: int, steps: int):
+    def __init__(self, ids: np.ndarray, batch_size: int, steps: int, part: slice = slice(None)):
         self.strand = (len(ids) - 1) // batch_size
         if self.strand < 1:
             raise ValueError(f"stream: {batch_size} strands need at least {batch_size + 1} tokens, got {len(ids)}")
-        starts = np.arange(batch_size) * self.strand
+        self.ids, self.batch_size, self.steps = ids, batch_size, steps
+        starts = np.arange(batch_size)[part] * self.strand
         self.columns = ids[starts + np.arange(self.strand + 1)[:, None]]  # (strand + 1, B)
-        self.steps = steps
 
     def __len__(self) -> int:
         return -(-self.strand // self.steps)
 
     def window(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Window i: inputs (T, B), targets (T, B)."""
-        first, last = i * self.steps, min((i + 1) * self.steps, self.strand)
+        first, last = self._steps(i)
         return self.columns[first:last], self.columns[first + 1 : last + 1]
+
+    def read(self, i: int) -> np.ndarray:
+        """The inputs of all strands in window i, in no order, without those that come twice: sorted."""
+        first, last = self._steps(i)
+        whole = self.ids[: self.strand * self.batch_size].reshape(self.batch_size, -1)
+        return np.unique(whole[:, first:last])
+
+    def _steps(self, i: int) -> tuple[int, int]:
+        return i * self.steps, min((i + 1) * self.steps, self.strand)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return (self.window(i) for i in range(len(self)))
@@ -50,7 +60,7 @@ class Stream:
     @property
     def tokens(self) -> int:
         """The number of targets in all windows."""
-        return self.strand * self.columns.shape[1]
+        return self.strand * self.batch_size
 
 
 class Batch(NamedTuple):
@@ -96,7 +106,20 @@ class Pairs:
     @property
     def tokens(self) -> int:
         """The targets in an epoch, with the end of each."""
-        return int(self.lengths[:, 1].sum()) + len(self.lengths)
+        return self.tokens_of(slice(None))
+
+    def tokens_of(self, pairs: np.ndarray | slice) -> int:
+        """The targets of some pairs, with the end of each."""
+        lengths = self.lengths[pairs, 1]
+        return int(lengths.sum()) + len(lengths)
+
+    def sources_read(self, pairs: np.ndarray) -> np.ndarray:
+        """The different ids that an encoder reads in a batch of these pairs, padding included: sorted."""
+        return np.unique(np.concatenate([[0], *(self.sources[i] for i in pairs)]))
+
+    def targets_read(self, pairs: np.ndarray) -> np.ndarray:
+        """The different ids that a decoder reads in a batch of these pairs, padding included: sorted."""
+        return np.unique(np.concatenate([[self.start, self.end], *(self.targets[i] for i in pairs)]))
 
     def order(self, epoch: int) -> list[np.ndarray]:
         """Which pairs each batch of an epoch holds: shuffled, then sorted by lengths, cut, and the batches shuffled."""
@@ -111,7 +134,7 @@ class Pairs:
         pairs = np.asarray(pairs)
         sources, targets = self.lengths[pairs].T.copy()
         steps = targets + 1  # what is said, and the end
-        S, T = rounded(int(sources.max())), rounded(int(steps.max()))
+        S, T = (rounded(int(n.max(initial=0))) for n in (sources, steps))
         return Batch(
             self._read.padded(pairs, sources, S, 0), sources,
             self._said.padded(pairs, steps, T, self.end), self._said.padded(pairs, steps, T, IGNORED, first=1),

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
+import warnings
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from tqdm import tqdm
 
-from tinygrad_rnn import optim
+from tinygrad_rnn import optim, parallel
 from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.arrays import move, to_numpy
 from tinygrad_rnn.autograd.gradients import no_grad
-from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.autograd.transfers import Reading
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.state_dicts import prefixed, without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_rnn.tasks.run_folder import RunFolder
+from tinygrad_rnn.tasks.stopping import AGAIN, stopping
+
+WORTH_OVERLAPPING = 8 << 20  # bytes of gradients
+WORTH_CHOOSING = 1 << 20  # bytes of an embedding, from which on it is looked which of its rows are read
 
 
 class Task(Protocol):
-    """What `fit` needs to know of what it trains."""
+    """What `fit` needs to know of what it trains.
+
+    One that several processes can learn has besides: `world`, the processes that share its batches, and `rows`.
+    """
 
     unit: str  # what a token is called in the progress bar
     metric: str  # what the loss is reported as beside nats
@@ -41,13 +49,14 @@ class Task(Protocol):
         """Begin an epoch, from 0; returns what is carried into its first batch: a nest of tensors, or None."""
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
-        """Of one batch: the loss in nats (summed), the number of tokens, and what is carried into the next batch."""
+        """Of this process's part of a batch: the loss in nats (summed); the number of tokens in the parts of all
+        processes; and what is carried into the next batch."""
 
     def tokens(self) -> int:
         """The number of tokens in an epoch."""
 
     def validate(self) -> float:
-        """Nats per token on held-out data; called after each epoch."""
+        """Nats per token on held-out data, that of all processes; called after each epoch."""
 
     def measure(self, nats: float) -> float:
         """Nats per token as `metric`: bits per character, say."""
@@ -68,7 +77,12 @@ class Progress:
 
 @dataclass
 class Trainer:
-    """Everything that a run changes while it goes on; `save` and `restore` put all of it into a file and back."""
+    """Everything that a run changes while it goes on; `save` and `restore` put all of it into a file and back.
+
+    Several processes, each with a trainer, make the same run together: its file is one, and does not tell how many.
+    seed: of what each of several processes draws
+    overlap: add up gradients during the backward pass? None: if there are enough of them, on their way between machines
+    """
 
     model: Module
     optimizer: optim.Optimizer
@@ -79,6 +93,21 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
     carry: Any = None
     losses: deque[tuple[Reading, int]] = field(default_factory=deque)  # on their way, with their numbers of tokens
+    seed: int = 0
+    world: parallel.World = field(default_factory=parallel.world)
+    overlap: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.world.size > 1 and getattr(self.task, "world", None) is not self.world:
+            raise ValueError(
+                f"{type(self.task).__name__}: a task that {self.world.size} processes share must know of them, got one "
+                "that each would learn as a whole; let it keep parallel.world() as its attribute `world`, and compute "
+                "the loss of its own part of a batch"
+            )
+        self.world.broadcast(self.optimizer.parameters)
+        if self.overlap is None:
+            nbytes = sum(p.array.nbytes for p in self.optimizer.parameters)
+            self.overlap = self.world.size > self.world.local_size and nbytes >= WORTH_OVERLAPPING
 
     def save(self, path: Path) -> None:
         """Write the run as it is after the last whole batch into a file, from which `restore` goes on.
@@ -86,16 +115,40 @@ class Trainer:
         ValueError, and no file, where a loss was not finite.
         """
         self._read_losses()
-        arrays = {
-            **prefixed("model", self.model.state_dict()),
-            **prefixed("optimizer", self.optimizer.state_dict()),
-            **prefixed("carry", {str(i): to_numpy(t.array) for i, t in enumerate(nest.leaves(self.carry))}),
-        }
-        save_checkpoint(path, arrays, {**vars(self.progress), "generator": random.get_rng_state()})
+        self._mend()
+        carry = self.world.joined([to_numpy(t.array) for t in nest.leaves(self.carry)])
+
+        def write() -> None:
+            arrays = {
+                **prefixed("model", self.model.state_dict()),
+                **prefixed("optimizer", self.optimizer.state_dict()),
+                **prefixed("carry", {str(i): a for i, a in enumerate(carry)}),
+            }
+            save_checkpoint(path, arrays, {**vars(self.progress), "generator": random.get_rng_state()})
+
+        self.world.first(write)
+
+    def _mend(self) -> None:
+        """Processors of different kinds may compute different last digits, which grow: then all go on as rank 0 is."""
+        world, parameters = self.world, self.optimizer.parameters
+        if world.same(parameters):
+            return
+        world.broadcast(parameters)
+        self.optimizer.load_state_dict(world.first(self.optimizer.state_dict))
+        if world.rank == 0:
+            warnings.warn(
+                "train: the parameters were no longer the same in all processes, and are those of rank 0 now; it is "
+                "looked at whenever the run is saved",
+                stacklevel=2,
+            )
+
+    def _part(self, whole: np.ndarray) -> np.ndarray:
+        """What this process carries on of what all carried."""
+        return np.ascontiguousarray(whole[self.world.part(len(whole))])
 
     def restore(self, path: Path) -> None:
         """Go on where `save` was called: from here on, every number is the same as if nothing had happened."""
-        arrays, progress = load_checkpoint(path)
+        arrays, progress = self.world.first(lambda: load_checkpoint(path))
         try:
             self.model.load_state_dict(without_prefix("model", arrays))
             self.optimizer.load_state_dict(without_prefix("optimizer", arrays))
@@ -105,7 +158,7 @@ class Trainer:
             self.progress = Progress(**progress)
             saved = without_prefix("carry", arrays)
             if saved:
-                values = iter(saved[str(i)] for i in range(len(saved)))
+                values = iter(self._part(saved[str(i)]) for i in range(len(saved)))
                 self.carry = nest.map_leaves(lambda t: Tensor(move(next(values), t.device)), self.carry)
         except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"checkpoint: {str(path)!r} does not fit this run ({error})") from None
@@ -115,38 +168,57 @@ class Trainer:
 
         ValueError where a loss is not finite: on the CPU before its step is made, on a GPU one step later, where losses
         are read when the next step is under way; in any case before anything is saved.
-        Ctrl-C stops between two batches, in a checkpoint from which the run can go on; a second one stops at once.
+        Ctrl-C and SIGTERM stop between two batches, in a checkpoint from which the run can go on; once more, at once.
         """
         self.model.train()
-        with self.folder.locked(), _stopping() as stopped:
-            while self.progress.epoch < epochs and not stopped():
-                with _bar(self.task, f"epoch {self.progress.epoch + 1}/{epochs}", self.progress.tokens) as bar:
-                    self._epoch(bar, stopped)
-                if not stopped():
+        stop = False
+        with self._locked(), stopping(again=AGAIN if self.world.size > 1 else 0) as asked:
+            while self.progress.epoch < epochs and not stop:
+                title = f"epoch {self.progress.epoch + 1}/{epochs}"
+                with _bar(self.task, title, self.progress.tokens, hidden=self.world.rank > 0) as bar:
+                    stop = self._epoch(bar, asked)
+                if not stop:
                     report(self._finish_epoch(self.task.validate(), epochs))
-            if stopped():
+                    stop = self._agreed(asked)
+            if stop:
                 raise KeyboardInterrupt
 
-    def _epoch(self, bar: tqdm, stopped: Callable[[], bool]) -> None:
-        """The batches that are left of the epoch, saved every now and then, and when it is stopped."""
-        progress = self.progress
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Nobody else trains in the folder meanwhile; of several processes, that of rank 0 sees to it."""
+        with ExitStack() as stack:
+            self.world.first(lambda: stack.enter_context(self.folder.locked()))
+            yield
+
+    def _agreed(self, asked: Callable[[], bool]) -> bool:
+        """Has any process been asked to stop?"""
+        return self.world.total(asked())[0] > 0
+
+    def _epoch(self, bar: tqdm, asked: Callable[[], bool]) -> bool:
+        """The batches that are left of the epoch, saved every now and then, and when it is stopped: is it?
+
+        By whose clock it is saved, and who was asked to stop, all processes learn with the sums of a batch.
+        """
+        progress, stop = self.progress, self._agreed(asked)
         if progress.batch == 0:
             self.carry = self.task.start(progress.epoch)
         saved = clock = time.monotonic()
-        while progress.batch < len(self.task) and not stopped():
+        late = lambda: self.world.rank == 0 and time.monotonic() - saved >= self.save_every
+        while progress.batch < len(self.task) and not stop:
             nats, tokens = progress.nats, progress.tokens
-            self._batch(progress.batch)
+            due, stop = map(bool, self._batch(progress.batch, late, asked))
             progress.batch += 1
             now = time.monotonic()
             progress.seconds, clock = progress.seconds + now - clock, now
             self._show(bar, progress.nats - nats, progress.tokens - tokens)
-            if now - saved >= self.save_every:
+            if due:
                 self.save(self.folder.last)
                 saved = time.monotonic()
         self._read_losses()
         progress.seconds += time.monotonic() - clock
-        if stopped():
+        if stop:
             self.save(self.folder.last)
+        return stop
 
     def _show(self, bar: tqdm, nats: float, n: int) -> None:
         """What was learned of n more tokens."""
@@ -155,18 +227,34 @@ class Trainer:
             loss = f"loss {nats / n:.3f}, {self.task.metric} {self.task.measure(nats / n):.3f}"
             bar.set_postfix_str(loss, refresh=False)
 
-    def _batch(self, batch: int) -> None:
-        """One step of the optimiser. Its loss is added up, on a GPU at the next step, which is begun meanwhile."""
-        loss, n, carry = self.task.loss(batch, self.carry)
-        reading = Reading(loss.array)
+    def _batch(self, batch: int, *asked: Callable[[], bool]) -> list[float]:
+        """One step of the optimiser. Its loss is added up, on a GPU at the next step, which is begun meanwhile.
+
+        asked: what all must know of each after this batch  returns: of how many processes each holds
+        """
+        world, parameters = self.world, self.optimizer.parameters
+        loss, n, carry, error = Tensor(np.float32(0)), 1, None, None
+        rows: Mapping[Parameter, np.ndarray] = {}
+        if world.size > 1:  # anew in each step: nothing to save, whatever the number of processes
+            random.manual_seed([self.seed, self.optimizer.steps, world.rank])
+            rows = self.task.rows(batch)  # type: ignore[attr-defined]
+        try:
+            with world.overlapping(parameters, rows) if self.overlap else nullcontext():
+                loss, n, carry = self.task.loss(batch, self.carry)
+                if loss.requires_grad and (loss.device != "cpu" or math.isfinite(loss.item())):
+                    (loss / n).backward()
+        except Exception as caught:
+            error = caught
+        total, *found = world.all_reduce(parameters, loss, *(ask() for ask in asked), rows=rows, error=error)
+        reading = Reading(total.array)
         self.losses.append((reading, n))
         self._read_losses(leave=0 if reading.at_hand else 1)
-        (loss / n).backward()
         if self.clip:
-            optim.clip_grad_norm_(self.optimizer.parameters, self.clip)
+            optim.clip_grad_norm_(parameters, self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.carry = carry
+        return found
 
     def _read_losses(self, leave: int = 0) -> None:
         """Add up the losses of all steps but the last few. ValueError for one that is not finite."""
@@ -198,7 +286,7 @@ class Trainer:
         best = progress.best is None or not valid >= progress.best
         self.progress = Progress(progress.epoch + 1, best=valid if best else progress.best, rows=[*progress.rows, row])
         self.carry = None
-        self.folder.write_metrics(self.progress.rows)
+        self.world.first(lambda: self.folder.write_metrics(self.progress.rows))
         if best:
             self.save(self.folder.best)
         self.save(self.folder.last)
@@ -217,35 +305,22 @@ def evaluating(model: Module) -> Iterator[None]:
     model.train()
 
 
+def rows_read(E: Parameter, read: Callable[[], np.ndarray]) -> dict[Parameter, np.ndarray]:
+    """For `Task.rows`: an embedding, if it is large, and less than half of its rows are read. read: makes their ids"""
+    if E.array.nbytes < WORTH_CHOOSING:
+        return {}
+    ids = read()
+    return {E: ids} if 2 * len(ids) < len(E) else {}
+
+
 def perplexity(nats: float) -> float:
     """exp of nats per token; finite, also of a model that has diverged."""
     return math.exp(min(nats, 700.0))
 
 
-@contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """Has Ctrl-C been pressed? Meanwhile it interrupts nothing, so that no `__del__` swallows it and no array is half
-    updated; but pressed again it does. Only in the main thread, and if nobody else has seen to it."""
-    pressed: list[int] = []
-
-    def handler(number: int, _: Any) -> None:
-        pressed.append(number)
-        if len(pressed) > 1:
-            raise KeyboardInterrupt
-
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _bar(task: Task, title: str, done: int) -> tqdm:
+def _bar(task: Task, title: str, done: int, hidden: bool) -> tqdm:
     """The progress bar of an epoch, where there is a terminal to show it."""
     return tqdm(
-        total=task.tokens(), initial=done, desc=title, unit=task.unit, unit_scale=True, leave=False, disable=None
-    )
+        total=task.tokens(), initial=done, desc=title, unit=task.unit, unit_scale=True, leave=False,
+        disable=hidden or None,
+    )  # fmt: skip

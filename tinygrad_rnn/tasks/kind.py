@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tinygrad_rnn import nn, optim
+from tinygrad_rnn import nn, optim, parallel
 from tinygrad_rnn.autograd import random
 from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.data import Vocabulary
@@ -36,6 +36,8 @@ class Kind:
     batches: config, what the file holds, each vocabulary -> batches to learn from, and held-out ones
     build: config, the size of each vocabulary -> the model, its weights drawn from the library's generator
     task: config, model, batches, held-out ones -> what is minimised
+
+    Of several processes, that of rank 0 alone reads and writes files; `batches` and `task` ask `parallel.world()`.
     """
 
     name: str
@@ -53,27 +55,36 @@ class Kind:
 
     def new_run(self, config: Any, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabularies]:
         """Start a run in an empty folder; ValueError, and nothing written, if anything is wrong with the config."""
-        examples, text = self.read(checked(config))
+        world = parallel.world()
+        examples, text = world.first(lambda: self.read(checked(config)))
         vocabularies = self.vocabularies(config, examples)
         trainer = self._trainer(config, folder, examples, vocabularies, save_every)
         path = getattr(config, self.source)
         saved = {**asdict(config), "task": self.name, self.source: str(Path(path).absolute()) if path else ""}
         named = zip(self.vocabulary_files, vocabularies, strict=True)
-        folder.create({**saved, f"{self.source}_sha256": _sha256(text)}, {name: v.as_dict() for name, v in named})
+        files = {name: v.as_dict() for name, v in named}
+        world.first(lambda: folder.create({**saved, f"{self.source}_sha256": _sha256(text)}, files))
         return trainer, vocabularies
 
     def resumed_run(self, config: Any, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabularies]:
         """Go on with the run in a folder; ValueError if what it learns is not what it was started with."""
+        world = parallel.world()
+        examples, vocabularies = world.first(lambda: self._read_again(config, folder))
+        trainer = self._trainer(config, folder, examples, vocabularies, save_every)
+        if world.first(lambda: _last_is_there(folder)):
+            trainer.restore(folder.last)
+            world.first(lambda: folder.write_metrics(trainer.progress.rows))
+        return trainer, vocabularies
+
+    def _read_again(self, config: Any, folder: RunFolder) -> tuple[Any, Vocabularies]:
+        """What a run learns, and its vocabularies."""
         examples, text = self.read(config)
         if _sha256(text) != folder.read("config").get(f"{self.source}_sha256"):  # but the file may have been moved
             raise ValueError(
                 f"--resume: {getattr(config, self.source) or self.default_source!r} is not the {self.source} this run "
                 f"was started with; --{self.source} FILE names another"
             )
-        vocabularies = self._read_vocabularies(folder)
-        trainer = self._trainer(config, folder, examples, vocabularies, save_every)
-        _restore(trainer)
-        return trainer, vocabularies
+        return examples, self._read_vocabularies(folder)
 
     def read_config(self, folder: RunFolder) -> Any:
         """The config of a run; ValueError if it is damaged, or of another kind of run."""
@@ -109,7 +120,8 @@ class Kind:
         model = self.build(config, *map(len, vocabularies)).to(default_device())
         task = self.task(config, model, *batches)
         schedule = optim.cosine(config.lr, config.epochs * len(task), min_lr=config.lr / self.lr_falls_by)
-        return Trainer(model, optim.Adam(model.parameters(), schedule), task, folder, config.clip, save_every)
+        optimizer = optim.Adam(model.parameters(), schedule)
+        return Trainer(model, optimizer, task, folder, config.clip, save_every, seed=config.seed)
 
     def _read_vocabularies(self, folder: RunFolder) -> Vocabularies:
         return tuple(_read_vocabulary(folder, name) for name in self.vocabulary_files)
@@ -121,16 +133,13 @@ def kind_of(folder: RunFolder) -> str:
     return saved.get("task", "") if isinstance(saved, dict) else ""
 
 
-def _restore(trainer: Trainer) -> None:
-    """Put a run where its last checkpoint left it."""
-    folder = trainer.folder
+def _last_is_there(folder: RunFolder) -> bool:
+    """Is there a checkpoint to go on from? What a killed run left half-written is removed."""
     with folder.locked():
         folder.clean()
         if folder.best.exists() and not folder.last.exists():
             raise ValueError(f"--resume: {str(folder.path)!r} has lost its last.safetensors; start another run")
-        if folder.last.exists():
-            trainer.restore(folder.last)
-            folder.write_metrics(trainer.progress.rows)
+        return folder.last.exists()
 
 
 def _read_vocabulary(folder: RunFolder, name: str) -> Vocabulary:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,13 +18,14 @@ from tinygrad_rnn import data, decode, nn, ops
 from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.graph import scope
-from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.data.batches import Stream, hold_out
+from tinygrad_rnn.parallel import World, world
 from tinygrad_rnn.tasks import cells_by_name
 from tinygrad_rnn.tasks.ahead import Ahead
 from tinygrad_rnn.tasks.config import CommonConfig, Limits
-from tinygrad_rnn.tasks.fit import evaluating, perplexity
+from tinygrad_rnn.tasks.fit import evaluating, perplexity, rows_read
 from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
@@ -87,10 +88,16 @@ def build(config: Config, vocabulary_size: int) -> LanguageModel:
 
 
 class LanguageTask:
-    """Truncated backpropagation through time over a stream: the state is carried on, gradients stop at each window."""
+    """Truncated backpropagation through time over a stream: the state is carried on, gradients stop at each window.
 
-    def __init__(self, model: LanguageModel, train: Stream, valid: Stream, words: bool):
+    train, valid: the strands of this process, one of `processes`
+    """
+
+    def __init__(
+        self, model: LanguageModel, train: Stream, valid: Stream, words: bool, processes: World | None = None
+    ):  # fmt: skip
         self.model, self.train, self.valid, self.words = model, train, valid, words
+        self.world = processes or World()
         self.learned, self.held_out = (Ahead(partial(_window, s), len(s)) for s in (train, valid))
         self.unit, self.metric = ("word", "perplexity") if words else ("character", "bits per character")
 
@@ -106,25 +113,31 @@ class LanguageTask:
         return self.model.initial_state(self.train.columns.shape[1])
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
-        """Nats of window `batch`, summed; its number of tokens; the state after it, cut off."""
-        return self._loss(self.learned, batch, carry)
+        """Nats of window `batch`, summed; the tokens in it of all processes; the state after it, cut off."""
+        loss, steps, state = self._loss(self.learned, batch, carry)
+        return loss, steps * self.train.batch_size, state
+
+    def rows(self, batch: int) -> Mapping[Parameter, np.ndarray]:
+        """The rows of the embedding that are read in a window, if it has many more."""
+        return rows_read(self.model.embedding.E, lambda: self.train.read(batch))
 
     def _loss(self, windows: Ahead, batch: int, state: Any) -> tuple[Tensor, int, Any]:
         output = self.model.output
         (inputs, targets), _ = windows.get(batch, output.W.device)
         ys, state = self.model.read(inputs, state)
         loss = nn.linear_cross_entropy(ys, output.W, output.b, targets, reduction="sum")
-        return loss, targets.size, nn.detached(state)
+        return loss, len(targets), nn.detached(state)
 
     def validate(self) -> float:
         """Nats per token on the held-out tail, the state carried from its beginning to its end."""
         total: Any = 0.0
-        state = self.model.initial_state(self.valid.columns.shape[1])
+        strands = self.valid.columns.shape[1]
+        state = self.model.initial_state(strands)
         with evaluating(self.model):
-            for i in range(len(self.valid)):
+            for i in range(len(self.valid) if strands else 0):  # there may be fewer strands than processes
                 loss, _, state = self._loss(self.held_out, i, state)
                 total += loss.astype("float64")
-        return float(total) / self.valid.tokens
+        return self.world.total(float(total))[0] / self.valid.tokens
 
     def measure(self, nats: float) -> float:
         """Bits per character, or perplexity per word."""
@@ -145,21 +158,26 @@ def read(config: Config) -> tuple[str, str]:
 
 
 def batches(config: Config, text: str, vocabulary: Vocabulary) -> tuple[Stream, Stream]:
-    """The text as strands to learn from, and its end, held out."""
+    """The text as strands to learn from, and its end, held out: those of this process."""
+    processes = world()
+    if config.batch < processes.size:
+        raise ValueError(f"--batch: must be at least the number of processes, {processes.size}, got {config.batch}")
     ids = vocabulary.encode(text)
     try:
         learned, held_out = hold_out(ids, config.valid, at_least=2 * config.batch)
     except ValueError as error:
         raise ValueError(f"{error}; a smaller --batch needs less") from None
     strands = min(config.batch, max(1, len(held_out) // 256))
-    return Stream(learned, config.batch, config.steps), Stream(held_out, strands, config.steps)
+    numbers = (learned, config.batch), (held_out, strands)
+    train, valid = (Stream(part, n, config.steps, processes.part(n)) for part, n in numbers)
+    return train, valid
 
 
 KIND = Kind(
     name="lm", what="a language model", config=Config, lr_falls_by=10,
     source="text", default_source="the language reference", vocabulary_files=("vocabulary",),
     read=read, vocabularies=lambda config, text: (Vocabulary.of(text, config.words),), batches=batches, build=build,
-    task=lambda config, model, train, valid: LanguageTask(model, train, valid, config.words),
+    task=lambda config, model, train, valid: LanguageTask(model, train, valid, config.words, world()),
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ P(y₁ … y_T | x₁ … x_S) = Π P(y_t | y₁ … y_{t-1}, x): pronunciation,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -15,15 +15,16 @@ import numpy as np
 from tinygrad_rnn import data, decode, metrics, nn
 from tinygrad_rnn.autograd import arrays, random
 from tinygrad_rnn.autograd.gradients import no_grad
-from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
 from tinygrad_rnn.data.batches import IGNORED, Batch, Pairs, padded, rounded
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.nn.lengths import Lengths
+from tinygrad_rnn.parallel import World, world
 from tinygrad_rnn.tasks import cells_by_name
 from tinygrad_rnn.tasks.ahead import Ahead
 from tinygrad_rnn.tasks.config import CommonConfig, Limits
-from tinygrad_rnn.tasks.fit import evaluating, perplexity
+from tinygrad_rnn.tasks.fit import evaluating, perplexity, rows_read
 from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
@@ -89,15 +90,19 @@ class PairTask:
     sampling, now and then its own. Bengio et al. (2015), arXiv:1506.03099.
 
     sampling: the share of its own tokens in the last epoch; it grows linearly from none over `epochs`
+    processes: each takes every n-th pair of a batch, so that all have pairs of like lengths
     """
 
     unit, metric = "token", "perplexity"
 
     def __init__(
-        self, model: nn.EncoderDecoder, train: Pairs, valid: Pairs, sampling: float = 0.0, epochs: int = 1
+        self, model: nn.EncoderDecoder, train: Pairs, valid: Pairs, sampling: float = 0.0, epochs: int = 1,
+        processes: World | None = None,
     ):  # fmt: skip
         self.model, self.train, self.valid, self.sampling, self.epochs = model, train, valid, sampling, epochs
-        self.held_out = _ahead(valid, valid.order(0))
+        self.world = processes or World()
+        self.mine = slice(self.world.rank, None, self.world.size)
+        self.held_out = _ahead(valid, valid.order(0), self.mine)
         self.start(0)
 
     def __len__(self) -> int:
@@ -110,23 +115,33 @@ class PairTask:
     def start(self, epoch: int) -> None:
         """Shuffle the batches for an epoch, and set the share of its own tokens that the decoder is fed; no carry."""
         self.order = self.train.order(epoch)
-        self.batches = _ahead(self.train, self.order)
+        self.batches = _ahead(self.train, self.order, self.mine)
         self.share = self.sampling * min(epoch / max(self.epochs - 1, 1), 1)
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
-        """Nats of a batch, summed, and its number of tokens."""
-        if not self.share:
-            return (*self._loss_of(self.batches, batch), None)
-        (source, lengths, inputs, targets), _ = self.batches.get(batch, "cpu")
+        """Nats of this process's pairs of a batch, summed, and the number of tokens of all its pairs."""
+        if not self.share or not len(self.order[batch][self.mine]):
+            return (*self._loss_of(self.batches, self.order, batch), None)
+        (source, lengths, inputs, targets), (_, n) = self.batches.get(batch, "cpu")
         found = Batch(source, lengths, inputs, targets)
-        return (*self.batch_loss(found._replace(inputs=sampled_inputs(self.model, found, self.share))), None)
+        return self._nats(found._replace(inputs=sampled_inputs(self.model, found, self.share))), n, None
+
+    def rows(self, batch: int) -> Mapping[Parameter, np.ndarray]:
+        """The rows of the embeddings that are read in a batch, if they have many more."""
+        source: Any = self.model.source
+        target: Any = self.model.target
+        pairs = self.order[batch]
+        found = rows_read(source.E, lambda: self.train.sources_read(pairs))
+        return found if self.share else {**found, **rows_read(target.E, lambda: self.train.targets_read(pairs))}
 
     def batch_loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Nats of these pairs, summed, and the number of their tokens."""
         return self._nats(batch), int((batch.targets != IGNORED).sum())
 
-    def _loss_of(self, batches: Ahead, i: int) -> tuple[Tensor, int]:
+    def _loss_of(self, batches: Ahead, order: Sequence[np.ndarray], i: int) -> tuple[Tensor, int]:
         last: Any = self.model.output
+        if not len(order[i][self.mine]):  # the last batch may have fewer pairs than there are processes
+            return Tensor(np.zeros((), last.W.dtype)), batches.get(i, "cpu")[1][1]
         (source, there, inputs, targets), (lengths, n) = batches.get(i, last.W.device)
         both: Any = lengths if there is lengths else Lengths(lengths, there.array)
         return self._nats(Batch(source, both, inputs, targets)), n
@@ -139,25 +154,25 @@ class PairTask:
     def validate(self) -> float:
         """Nats per token of the held-out pairs."""
         total: Any = 0.0
-        tokens = 0
+        order = self.valid.order(0)
         with evaluating(self.model):
-            for i in range(len(self.valid)):
-                loss, n = self._loss_of(self.held_out, i)
+            for i in range(len(order)):
+                loss, _ = self._loss_of(self.held_out, order, i)
                 total += loss.astype("float64")
-                tokens += n
-        return float(total) / tokens
+        return self.world.total(float(total))[0] / self.valid.tokens
 
     def measure(self, nats: float) -> float:
         """Nats per token as perplexity."""
         return perplexity(nats)
 
 
-def _ahead(pairs: Pairs, order: Sequence[np.ndarray]) -> Ahead:
-    """Batches of pairs, in an order, and what the host must know of each: its lengths, and its number of tokens."""
+def _ahead(pairs: Pairs, order: Sequence[np.ndarray], mine: slice) -> Ahead:
+    """A process's part of batches of pairs, in an order, and what the host must know of each: the lengths, and the
+    number of tokens in the parts of all."""
 
     def make(i: int) -> tuple[Batch, tuple[np.ndarray, int]]:
-        batch = pairs.batch(order[i])
-        return batch, (batch.lengths, int((batch.targets != IGNORED).sum()))
+        batch = pairs.batch(order[i][mine])
+        return batch, (batch.lengths, pairs.tokens_of(order[i]))
 
     return Ahead(make, len(order))
 
@@ -235,7 +250,7 @@ KIND = Kind(
     name="seq2seq", what="a model of pairs", config=Config, lr_falls_by=50,
     source="pairs", vocabulary_files=("source_vocabulary", "target_vocabulary"),
     read=read, vocabularies=vocabularies_of, batches=batches, build=build,
-    task=lambda config, model, train, valid: PairTask(model, train, valid, config.sampling, config.epochs),
+    task=lambda config, model, train, valid: PairTask(model, train, valid, config.sampling, config.epochs, world()),
 )  # fmt: skip
 
 
