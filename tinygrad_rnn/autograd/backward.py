@@ -126,6 +126,7 @@ def _swept(seeds: dict[Node, Any], wanted: Collection[Node] | None, lift: Lift |
     useful = None if wanted is None else _leading_to(order, wanted)
     grads, found = Gradients(seeds, lift), {}
     sums, pending = grads.sums, grads.pending
+    early = _complete_after(order)
     for node in reversed(order):
         if useful is not None and node not in useful:
             continue
@@ -141,7 +142,38 @@ def _swept(seeds: dict[Node, Any], wanted: Collection[Node] | None, lift: Lift |
             _send_to_inputs(node, g, grads, useful)
             if not retain:
                 node.saved = None
+            if early and node in early:
+                _show_early(early[node], grads, found, wanted)
     return found
+
+
+def _complete_after(order: list[Node]) -> dict[Node, list[Node]]:
+    """Leaves that have hooks, by the oldest node that reads each: when that is done, the leaf's gradient is complete.
+
+    order: oldest first. Else hooks of leaves would all be called in the end: what they begin could not go on beside the
+    backward pass.
+    """
+    waiting = {node for node in order if node.op is None and node.hooks}
+    found: dict[Node, list[Node]] = {}
+    for node in order if waiting else ():
+        for i, _, _, _ in node.edges:
+            if node.inputs[i] in waiting:
+                waiting.remove(node.inputs[i])
+                found.setdefault(node, []).append(node.inputs[i])
+    return found
+
+
+def _show_early(
+    leaves: Iterable[Node], grads: Gradients, found: dict[Node, Any], wanted: Collection[Node] | None
+) -> None:
+    """Call the hooks of leaves whose gradients are complete; those that nothing was sent to have none."""
+    for leaf in leaves:
+        g = grads.pending.pop(leaf).complete(grads, leaf) if leaf in grads.pending else grads.sums.get(leaf)
+        grads.sums.pop(leaf, None)
+        if g is not None:
+            g = _call_hooks(leaf, g)
+            if wanted is None or leaf in wanted:
+                found[leaf] = g
 
 
 def _send_to_inputs(node: Node, g: Any, grads: Gradients, useful: set[Node] | None) -> None:

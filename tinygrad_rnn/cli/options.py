@@ -42,6 +42,10 @@ def of_training(
     p.add_argument(
         "--save-every", type=float, default=10.0, metavar="SECONDS", help="between checkpoints (default: 10)"
     )
+    p.add_argument(
+        "--share-update", action="store_true",
+        help="several processes: each updates its part of the weights, with the optimiser's memory of that part",
+    )  # fmt: skip
 
 
 def _of_field(p: argparse.ArgumentParser, name: str, value: Any, text: str, choices: Sequence[str] | None) -> None:

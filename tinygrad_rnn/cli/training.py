@@ -61,11 +61,11 @@ def _begin(args: argparse.Namespace, kind: Kind, given: dict[str, Any]) -> tuple
     if args.resume:
         first = parallel.world().first
         config = first(lambda: checked(options.resumed(kind, kind.read_config(folder), given)))
-        trainer, vocabularies = kind.resumed_run(config, folder, args.save_every)
+        trainer, vocabularies = kind.resumed_run(config, folder, args.save_every, args.share_update)
         first(lambda: folder.update({key: getattr(config, key) for key in options.kept(kind)}))
     else:
         config = checked(kind.config(**given))
-        trainer, vocabularies = kind.new_run(config, folder, args.save_every)
+        trainer, vocabularies = kind.new_run(config, folder, args.save_every, args.share_update)
     return trainer, config, vocabularies
 
 

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, full, xp
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 
-LARGE, SMALL = 1 << 24, 1 << 20  # bytes: a bucket is full; so few are not worth a sum of their own
+LARGE, SMALL = 1 << 24, 1 << 21  # bytes of a bucket, at most and at least, if there are so many
+FEW = 1 << 22  # bytes that make one bucket
 
 
-class Bucket:
-    """The gradients of parameters of one dtype, on one device, one behind the other in one array.
+class _Fills:
+    """What all buckets do alike."""
 
-    The same buckets are filled in each step; the gradients that come out are views of them.
-    """
-
-    def __init__(self, parameters: Sequence[Parameter]):
-        self.parameters = list(parameters)
-        first = self.parameters[0]
-        sizes = [p.size for p in self.parameters]
-        ends = np.cumsum(sizes)
-        self.buffer = full((int(ends[-1]),), 0, _dtype(first), first.device)
-        self.views = [
-            self.buffer[end - n : end].reshape(p.shape)
-            for p, n, end in zip(self.parameters, sizes, ends.tolist(), strict=True)
-        ]
+    parameters: Sequence[Parameter]
 
     def put(self, i: int, g: Array | None) -> None:
         """What this process has to add to the gradient of parameter i: None for nothing."""
+        raise NotImplementedError
+
+    def fill(self) -> None:
+        """What this process has to add to all of them."""
+        for i, p in enumerate(self.parameters):
+            self.put(i, None if p.grad is None else p.grad.array)
+
+
+class Bucket(_Fills):
+    """The gradients of parameters of one dtype, on one device, one behind the other in one array.
+
+    The same buckets are filled in each step; the gradients that come out are views of them.
+
+    parts: the array can be cut into so many parts of one size; there may be zeros at its end
+    starts: where the gradient of each parameter begins
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], parts: int = 1):
+        self.parameters = list(parameters)
+        first = self.parameters[0]
+        *self.starts, end = accumulate((p.size for p in self.parameters), initial=0)
+        self.buffer = full((-(-end // parts) * parts,), 0, _dtype(first), first.device)
+        places = zip(self.parameters, self.starts, strict=True)
+        self.views = [self.buffer[start : start + p.size].reshape(p.shape) for p, start in places]
+
+    def put(self, i: int, g: Array | None) -> None:
         self.views[i][...] = 0 if g is None else g
 
     def gradient(self, i: int) -> Tensor:
@@ -38,7 +54,7 @@ class Bucket:
         return Tensor(self.views[i].astype(self.parameters[i].dtype, copy=False))
 
 
-class RowsBucket:
+class RowsBucket(_Fills):
     """Some rows of the gradient of a parameter: all others are 0 in every process."""
 
     def __init__(self, parameter: Parameter, rows: np.ndarray):
@@ -48,7 +64,6 @@ class RowsBucket:
         self.buffer = lib.empty((len(rows), *parameter.shape[1:]), _dtype(parameter))
 
     def put(self, i: int, g: Array | None) -> None:
-        """As in `Bucket`."""
         self.buffer[...] = 0 if g is None else g[self.rows]
 
     def gradient(self, i: int) -> Tensor:
@@ -68,11 +83,11 @@ AnyBucket = Bucket | RowsBucket
 
 class Buckets:
     """The gradients of parameters in buckets, the same ones in all processes: the last parameter first, whose gradient
-    is usually complete first."""
+    is usually complete first. parts: see `Bucket`"""
 
-    def __init__(self, parameters: Sequence[Parameter]):
+    def __init__(self, parameters: Sequence[Parameter], parts: int = 1):
         self.described = [_described(p) for p in parameters]
-        self.buckets = [Bucket(part) for part in _parts(list(reversed(parameters)))]
+        self.buckets = [Bucket(several, parts) for several in _together(list(reversed(parameters)))]
 
     def fit(self, parameters: Sequence[Parameter]) -> bool:
         """Are they for these parameters, as they are now?"""
@@ -84,14 +99,15 @@ def _described(p: Parameter) -> tuple:
     return id(p), p.shape, p.dtype, p.device
 
 
-def _parts(parameters: Iterable[Parameter]) -> list[list[Parameter]]:
-    """Parameters in order, cut so that each part has about LARGE bytes."""
+def _together(parameters: Sequence[Parameter]) -> list[list[Parameter]]:
+    """Parameters in order, those that make a bucket together: some buckets, and a very large parameter has its own."""
+    total = sum(p.size * _dtype(p).itemsize for p in parameters)
+    most = total if total < FEW else max(SMALL, min(LARGE, total // 4))
     found: list[list[Parameter]] = []
     size, last = 0, None
     for p in parameters:
         nbytes, kind = p.size * _dtype(p).itemsize, (p.dtype, p.device)
-        full_up = size >= LARGE or (size >= SMALL and size + nbytes > LARGE)
-        if not found or full_up or kind != last:
+        if not found or kind != last or size + nbytes > most:
             found.append([])
             size = 0
         found[-1].append(p)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.arrays import xp
+from tinygrad_rnn.autograd.arrays import Array, xp
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
-from tinygrad_rnn.parallel.buckets import AnyBucket, Buckets, RowsBucket
+from tinygrad_rnn.parallel.buckets import AnyBucket, Bucket, Buckets, RowsBucket
 from tinygrad_rnn.parallel.overlap import Overlap
 from tinygrad_rnn.parallel.sums import Background, Sums
 from tinygrad_rnn.parallel.world import Failed, Rows
@@ -38,7 +38,7 @@ class GradientSums:
             if summed is not None:
                 buckets = self._in_buckets(parameters, rows)
                 for bucket in buckets:
-                    _fill(bucket)
+                    bucket.fill()
                     self.sums.add_up(bucket.buffer)
         else:  # also after a failure: the others have begun as many
             buckets = begun[0].buckets
@@ -47,10 +47,39 @@ class GradientSums:
             raise error
         if summed is None:
             raise Failed("parallel: another process failed")
-        for bucket in buckets:
-            for i, p in enumerate(bucket.parameters):
-                p.grad = bucket.gradient(i) if id(p) in has else None
+        _hand_out(buckets, has)
         return self._with_tensors(numbers, summed)
+
+    def reduce_scatter(
+        self, shared: Sequence[Bucket], numbers: Sequence[Any], rows: Rows, error: BaseException | None
+    ) -> tuple[list[Array], set[int], list[Any]]:
+        """The same, but that each process gets the sums of its own part of each bucket.
+
+        shared: buckets of as many parts as there are processes
+        returns: the part of each; the ids of the parameters that have a gradient; and the sums of the numbers
+        """
+        has, summed = self._told([p for bucket in shared for p in bucket.parameters], numbers, error)
+        if error is not None:
+            raise error
+        if summed is None:
+            raise Failed("parallel: another process failed")
+        by_rows = {id(p): ids for p, ids in rows.items()}
+        return [self._part(bucket, by_rows, has) for bucket in shared], has, self._with_tensors(numbers, summed)
+
+    def _part(self, bucket: Bucket, by_rows: dict[int, np.ndarray], has: set[int]) -> Array:
+        """This process's part of the sum of a bucket. The rows of an embedding, which is alone in one, go to all."""
+        (first, *more), rank, n = bucket.parameters, self.sums.rank, len(bucket.buffer) // self.sums.size
+        if not more and id(first) in by_rows:
+            rows = RowsBucket(first, by_rows[id(first)])
+            rows.fill()
+            self.sums.add_up(rows.buffer)
+            _hand_out([rows], has)
+            bucket.fill()
+            return bucket.buffer[rank * n : (rank + 1) * n]
+        bucket.fill()
+        part = xp(bucket.buffer).empty(n, bucket.buffer.dtype)
+        self.sums.add_up_part(bucket.buffer, part)
+        return part
 
     @contextmanager
     def overlapping(self, parameters: Sequence[Parameter], rows: Rows) -> Iterator[None]:
@@ -107,9 +136,11 @@ class GradientSums:
         return [*self.buckets.buckets, *(RowsBucket(p, by_rows[id(p)]) for p in parameters if id(p) in by_rows)]
 
 
-def _fill(bucket: AnyBucket) -> None:
-    for i, p in enumerate(bucket.parameters):
-        bucket.put(i, None if p.grad is None else p.grad.array)
+def _hand_out(buckets: Sequence[AnyBucket], has: set[int]) -> None:
+    """The sums as gradients of the parameters, of those that have one."""
+    for bucket in buckets:
+        for i, p in enumerate(bucket.parameters):
+            p.grad = bucket.gradient(i) if id(p) in has else None
 
 
 def _on_gpu(number: Any) -> bool:

@@ -32,12 +32,26 @@ class Nccl:
 
     def add_up(self, buffer: Array) -> None:
         """Σ over the processes, in place, on the current stream."""
-        at, stream = buffer.data.ptr, load_cupy().cuda.get_current_stream().ptr
+        at = buffer.data.ptr
+        self.communicator.allReduce(at, at, buffer.size, self.kinds[buffer.dtype], self.nccl.NCCL_SUM, _stream())
+
+    def add_up_part(self, buffer: Array, part: Array) -> None:
+        """Into `part` this process's part of the sum of a buffer."""
         kind = self.kinds[buffer.dtype]
-        self.communicator.allReduce(at, at, buffer.size, kind, self.nccl.NCCL_SUM, stream)
+        self.communicator.reduceScatter(
+            buffer.data.ptr, part.data.ptr, part.size, kind, self.nccl.NCCL_SUM, _stream()
+        )  # fmt: skip
+
+    def gather(self, part: Array, whole: Array) -> None:
+        """Into `whole` the parts of all processes, side by side."""
+        self.communicator.allGather(part.data.ptr, whole.data.ptr, part.nbytes, self.nccl.NCCL_UINT8, _stream())
 
     def check(self) -> None:
         """RuntimeError if a sum has failed: errors come late."""
         error = self.communicator.check_async_error()
         if error:
             raise RuntimeError(f"parallel: NCCL failed in a sum between GPUs (error {error}); run with NCCL_DEBUG=INFO")
+
+
+def _stream() -> int:
+    return load_cupy().cuda.get_current_stream().ptr

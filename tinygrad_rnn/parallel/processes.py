@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.arrays import move, to_numpy
+from tinygrad_rnn.autograd.arrays import Array, move, to_numpy, xp
 from tinygrad_rnn.autograd.devices import parse_device
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.parallel import processors
+from tinygrad_rnn.parallel.buckets import Bucket
 from tinygrad_rnn.parallel.failures import Failures
 from tinygrad_rnn.parallel.gradients import GradientSums
 from tinygrad_rnn.parallel.nccl import Nccl
@@ -84,6 +85,16 @@ class Processes(World):
 
     def overlapping(self, parameters: Iterable[Parameter], rows: Rows | None = None) -> AbstractContextManager[None]:
         return self.gradients.overlapping(list(parameters), rows or {})
+
+    def reduce_scatter(
+        self, shared: Sequence[Bucket], *numbers: Any, rows: Rows | None = None, error: BaseException | None = None
+    ) -> tuple[list[Array], set[int], list[Any]]:
+        return self.gradients.reduce_scatter(shared, numbers, rows or {}, error)
+
+    def all_gather(self, part: Array) -> Array:
+        whole = xp(part).empty(self.size * part.size, part.dtype)
+        self.gradients.sums.gather(part.view(np.uint8), whole.view(np.uint8))
+        return whole
 
     def device(self, name: str) -> str:
         if parse_device(name) == "cpu":

@@ -35,6 +35,7 @@ class Sums:
     def __init__(self, mpi: Any, connect: Callable[[], Nccl]):
         self.mpi, self.connect = mpi, connect
         self.comm = mpi.COMM_WORLD.Dup()
+        self.rank, self.size = self.comm.rank, self.comm.size
 
     def add_up(self, buffer: Array) -> None:
         """In place."""
@@ -42,6 +43,20 @@ class Sums:
             self.comm.Allreduce(self.mpi.IN_PLACE, buffer)
         else:
             self.nccl.add_up(buffer)
+
+    def add_up_part(self, buffer: Array, part: Array) -> None:
+        """Into `part` this process's part of the sum of a buffer, one of as many as there are processes."""
+        if type(buffer) is np.ndarray:
+            self.comm.Reduce_scatter_block(buffer, part)
+        else:
+            self.nccl.add_up_part(buffer, part)
+
+    def gather(self, part: Array, whole: Array) -> None:
+        """Into `whole` the parts of all processes, side by side. Both are of bytes."""
+        if type(part) is np.ndarray:
+            self.comm.Allgather(part, whole)
+        else:
+            self.nccl.gather(part, whole)
 
     @cached_property
     def nccl(self) -> Nccl:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.arrays import Array
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
+from tinygrad_rnn.parallel.buckets import Bucket
 
 Rows = Mapping[Parameter, np.ndarray]
 
@@ -77,6 +79,25 @@ class World:
         process enters it, also one that has nothing to learn from. Worth it between machines, from some MB on.
         """
         return nullcontext()
+
+    def reduce_scatter(
+        self, shared: Sequence[Bucket], *numbers: Any, rows: Rows | None = None, error: BaseException | None = None
+    ) -> tuple[list[Array], set[int], list[Any]]:
+        """As `all_reduce`, but that each process gets the sums of its own part: see `optim.ZeroRedundancyOptimizer`.
+
+        shared: buckets of gradients, of as many parts as there are processes
+        returns: this process's part of the sum of each; the ids of the parameters that have a gradient; the numbers
+        """
+        if error is not None:
+            raise error
+        for bucket in shared:
+            bucket.fill()
+        parameters = [p for bucket in shared for p in bucket.parameters]
+        return [b.buffer for b in shared], {id(p) for p in parameters if p.grad is not None}, list(numbers)
+
+    def all_gather(self, part: Array) -> Array:
+        """The arrays of all processes, of one size, one behind the other."""
+        return part
 
     def same(self, tensors: Iterable[Tensor]) -> bool:
         """Are the values of these tensors, bit for bit, the same in all processes?"""

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,7 +86,7 @@ class Trainer:
     """
 
     model: Module
-    optimizer: optim.Optimizer
+    optimizer: optim.Optimizer | optim.ZeroRedundancyOptimizer
     task: Task
     folder: RunFolder
     clip: float = 0.0
@@ -108,6 +109,12 @@ class Trainer:
         if self.overlap is None:
             nbytes = sum(p.array.nbytes for p in self.optimizer.parameters)
             self.overlap = self.world.size > self.world.local_size and nbytes >= WORTH_OVERLAPPING
+        self.overlap = self.overlap and not self._shared
+
+    @property
+    def _shared(self) -> bool:
+        """Does each process update a part of the parameters?"""
+        return isinstance(self.optimizer, optim.ZeroRedundancyOptimizer)
 
     def save(self, path: Path) -> None:
         """Write the run as it is after the last whole batch into a file, from which `restore` goes on.
@@ -117,11 +124,12 @@ class Trainer:
         self._read_losses()
         self._mend()
         carry = self.world.joined([to_numpy(t.array) for t in nest.leaves(self.carry)])
+        memory = self.optimizer.state_dict() if self._shared or self.world.rank == 0 else {}
 
         def write() -> None:
             arrays = {
                 **prefixed("model", self.model.state_dict()),
-                **prefixed("optimizer", self.optimizer.state_dict()),
+                **prefixed("optimizer", memory),
                 **prefixed("carry", {str(i): a for i, a in enumerate(carry)}),
             }
             save_checkpoint(path, arrays, {**vars(self.progress), "generator": random.get_rng_state()})
@@ -134,7 +142,8 @@ class Trainer:
         if world.same(parameters):
             return
         world.broadcast(parameters)
-        self.optimizer.load_state_dict(world.first(self.optimizer.state_dict))
+        if not self._shared:
+            self.optimizer.load_state_dict(world.first(self.optimizer.state_dict))
         if world.rank == 0:
             warnings.warn(
                 "train: the parameters were no longer the same in all processes, and are those of rank 0 now; it is "
@@ -232,11 +241,12 @@ class Trainer:
 
         asked: what all must know of each after this batch  returns: of how many processes each holds
         """
-        world, parameters = self.world, self.optimizer.parameters
+        world, parameters, optimizer = self.world, self.optimizer.parameters, self.optimizer
+        shared = optimizer if isinstance(optimizer, optim.ZeroRedundancyOptimizer) else None
         loss, n, carry, error = Tensor(np.float32(0)), 1, None, None
         rows: Mapping[Parameter, np.ndarray] = {}
         if world.size > 1:  # anew in each step: nothing to save, whatever the number of processes
-            random.manual_seed([self.seed, self.optimizer.steps, world.rank])
+            random.manual_seed([self.seed, optimizer.steps, world.rank])
             rows = self.task.rows(batch)  # type: ignore[attr-defined]
         try:
             with world.overlapping(parameters, rows) if self.overlap else nullcontext():
@@ -245,14 +255,16 @@ class Trainer:
                     (loss / n).backward()
         except Exception as caught:
             error = caught
-        total, *found = world.all_reduce(parameters, loss, *(ask() for ask in asked), rows=rows, error=error)
+        add_up = shared.all_reduce if shared else partial(world.all_reduce, parameters)
+        total, *found = add_up(loss, *(ask() for ask in asked), rows=rows, error=error)
         reading = Reading(total.array)
         self.losses.append((reading, n))
         self._read_losses(leave=0 if reading.at_hand else 1)
         if self.clip:
-            optim.clip_grad_norm_(parameters, self.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+            clip: Any = shared.clip_grad_norm_ if shared else partial(optim.clip_grad_norm_, parameters)
+            clip(self.clip)
+        optimizer.step()
+        optimizer.zero_grad()
         self.carry = carry
         return found
 

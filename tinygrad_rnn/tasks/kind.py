@@ -53,12 +53,17 @@ class Kind:
     task: Callable[[Any, Any, Any, Any], Task]
     default_source: str = ""
 
-    def new_run(self, config: Any, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabularies]:
-        """Start a run in an empty folder; ValueError, and nothing written, if anything is wrong with the config."""
+    def new_run(
+        self, config: Any, folder: RunFolder, save_every: float = 10.0, share_update: bool = False
+    ) -> tuple[Trainer, Vocabularies]:
+        """Start a run in an empty folder; ValueError, and nothing written, if anything is wrong with the config.
+
+        share_update: let each of several processes update its part of the parameters (`ZeroRedundancyOptimizer`)
+        """
         world = parallel.world()
         examples, text = world.first(lambda: self.read(checked(config)))
         vocabularies = self.vocabularies(config, examples)
-        trainer = self._trainer(config, folder, examples, vocabularies, save_every)
+        trainer = self._trainer(config, folder, examples, vocabularies, save_every, share_update)
         path = getattr(config, self.source)
         saved = {**asdict(config), "task": self.name, self.source: str(Path(path).absolute()) if path else ""}
         named = zip(self.vocabulary_files, vocabularies, strict=True)
@@ -66,11 +71,13 @@ class Kind:
         world.first(lambda: folder.create({**saved, f"{self.source}_sha256": _sha256(text)}, files))
         return trainer, vocabularies
 
-    def resumed_run(self, config: Any, folder: RunFolder, save_every: float = 10.0) -> tuple[Trainer, Vocabularies]:
+    def resumed_run(
+        self, config: Any, folder: RunFolder, save_every: float = 10.0, share_update: bool = False
+    ) -> tuple[Trainer, Vocabularies]:
         """Go on with the run in a folder; ValueError if what it learns is not what it was started with."""
         world = parallel.world()
         examples, vocabularies = world.first(lambda: self._read_again(config, folder))
-        trainer = self._trainer(config, folder, examples, vocabularies, save_every)
+        trainer = self._trainer(config, folder, examples, vocabularies, save_every, share_update)
         if world.first(lambda: _last_is_there(folder)):
             trainer.restore(folder.last)
             world.first(lambda: folder.write_metrics(trainer.progress.rows))
@@ -112,15 +119,18 @@ class Kind:
         return model, vocabularies
 
     def _trainer(
-        self, config: Any, folder: RunFolder, examples: Any, vocabularies: Vocabularies, save_every: float
-    ) -> Trainer:
+        self, config: Any, folder: RunFolder, examples: Any, vocabularies: Vocabularies, save_every: float,
+        share_update: bool,
+    ) -> Trainer:  # fmt: skip
         """A run before its first batch: a new model, an optimiser, and the batches."""
         batches = self.batches(config, examples, *vocabularies)
         random.manual_seed(config.seed)
         model = self.build(config, *map(len, vocabularies)).to(default_device())
         task = self.task(config, model, *batches)
         schedule = optim.cosine(config.lr, config.epochs * len(task), min_lr=config.lr / self.lr_falls_by)
-        optimizer = optim.Adam(model.parameters(), schedule)
+        optimizer: Any = optim.Adam(model.parameters(), schedule)
+        if share_update:
+            optimizer = optim.ZeroRedundancyOptimizer(optimizer)
         return Trainer(model, optimizer, task, folder, config.clip, save_every, seed=config.seed)
 
     def _read_vocabularies(self, folder: RunFolder) -> Vocabularies:
