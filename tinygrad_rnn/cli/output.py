@@ -39,7 +39,8 @@ def say(text: str, end: str = "\n") -> None:
 
 def note(text: str) -> None:
     """A line for the user beside what a command writes: to standard error."""
-    print(f"tinygrad-rnn: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    sys.stderr.write(f"tinygrad-rnn: {text}\n")  # at once: other processes write there too
+    sys.stderr.flush()
 
 
 def report(text: str) -> None:

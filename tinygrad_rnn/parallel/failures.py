@@ -12,6 +12,7 @@ from typing import Any
 from tinygrad_rnn.parallel.world import Failed
 
 PATIENCE = 5.0  # seconds that the other processes have to fail as well
+TO_BE_READ = 0.5  # seconds for a launcher to pass on what was said, before it ends
 
 
 class Failures:
@@ -28,6 +29,7 @@ class Failures:
             if time.monotonic() > end:
                 say(f"rank {rank} of {size}: {line}")
                 sys.stderr.flush()
+                time.sleep(TO_BE_READ)
                 self.mpi.COMM_WORLD.Abort(2)
             time.sleep(0.02)
         speaker = self.comm.allreduce(size if isinstance(error, Failed) else rank, op=self.mpi.MIN)
