@@ -1,5 +1,7 @@
 """Memory that is kept for the next call: nobody's who still looks at it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,15 +41,33 @@ def test_memory_that_was_let_go_serves_another_shape_of_about_the_size():
 
 
 @cpython
-def test_the_memory_that_is_kept_is_bounded(monkeypatch):
+@pytest.mark.parametrize("there", [0, 40 << 20])
+def test_the_memory_that_is_kept_is_bounded_by_what_there_is(monkeypatch, there):
+    monkeypatch.setattr(memory, "available", lambda: there)
     monkeypatch.setattr(memory, "_handed_out", {})
     monkeypatch.setattr(memory, "_size", [0])
     monkeypatch.setattr(memory, "ARRAYS", 1 << 20)
     for i in range(1, 60):
         memory.recycled((i, 10_000), "f4")
     kept = sum(len(block) for known in memory._handed_out.values() for block, _, _ in known)
-    assert kept == memory._size[0] <= max(1 << 20, 60 * 40_000 * 9 // 8 + 64)
-    assert len(memory._handed_out) < 5
+    assert kept == memory._size[0] <= max(1 << 20, there // 3) + 60 * 40_000 * 9 // 8 + 64
+    assert len(memory._handed_out) < 5 if not there else kept > 8 << 20
+
+
+def test_the_system_says_how_much_memory_there_is():
+    found = memory.available()
+    if Path("/proc/meminfo").exists():
+        assert 1 << 20 < found < 1 << 50
+    assert memory._in_kilobytes("/nosuch", "MemAvailable:") == 0 and memory._number("/nosuch") is None
+
+
+def test_a_container_has_its_own_limit(monkeypatch):
+    numbers = {"/sys/fs/cgroup/memory.max": 5 << 20, "/sys/fs/cgroup/memory.current": 2 << 20}
+    monkeypatch.setattr(memory, "_number", numbers.get)
+    monkeypatch.setattr(memory, "_in_kilobytes", lambda *_: 1 << 40)
+    assert memory.available() == 3 << 20
+    monkeypatch.setattr(memory, "_number", lambda path: None)  # "max"
+    assert memory.available() == 1 << 40
 
 
 def test_an_address_is_where_the_first_element_is():

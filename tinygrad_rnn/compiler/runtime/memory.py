@@ -21,7 +21,7 @@ from numpy import ndarray
 
 from tinygrad_rnn.autograd.arrays import Array, empty
 
-ARRAYS = 1 << 29  # bytes of arrays, at most
+ARRAYS, SHARE = 1 << 29, 4  # bytes of arrays, at most; more, up to one part in four, where there is so much memory
 EACH = 16  # arrays of one size
 SPARE = 64  # programs that a layer keeps, at most: several calls before a backward pass use one each, as do batches
 FEW, STEPS = 4, 1 << 13  # more than a few only if all of them are for no more steps: some have views of each
@@ -150,9 +150,38 @@ def _limit(more: int) -> None:
     """Let go of the sizes that were first asked for longest ago."""
     with _lock:
         _size[0] += more
-        while _size[0] > ARRAYS and len(_handed_out) > 1:
+        if _size[0] <= ARRAYS:
+            return
+        most = max(ARRAYS, (_size[0] + available()) // SHARE)
+        while _size[0] > most and len(_handed_out) > 1:
             oldest = _handed_out.pop(next(iter(list(_handed_out))), ())
             _size[0] -= sum(len(block) for block, _, _ in oldest)
+
+
+def available() -> int:
+    """The bytes that this process could still be given, about; 0 where the system does not say."""
+    found = [_in_kilobytes("/proc/meminfo", "MemAvailable:")]
+    limit, used = (_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if limit is not None and used is not None:  # a container's own limit
+        found.append(limit - used)
+    return max(0, min(found))
+
+
+def _in_kilobytes(path: str, name: str) -> int:
+    try:
+        with open(path) as file:  # noqa: PTH123
+            return next((1024 * int(line.split()[1]) for line in file if line.startswith(name)), 0)
+    except OSError:
+        return 0
+
+
+def _number(path: str) -> int | None:
+    try:
+        with open(path) as file:  # noqa: PTH123
+            text = file.read().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
 
 
 def address(array: Array) -> int:
