@@ -83,6 +83,7 @@ $(VENV)/installed-cupy: $(VENV)/installed-demo
 	touch $@
 
 $(VENV)/installed-gpu: $(VENV)/installed-oracle $(VENV)/installed-cupy
+	$(BIN)/pip install --quiet --disable-pip-version-check nvidia-nccl-cu$(CUDA)
 	touch $@
 
 $(VENV)/installed-peers: $(VENV)/installed-oracle

@@ -30,6 +30,7 @@ from tinygrad_rnn import nn, optim
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.data.batches import Pairs, Stream
+from tinygrad_rnn.parallel.nccl import Nccl
 from tinygrad_rnn.tasks import language_model, translation
 from tinygrad_rnn.tasks.fit import Trainer
 from tinygrad_rnn.tasks.run_folder import RunFolder
@@ -54,6 +55,7 @@ def env(site: Site) -> None:
         site.say("CuPy", skipped=missing)
     else:
         site.attempt("CuPy", _cupy, time.perf_counter() - start)
+        site.attempt("NCCL", _nccl)
     missing = site.pytorch()
     if missing:
         site.say("PyTorch", skipped=missing)
@@ -76,6 +78,25 @@ def _cupy(entered: float) -> dict[str, Any]:
     synchronize()
     found = {"ready_s": round(entered, 2), "first_kernel_s": round(time.perf_counter() - start, 3)}
     return found | _card(cupy)
+
+
+def _nccl() -> dict[str, Any]:
+    """What one GPU alone can check of sums between several: that they are begun, and change nothing."""
+    import cupy
+
+    nccl = Nccl(0, 1, lambda function: function())
+    found = {}
+    for dtype in "float32", "float64":
+        values = np.random.default_rng(0).random(1 << 20).astype(dtype)
+        buffer, part = cupy.asarray(values), cupy.empty(values.size, dtype)
+        nccl.add_up(buffer)
+        nccl.add_up_part(buffer, part)
+        whole = cupy.empty_like(part)
+        nccl.gather(part.view("uint8"), whole.view("uint8"))
+        nccl.check()
+        synchronize()
+        found[dtype] = bool((whole.get() == values).all())
+    return found
 
 
 def _card(cupy: Any) -> dict[str, Any]:

@@ -124,8 +124,8 @@ def overlap(args: argparse.Namespace) -> None:
         print(
             f"overlap, V 10,000, H 512, {r['MB']:.0f} MB, a ring of 8 on 10 Gb/s ({r['ring ms']:.0f} ms): step "
             f"{r['after']['step']:.0f} → {r['during']['step']:.0f} ms, exposed sum {exposed['after']:.0f} → "
-            f"{exposed['during']:.0f} ms, {1 - exposed['during'] / exposed['after']:.0%} hidden; losses bit for bit the "
-            f"same: {r['losses bit for bit the same']}"
+            f"{exposed['during']:.0f} ms, {1 - exposed['during'] / exposed['after']:.0%} hidden; losses bit for bit "
+            f"the same: {r['losses bit for bit the same']}"
         )
 
 
@@ -136,8 +136,8 @@ def words(args: argparse.Namespace) -> None:
     read = rows["MB a step"] - (r["all MB"] - r["embedding MB"])
     print(
         f"V 50,000, H 512, B 32, T 32: {whole['MB a step']:.1f} → {rows['MB a step']:.1f} MB a step; of the embedding "
-        f"{r['embedding MB']:.1f} → {read:.2f} MB ({read / r['embedding MB']:.1%}); {whole['ms']:.0f} → {rows['ms']:.0f} ms; "
-        f"same losses: {r['same losses']}"
+        f"{r['embedding MB']:.1f} → {read:.2f} MB ({read / r['embedding MB']:.1%}); {whole['ms']:.0f} → "
+        f"{rows['ms']:.0f} ms; same losses: {r['same losses']}"
     )
 
 

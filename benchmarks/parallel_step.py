@@ -62,7 +62,6 @@ def step(kind: str, steps: int, **options: Any) -> dict[str, Any]:
     """A trainer's own steps. Milliseconds of the parts: the median of each, over the last two thirds of the steps."""
     KIND = {"lm": language_model, "seq2seq": translation}[kind].KIND
     config = replace(KIND.config(), **options)
-    examples, _ = KIND.read(config)
     trainer, vocabularies = KIND.new_run(config, RunFolder(Path(os.environ["RUN"])), 1e9)
     trainer.model.train()
     trainer.carry = trainer.task.start(0)

@@ -1,5 +1,9 @@
-"""Checks that several processes make together: `mpiexec -n 3 python parallel_checks.py` prints what failed."""
+"""Checks that several processes make together: `mpiexec -n 3 python parallel_checks.py` prints what failed.
 
+With --gpu as the first argument on GPUs, one for each process: CuPy's if it is installed, else the stand-in's two.
+"""
+
+import importlib.util
 import json
 import sys
 import traceback
@@ -15,6 +19,14 @@ from tinygrad_rnn.autograd.tensor import Parameter
 from tinygrad_rnn.parallel import buckets
 
 WORLD = parallel.world()
+GPU = "--gpu" in sys.argv[1:2]
+if GPU:
+    sys.argv.pop(1)
+    if importlib.util.find_spec("cupy") is None:
+        import strict_cupy
+
+        sys.modules.update(strict_cupy.modules())
+    tg.set_default_device(WORLD.device("gpu"))
 CHECKS = {}
 
 
@@ -239,6 +251,26 @@ def a_process_without_a_part_takes_part():
     assert_alike(learn(part, WORLD.all_reduce), alone())
     assert_alike(learn(part, WORLD.all_reduce, WORLD.overlapping, rows=True), alone())
     assert_alike(learn(part, None, shared=True), alone())
+
+
+@check
+def on_gpus_nobody_waits_for_a_step():
+    if not GPU or "strict_cupy" not in sys.modules:
+        return
+    model, (ids, *_) = model_and_batches()
+    optimizer = optim.Adam(model.parameters(), 0.05)
+    for shown in (False, True):
+        for k in range(2):
+            with sys.modules["strict_cupy"].counted() as counts:
+                with WORLD.overlapping(optimizer.parameters) if shown else nullcontext():
+                    loss = loss_of(model, ids, WORLD.part(ids.shape[1]))
+                    loss.backward()
+                (total,) = WORLD.all_reduce(optimizer.parameters, loss)
+                optim.clip_grad_norm_(optimizer.parameters, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+            assert not k or counts.syncs == 0, counts
+        assert total.device == WORLD.device("gpu")
 
 
 # ---- what travels --------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 what: raise, nan, kill, sleep, drift, a TypeError (type), a full disk (disk), or an error when validating (valid)
 """
 
+import importlib.util
 import os
 import signal
 import sys
@@ -17,6 +18,10 @@ from tinygrad_rnn.parallel import failures, waiting
 from tinygrad_rnn.tasks import fit, language_model
 
 rank, at, what = sys.argv.pop(1).split(":")
+if what == "gpu" and importlib.util.find_spec("cupy") is None:
+    import strict_cupy
+
+    sys.modules.update(strict_cupy.modules())
 loss_of, validate, steps = language_model.LanguageTask.loss, language_model.LanguageTask.validate, 0
 if what == "sleep":
     waiting.PATIENCE, waiting.LOOK = 1.0, 0.1

@@ -20,6 +20,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn, parallel
 from tinygrad_rnn.data import python_reference
 from tinygrad_rnn.parallel import launcher
+from tinygrad_rnn.parallel.nccl import Nccl
 from tinygrad_rnn.parallel.start import world
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
 from tinygrad_rnn.tasks.fit import Trainer
@@ -33,6 +34,7 @@ SMALL = ["--text", "text.txt", "--hidden", "16", "--embed", "8", "--batch", "6",
 LM = ["lm", *SMALL, "--epochs", "2"]
 PAIRS = ["seq2seq", "--pairs", "pairs.tsv", "--hidden", "8", "--embed", "4", "--batch", "7", "--dtype", "float64"]
 PAIRS += ["--epochs", "2"]
+GPUS = ["--device", "gpu"]
 
 
 def environment(**more):
@@ -103,8 +105,8 @@ CHECKS = re.findall(r"^@check\ndef (\w+)", (HERE / "parallel_checks.py").read_te
 
 
 @functools.cache
-def checked(n):
-    done = run(n, script=(HERE / "parallel_checks.py",))
+def checked(n, *args):
+    done = run(n, *args, script=(HERE / "parallel_checks.py",))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -116,6 +118,54 @@ def test_several_processes(name, n):
     found = checked(n)
     assert name in found, f"one before it failed: {found}"
     assert not found[name], found[name]
+
+
+@needs_mpi
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHECKS)
+def test_several_processes_with_a_gpu_each(name):
+    found = checked(2, "--gpu")
+    assert name in found, f"one before it failed: {found}"
+    assert not found[name], found[name]
+
+
+def test_sums_of_one_gpu_change_nothing(gpu, cupy):
+    try:
+        nccl = Nccl(0, 1, lambda function: function())
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    for dtype in "float32", "float64":
+        values = np.random.default_rng(0).random(1000).astype(dtype)
+        buffer, part = cupy.asarray(values), cupy.empty(1000, dtype)
+        nccl.add_up(buffer)
+        nccl.add_up_part(buffer, part)
+        whole = cupy.empty(1000, dtype)
+        nccl.gather(part.view(np.uint8), whole.view(np.uint8))
+        nccl.check()
+        np.testing.assert_array_equal(whole.get(), values)
+
+
+@pytest.mark.parametrize("how", ["without the module", "without the library"])
+def test_what_is_missing_for_sums_between_gpus_is_told(gpu, cupy, monkeypatch, how):
+    if how == "without the module":
+        monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", None)
+        monkeypatch.delattr(cupy.cuda, "nccl", raising=False)
+    else:
+        monkeypatch.setattr("cupy.cuda.nccl.available", False)
+    with pytest.raises(RuntimeError, match=r"^parallel: sums between GPUs need NCCL.*; pip install nvidia-nccl-cu13"):
+        Nccl(0, 1, lambda function: function())
+
+
+def test_a_sum_between_gpus_that_failed_is_told(gpu, cupy, monkeypatch):
+    pytest.importorskip("strict_cupy")
+    from strict_cupy import nccl as stand_in
+
+    if cupy.cuda.nccl is not stand_in:
+        pytest.skip("the stand-in's errors")
+    monkeypatch.setattr(stand_in.NcclCommunicator, "check_async_error", lambda self: 6)
+    with pytest.raises(RuntimeError, match="NCCL failed in a sum between GPUs"):
+        Nccl(0, 1, lambda function: function()).check()
 
 
 # ---- the same run --------------------------------------------------------------------------------------------------
@@ -150,11 +200,18 @@ SAME_RUNS = {
     "rows of an embedding, overlapping": (2, [*LM, "--layers", "2"], "0:0:overlap"),
     "a shared update": (3, [*LM, "--share-update"], None),
     "a gru of two layers": (2, [*LM, "--cell", "gru", "--layers", "2"], None),
+    "on two GPUs": (2, [*LM, *GPUS], "0:0:gpu"),
+    "pairs on two GPUs, a shared update": (2, [*PAIRS, "--dropout", "0", *GPUS, "--share-update"], "0:0:gpu"),
     "pairs, fewer in the last batch than there are processes": (4, [*PAIRS, "--dropout", "0"], None),
     "pairs, rows of their embeddings": (2, [*PAIRS, "--dropout", "0", "--attention", "additive"], "0:0:rows"),
     "pairs, without attention": (2, [*PAIRS, "--dropout", "0", "--attention", "context"], "0:0:overlap"),
 }  # fmt: skip
-OFTEN = {"a language model", "rows of an embedding", "a shared update", list(SAME_RUNS)[8]}
+OFTEN = {
+    "a language model",
+    "rows of an embedding",
+    "a shared update",
+    "pairs, fewer in the last batch than there are processes",
+}
 
 
 @needs_mpi
@@ -165,7 +222,7 @@ def test_a_run_is_the_same_with_several_processes(here, one, name):
     assert done.returncode == 0, done.stderr
     assert f", {n} processes; in several/" in done.stdout
     assert done.stdout.count("epoch 2/2") == 1 and not lines(done)
-    assert_same_run(one(*[a for a in args if a != "--share-update"]), "several")
+    assert_same_run(one(*[a for a in args if a not in ("--share-update", *GPUS)]), "several")
     config = json.loads(Path("several/config.json").read_text())
     assert not any("process" in key for key in config)
 

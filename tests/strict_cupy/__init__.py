@@ -20,7 +20,7 @@ from types import ModuleType
 
 from numpy import inf, nan, pi
 
-from strict_cupy import cublas, cuda, functions
+from strict_cupy import cublas, cuda, functions, nccl
 from strict_cupy.arrays import ndarray
 from strict_cupy.counts import counted
 from strict_cupy.cuda import get_default_memory_pool
@@ -32,12 +32,12 @@ for _name, _function in vars(functions).items():
 del Ufunc, empty_pinned, erf  # noqa: F821
 
 
-cuda.cublas, cuda.get_cublas_handle = cublas, lambda: cublas.HANDLE
+cuda.cublas, cuda.get_cublas_handle, cuda.nccl = cublas, lambda: cublas.HANDLE, nccl
 
 
 def modules():
     """What stands in sys.modules where CuPy is installed, by name."""
-    found = {"cupy": sys.modules[__name__], "cupy.cuda": cuda}
+    found = {"cupy": sys.modules[__name__], "cupy.cuda": cuda, "cupy.cuda.nccl": nccl}
     for name in ("cupyx", "cupyx.scipy", "cupyx.scipy.special"):
         found[name] = ModuleType(name)
     found["cupyx.scipy.special"].erf = functions.erf

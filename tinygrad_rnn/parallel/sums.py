@@ -63,6 +63,11 @@ class Sums:
         """The connection between GPUs."""
         return self.connect()
 
+    def check(self) -> None:
+        """RuntimeError if a sum between GPUs has failed: they say so late."""
+        if "nccl" in vars(self):
+            self.nccl.check()
+
     def background(self, device: str) -> Background | None:
         """For arrays on a device; None where an MPI does not let a second thread in."""
         if device != "cpu":
