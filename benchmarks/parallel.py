@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--before", metavar="FOLDER")
     args = parser.parse_args()
     only = args.only.split(",")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[attr-defined]
     timing.print_header()
     measured = steps(args) if "steps" in only else {}
     for what in overlap, words:

@@ -4,7 +4,7 @@ import importlib
 
 from typing import TYPE_CHECKING, Any
 
-from tinygrad_rnn import nn, ops, optim
+from tinygrad_rnn import nn, ops, optim, parallel
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
 from tinygrad_rnn.autograd.devices import use_device as device
 from tinygrad_rnn.autograd.gradcheck import gradcheck
@@ -24,7 +24,7 @@ _former = install(__name__)
 __all__ = [
     "Parameter", "Tensor", "circuit", "data", "decode", "default_device", "device", "enable_grad", "get_rng_state",
     "grad", "gradcheck", "is_grad_enabled", "manual_seed", "metrics", "nn", "no_grad", "ones", "ops", "optim",
-    "primitive", "scope", "set_default_device", "set_rng_state", "tensor", "torch_weights", "zeros",
+    "parallel", "primitive", "scope", "set_default_device", "set_rng_state", "tensor", "torch_weights", "zeros",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package's

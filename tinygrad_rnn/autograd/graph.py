@@ -25,6 +25,7 @@ class _Context(threading.local):
     outer: Any = None  # what `recording` was around each open block: a linked list
     random_numbers: Any = None  # an iterator over those to use, while a call is repeated
     trace: Any = None  # what takes the operations while a step is recorded for the compiler
+    early: bool = False  # does somebody wait for the gradients of leaves, each as soon as it is complete?
     after_sweep: Any = ()  # functions to call when the backward pass under way has ended: a list during one
 
 

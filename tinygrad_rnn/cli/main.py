@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 from collections.abc import Sequence
 
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     world = parallel.World()
     try:
         world = parallel.world()
+        if world.rank:
+            warnings.simplefilter("ignore")  # one process says so
         set_default_device(world.device(args.device or default_device()))
         if args.command == "train" or world.rank == 0:
             args.run(args)

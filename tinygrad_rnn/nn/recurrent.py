@@ -22,6 +22,7 @@ from tinygrad_rnn.compiler.runtime.plan import Plan
 from tinygrad_rnn.compiler.runtime.programs import NoEngine
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.entrance import Entrance, is_plain, levels_inside
+from tinygrad_rnn.nn.layer_by_layer import LayerByLayer
 from tinygrad_rnn.nn.lengths import mask_of_lengths, mask_there
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recording import RunOptions
@@ -90,8 +91,13 @@ class Recurrent(Module):
         self.cell, self.engine, self.checkpoint_every, self.reverse = cell, engine, checkpoint_every, reverse
         self._recordings, self._entrance = Recordings(), Entrance("Recurrent")
         self._hooks: tuple[Hook, ...] = ()
+        self._layers = LayerByLayer()
 
     def forward(self, xs: Any, state: Any = None, lengths: Any = None, *, all_states: bool = False) -> tuple[Any, Any]:
+        if context.early and not self._hooks and self._layers.is_wanted(self.cell):
+            options: Any = {"checkpoint_every": self.checkpoint_every, "reverse": self.reverse}
+            make = partial(Recurrent, engine=self.engine, **options)
+            return self._layers.run(self, make, xs, state, lengths, all_states)
         xs, state = self._entrance(self.cell, xs, state)
         T, B, _ = xs.shape
         alive = mask_of_lengths(lengths, T, B, self._entrance.who)

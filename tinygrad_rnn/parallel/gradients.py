@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, xp
+from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.parallel.buckets import AnyBucket, Bucket, Buckets, RowsBucket
 from tinygrad_rnn.parallel.overlap import Overlap
@@ -90,12 +91,13 @@ class GradientSums:
             return
         overlap = Overlap(self._in_buckets(parameters, rows), background.begin)
         self.begun = overlap, background
-        failed = True
+        failed, context.early = True, True
         overlap.watch()
         try:
             yield
             failed = False
         finally:
+            context.early = False
             overlap.finish(failed)
 
     def _told(

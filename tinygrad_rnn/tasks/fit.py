@@ -187,7 +187,9 @@ class Trainer:
                 with _bar(self.task, title, self.progress.tokens, hidden=self.world.rank > 0) as bar:
                     stop = self._epoch(bar, asked)
                 if not stop:
-                    report(self._finish_epoch(self.task.validate(), epochs))
+                    line = self._finish_epoch(self.task.validate(), epochs)
+                    if self.world.rank == 0:
+                        report(line)
                     stop = self._agreed(asked)
             if stop:
                 raise KeyboardInterrupt
