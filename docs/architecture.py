@@ -23,6 +23,7 @@ ROOMS = {
     "tinygrad_rnn.tasks": ("an experiment, from\noptions to files", "output"),
     "tinygrad_rnn.torch_weights": ("PyTorch's\nweights", "output"),
     "tinygrad_rnn.optim": ("how weights\nfollow gradients", "hidden"),
+    "tinygrad_rnn.parallel": ("many processes,\none run", "hidden"),
     "tinygrad_rnn.nn": ("modules, cells,\nany cell over time", "hidden"),
     "tinygrad_rnn.compiler.engines": ("backends\nby name", "gate"),
     "tinygrad_rnn.compiler.llvm": ("a schedule as\nmachine code", "gate"),

@@ -52,6 +52,7 @@ class Mutant(NamedTuple):
 # ---- the mutants -----------------------------------------------------------------------------------------------------
 
 Rows = dict[str, tuple[str, str]]
+PROCESSES, TWO = "tests/test_parallel.py", "'several_processes and 2 and not gpu'"
 # by file, and by the tests that must notice: what is wrong, a text that stands once in the file, what it is broken to
 FILES: list[tuple[str, str, Rows]] = [
     ("tinygrad_rnn/compiler/schedule/dataflow.py", "tests/test_schedule.py -k 'the_schedule'", {
@@ -360,6 +361,75 @@ FILES: list[tuple[str, str, Rows]] = [
     }),
     ("viz/read/runs.py", "tests/test_views.py -k neighbours_are_looked_at", {
         "neighbours of drawn steps are not looked at": ("for k in (i - 1, i, i + 1)}", "for k in (i,)}"),
+    }),
+    ("tinygrad_rnn/autograd/backward.py", "tests/test_early_gradients.py", {
+        "early: a leaf is complete after its newest reader": (
+            "for node in order if waiting else ():", "for node in reversed(order) if waiting else ():",
+        ),
+        "early: a product that was put off is no part of a gradient": (
+            "g = grads.pending.pop(leaf).complete(grads, leaf) if leaf in grads.pending else grads.sums.get(leaf)",
+            "g = grads.sums.get(leaf)",
+        ),
+    }),
+    ("tinygrad_rnn/nn/layer_by_layer.py", "tests/test_early_gradients.py", {
+        "early: a stack that drops runs layer by layer": (
+            "len(cell.cells) > 1 and not (cell.dropout.training and cell.dropout.p)", "len(cell.cells) > 1",
+        ),
+        "early: lengths are forgotten": ("each(ys, s, lengths, all_states", "each(ys, s, None, all_states"),
+    }),
+    ("tinygrad_rnn/parallel/buckets.py", f"{PROCESSES} -k {TWO}", {
+        "processes: what was in a bucket is added again": (
+            "self.views[i][...] = 0 if g is None else g", "self.views[i][...] += 0 if g is None else g",
+        ),
+        "processes: the first rows travel": (
+            "0 if g is None else g[self.rows]", "0 if g is None else g[: len(self.rows)]",
+        ),
+        "processes: buckets fit whatever comes": (
+            " and all(a == b for a, b in zip(now, self.described, strict=True))", "",
+        ),
+    }),
+    ("tinygrad_rnn/parallel/gradients.py", f"{PROCESSES} -k {TWO}", {
+        "processes: a gradient that nobody has is zero": (
+            "p.grad = bucket.gradient(i) if id(p) in has else None", "p.grad = bucket.gradient(i)",
+        ),
+        "processes: numbers are added up in float32": ("else float(x) for x in", "else np.float32(x) for x in"),
+    }),
+    ("tinygrad_rnn/parallel/overlap.py", f"{PROCESSES} -k {TWO}", {
+        "processes: gradients of passes before are forgotten": (
+            "g.array if before is None else before.array + g.array", "g.array",
+        ),
+        "processes: a second backward pass is overlooked": ("if i not in self.missing[number]:", "if False:"),
+        "processes: no bucket waits for its gradients": (
+            "while self.next < len(self.buckets) and not self.missing[self.next]:",
+            "while self.next < len(self.buckets):",
+        ),
+    }),
+    ("tinygrad_rnn/optim/zero_redundancy.py", f"{PROCESSES} -k {TWO}", {
+        "processes: the norm is that of one's own part": (
+            "math.sqrt(self.world.total(clip_grad_norm_(mine, math.inf).item() ** 2)[0])",
+            "clip_grad_norm_(mine, math.inf).item()",
+        ),
+        "processes: values that others set are overlooked": (
+            "if self.values.get(s.number) is not s.whole.array:", "if s.number not in self.values:",
+        ),
+        "processes: what has no gradient is counted": ("[n + (id(p) in self.has) for", "[n + 1 for"),
+    }),
+    ("tinygrad_rnn/parallel/launcher.py", f"{PROCESSES} -k launcher", {
+        "processes: another launcher's MPI will do": (
+            "if asked not in (None, MPI.COMM_WORLD.size):", "if False:",
+        ),
+        "processes: srun without MPI will do": ("if n.isdecimal() and int(n) > 1:", "if False:"),
+        "processes: one alone imports MPI": ("    if asked == 1:\n        return None\n", ""),
+    }),
+    ("tinygrad_rnn/parallel/failures.py", f"{PROCESSES} -k 'fails_ends or own'", {
+        "processes: all say what happened": ("if speaker == rank:", "if True:"),
+        "processes: an error that nobody catches is told to nobody": ("        sys.excepthook = hook\n", ""),
+    }),
+    ("tinygrad_rnn/compiler/runtime/memory.py", "tests/test_spare.py", {
+        "memory: it is kept without end": (
+            "most = max(ARRAYS, (_size[0] + available()) // SHARE)", "most = 1 << 60",
+        ),
+        "memory: a container's limit is overlooked": ("found.append(limit - used)", "pass"),
     }),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Hooks of leaves are called when the gradient is complete; and where somebody waits for them, layers run one by one."""
+"""Hooks of leaves are called when the gradient is complete; where somebody waits for them, layers run one by one."""
 
 import copy
 import pickle
@@ -105,9 +105,7 @@ def results(layer, early, lengths=None, all_states=False, given=False):
         values = iter([tg.tensor(np.random.default_rng(1).normal(size=t.shape)) for t in leaves])
         state = tg.autograd.nest.map_leaves(lambda t: next(values), layer.cell.initial_state(3))
     order = []
-    removes = [
-        p.register_hook(lambda g, path=path: order.append(path)) for path, p in layer.cell.named_parameters()
-    ]
+    removes = [p.register_hook(lambda g, path=path: order.append(path)) for path, p in layer.cell.named_parameters()]
     context.early = early
     try:
         ys, new = layer(xs, state, lengths, all_states=all_states)
