@@ -17,15 +17,7 @@ from tinygrad_rnn.cli import main
 from tinygrad_rnn.parallel import failures, waiting
 from tinygrad_rnn.tasks import fit, language_model
 
-rank, at, what = sys.argv.pop(1).split(":")
-if what == "gpu" and importlib.util.find_spec("cupy") is None:
-    import strict_cupy
-
-    sys.modules.update(strict_cupy.modules())
-loss_of, validate, steps = language_model.LanguageTask.loss, language_model.LanguageTask.validate, 0
-if what == "sleep":
-    waiting.PATIENCE, waiting.LOOK = 1.0, 0.1
-failures.PATIENCE = 1.0
+steps = 0
 
 
 def happens():
@@ -59,15 +51,25 @@ def fails_to_validate(self):
     return validate(self)
 
 
-language_model.LanguageTask.loss = loss
-if what == "disk" and parallel.world().rank == 0:
-    fit.save_checkpoint = fails_to_write
-if what in ("type", "valid"):
-    language_model.LanguageTask.validate = fails_to_validate
-if what == "overlap":
-    init = fit.Trainer.__post_init__
-    fit.Trainer.__post_init__ = lambda self: (init(self), setattr(self, "overlap", True))[0]
-if what == "rows":
-    fit.WORTH_CHOOSING = 0
-warnings.simplefilter("always")
-sys.exit(main.main())
+if __name__ == "__main__":
+    rank, at, what = sys.argv.pop(1).split(":")
+    if what == "gpu" and importlib.util.find_spec("cupy") is None:
+        import strict_cupy
+
+        sys.modules.update(strict_cupy.modules())
+    loss_of, validate = language_model.LanguageTask.loss, language_model.LanguageTask.validate
+    if what == "sleep":
+        waiting.PATIENCE, waiting.LOOK = 1.0, 0.1
+    failures.PATIENCE = 1.0
+    language_model.LanguageTask.loss = loss
+    if what == "disk" and parallel.world().rank == 0:
+        fit.save_checkpoint = fails_to_write
+    if what in ("type", "valid"):
+        language_model.LanguageTask.validate = fails_to_validate
+    if what == "overlap":
+        init = fit.Trainer.__post_init__
+        fit.Trainer.__post_init__ = lambda self: (init(self), setattr(self, "overlap", True))[0]
+    if what == "rows":
+        fit.WORTH_CHOOSING = 0
+    warnings.simplefilter("always")
+    sys.exit(main.main())

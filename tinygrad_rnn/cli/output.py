@@ -39,8 +39,8 @@ def say(text: str, end: str = "\n") -> None:
 
 def note(text: str) -> None:
     """A line for the user beside what a command writes: to standard error."""
-    sys.stderr.write(f"tinygrad-rnn: {text}\n")  # at once: other processes write there too
-    sys.stderr.flush()
+    line = f"tinygrad-rnn: {text}\n"  # in one piece: other processes write there too
+    print(line, end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def report(text: str) -> None:
