@@ -30,14 +30,14 @@ quick: $(VENV)/installed-test
 		-k "not test_compiler or (equals_eager_in_values and numpy and float64 and ($(FAMILY)))"
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup
+	$(BIN)/python -m pytest -q -n auto
 
 gallery: $(VENV)/installed-demo
 	$(BIN)/tinygrad-rnn draw --layers 2 --steps 4 --out docs/lstm.svg
 	$(BIN)/python examples/gallery.py docs/gallery
 
 slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m slow
+	$(BIN)/python -m pytest -q -n auto -m slow
 
 COMPILED := $(addsuffix .py,$(addprefix tests/test_,compiler states lengths layers_over_time attention variants \
 	recording_key dtypes_of_steps places_of_values random_cells))

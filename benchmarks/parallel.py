@@ -35,7 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "LM H256 B32": {**LM, "hidden": 256, "batch": 32},
     "LM 2×H512 B64": {**LM, "steps": 12, "hidden": 512, "layers": 2, "batch": 64},
     "seq2seq H128 B32": {**PAIRS, "hidden": 128, "embed": 32, "batch": 32},
-    "seq2seq H384 B128": {**PAIRS, "steps": 90, "hidden": 384, "embed": 96, "batch": 128},
+    "seq2seq H384 B128": {**PAIRS, "steps": 60, "hidden": 384, "embed": 96, "batch": 128},
 }
 WAYS = {"1×1": (1, 1), "1×2": (1, 2), "2×1": (2, 1)}  # processes × threads
 NETS = {"10 GbE": (30e-6, 1.17e9), "100 Gb IB": (2e-6, 11.5e9)}  # seconds a message, bytes a second

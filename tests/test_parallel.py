@@ -28,7 +28,6 @@ from tinygrad_rnn.tasks.fit import Trainer
 HERE = Path(__file__).parent
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 OPEN_MPI = MPIEXEC is not None and Path(MPIEXEC).with_name("ompi_info").exists()
-pytestmark = pytest.mark.xdist_group("processes")  # several at a time would take the processors from one another
 needs_mpi = pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec")
 SMALL = ["--text", "text.txt", "--hidden", "16", "--embed", "8", "--batch", "6", "--steps", "16", "--dtype", "float64"]
 LM = ["lm", *SMALL, "--epochs", "2"]
@@ -297,6 +296,7 @@ def test_an_error_in_the_program_ends_the_run_with_its_traceback(here):
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_bad_options_are_told_once(here):
     for options, said in (
         (["--batch", "2"], "--batch: must be at least the number of processes, 3, got 2"),
@@ -341,6 +341,7 @@ def test_a_process_that_does_not_come_is_named(here):
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_processes_that_have_drifted_apart_are_brought_together_and_it_is_said(here):
     done = train(2, *LM, "--save-every", "0", "--out", "run", happens="1:40:drift")
     assert done.returncode == 0, done.stderr
