@@ -15,6 +15,10 @@ ALONE = [
     ["lengths.py", "1"],
     ["first_call.py"],
     ["drawing.py", "--peers", "", "--rounds", "1", "--steps", "20"],
+    pytest.param(
+        ["parallel.py", "--only", "overlap", "--rounds", "1", "--steps", "2"],
+        marks=pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None, reason="mpi4py is not installed"),
+    ),
     pytest.param(["launches.py"], marks=pytest.mark.skipif(cuda_on_cpu.missing() is not None, reason="needs g++")),
 ]
 BESIDE_PYTORCH = [  # whose loop is what the results of all are compared with

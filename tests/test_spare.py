@@ -46,6 +46,7 @@ def test_the_memory_that_is_kept_is_bounded_by_what_there_is(monkeypatch, there)
     monkeypatch.setattr(memory, "available", lambda: there)
     monkeypatch.setattr(memory, "_handed_out", {})
     monkeypatch.setattr(memory, "_size", [0])
+    monkeypatch.setattr(memory, "_most", [0])
     monkeypatch.setattr(memory, "ARRAYS", 1 << 20)
     for i in range(1, 60):
         memory.recycled((i, 10_000), "f4")

@@ -150,10 +150,10 @@ def _limit(more: int) -> None:
     """Let go of the sizes that were first asked for longest ago."""
     with _lock:
         _size[0] += more
-        if _size[0] <= ARRAYS:
+        if _size[0] <= max(ARRAYS, _most[0]):
             return
-        most = max(ARRAYS, (_size[0] + available()) // SHARE)
-        while _size[0] > most and len(_handed_out) > 1:
+        _most[0] = max(ARRAYS, (_size[0] + available()) // SHARE)  # only now: it reads files of the system
+        while _size[0] > _most[0] and len(_handed_out) > 1:
             oldest = _handed_out.pop(next(iter(list(_handed_out))), ())
             _size[0] -= sum(len(block) for block, _, _ in oldest)
 
@@ -203,7 +203,7 @@ if sys.implementation.name == "cpython":
 
 
 _handed_out: dict[int, tuple[tuple[np.ndarray, int, int], ...]] = {}  # by size: blocks, where arrays start, addresses
-_size = [0]
+_size, _most = [0], [0]  # the bytes of all blocks; how many there may be, when it was last looked
 _lock = threading.Lock()
 
 
