@@ -281,7 +281,7 @@ FAILURES = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_process_that_fails_ends_the_run_and_says_why_once(here, name):
     happens, said, code = FAILURES[name]
-    done = train(2, *LM, "--out", "run", happens=happens, timeout=30)
+    done = train(2, *LM, "--out", "run", happens=happens, timeout=90)
     assert done.returncode == code
     assert len(lines(done)) == 1 and re.fullmatch(f"tinygrad-rnn: {said}", lines(done)[0]), done.stderr
     assert "Traceback" not in done.stderr
@@ -289,7 +289,7 @@ def test_a_process_that_fails_ends_the_run_and_says_why_once(here, name):
 
 @needs_mpi
 def test_an_error_in_the_program_ends_the_run_with_its_traceback(here):
-    done = train(2, *LM, "--out", "run", happens="1:0:type", timeout=30)
+    done = train(2, *LM, "--out", "run", happens="1:0:type", timeout=90)
     assert done.returncode != 0
     assert done.stderr.count("Traceback") == 1 and "rank 1 of 2" in done.stderr
     assert "TypeError: not what it should be" in done.stderr
@@ -334,10 +334,8 @@ def test_an_interrupted_run_is_saved_after_a_whole_batch(here, number):
 def test_a_process_that_does_not_come_is_named(here):
     done = train(3, *LM, "--out", "run", happens="1:40:sleep")
     assert done.returncode == 0
-    said = [line for line in lines(done) if "has not come" in line]
-    assert said and len(said) <= 3
-    for line in said:
-        assert re.fullmatch(r"tinygrad-rnn: rank 1 \(.+\) of 3 has not come to a sum for \d s; 2 others wait", line)
+    said = r"tinygrad-rnn: rank 1 \(.+\) of 3 has not come to a sum for \d s; 2 others wait"
+    assert 1 <= sum(re.fullmatch(said, line) is not None for line in lines(done)) <= 3, done.stderr
 
 
 @needs_mpi
@@ -364,7 +362,7 @@ world.total(1)
 @pytest.mark.parametrize("who", ["all", "one"])
 def test_an_error_in_a_script_of_ones_own_ends_all_processes(here, who):
     Path("own.py").write_text(OWN)
-    done = run(3, who, script=("own.py",), timeout=30)
+    done = run(3, who, script=("own.py",), timeout=90)
     assert done.returncode != 0
     assert done.stderr.count("ValueError: nobody catches this") == 1, done.stderr
 
