@@ -410,7 +410,7 @@ FILES: list[tuple[str, str, Rows]] = [
             "clip_grad_norm_(mine, math.inf).item()",
         ),
         "processes: values that others set are overlooked": (
-            "if self.values.get(s.number) is not s.whole.array:", "if s.number not in self.values:",
+            "if self.values.get(id(s.whole)) is not s.whole.array:", "if id(s.whole) not in self.values:",
         ),
         "processes: what has no gradient is counted": ("[n + (id(p) in self.has) for", "[n + 1 for"),
     }),

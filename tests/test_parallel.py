@@ -122,7 +122,7 @@ def test_several_processes(name, n):
 @needs_mpi
 @pytest.mark.gpu
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", [*CHECKS, "on_gpus_nobody_waits_for_a_step"])
 def test_several_processes_with_a_gpu_each(name):
     found = checked(2, "--gpu")
     assert name in found, f"one before it failed: {found}"
@@ -198,6 +198,7 @@ SAME_RUNS = {
     "rows of an embedding": (3, LM, "0:0:rows"),
     "rows of an embedding, overlapping": (2, [*LM, "--layers", "2"], "0:0:overlap"),
     "a shared update": (3, [*LM, "--share-update"], None),
+    "a strand for each": (3, [*LM, "--batch", "3"], None),
     "a gru of two layers": (2, [*LM, "--cell", "gru", "--layers", "2"], None),
     "on two GPUs": (2, [*LM, *GPUS], "0:0:gpu"),
     "pairs on two GPUs, a shared update": (2, [*PAIRS, "--dropout", "0", *GPUS, "--share-update"], "0:0:gpu"),

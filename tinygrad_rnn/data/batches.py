@@ -46,7 +46,7 @@ class Stream:
         return self.columns[first:last], self.columns[first + 1 : last + 1]
 
     def read(self, i: int) -> np.ndarray:
-        """The inputs of all strands in window i, in no order, without those that come twice: sorted."""
+        """The different inputs of all strands in window i, sorted."""
         first, last = self._steps(i)
         whole = self.ids[: self.strand * self.batch_size].reshape(self.batch_size, -1)
         return np.unique(whole[:, first:last])

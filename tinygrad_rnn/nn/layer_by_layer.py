@@ -24,10 +24,10 @@ class LayerByLayer:
         self.layers: list[Any] = []
 
     @staticmethod
-    def is_wanted(cell: Cell) -> bool:
-        """Does somebody wait for gradients, of a stack that computes the same one layer after the other? One that
-        drops does not: its masks are drawn step by step."""
-        if not context.early or type(cell) is not Stack or context.trace is not None:
+    def can_run(cell: Cell) -> bool:
+        """Is it a stack that computes the same one layer after the other? One that drops does not: its masks are drawn
+        step by step."""
+        if type(cell) is not Stack or context.trace is not None:
             return False
         return len(cell.cells) > 1 and not (cell.dropout.training and cell.dropout.p)
 

@@ -94,7 +94,7 @@ class Recurrent(Module):
         self._layers = LayerByLayer()
 
     def forward(self, xs: Any, state: Any = None, lengths: Any = None, *, all_states: bool = False) -> tuple[Any, Any]:
-        if context.early and not self._hooks and self._layers.is_wanted(self.cell):
+        if context.early and not self._hooks and self._layers.can_run(self.cell):
             options: Any = {"checkpoint_every": self.checkpoint_every, "reverse": self.reverse}
             make = partial(Recurrent, engine=self.engine, **options)
             return self._layers.run(self, make, xs, state, lengths, all_states)

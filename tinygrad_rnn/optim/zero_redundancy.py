@@ -67,7 +67,7 @@ class ZeroRedundancyOptimizer:
         self.inner.parameters = [s.parameter for s in self.segments]
         self.inner.counts, self.inner.states = [0] * len(self.segments), [{} for _ in self.segments]
         self.has: set[int] = set()
-        self.values: dict[int, Array] = {}  # of each parameter, as they were last set here
+        self.values: dict[int, Array] = {}  # of each parameter, by its id, as they were last set here
 
     def _segments(self) -> list[Segment]:
         """What this process updates: its part of each bucket."""
@@ -112,16 +112,15 @@ class ZeroRedundancyOptimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient; call it after `all_reduce`, and `zero_grad` after it."""
         for s in self.segments:
-            if self.values.get(s.number) is not s.whole.array:
+            if self.values.get(id(s.whole)) is not s.whole.array:
                 s.parameter.array = s.whole.array.reshape(-1)[s.first : s.last]
         self.counts = [n + (id(p) in self.has) for n, p in zip(self.counts, self.parameters, strict=True)]
         self.inner.step()
-        numbers = {id(p): i for i, p in enumerate(self.parameters)}
         for i, bucket in enumerate(self.buckets):
             new = self.world.all_gather(self._new_values(i))
             for p, start in zip(bucket.parameters, bucket.starts, strict=True):
                 if id(p) in self.has:
-                    p.array = self.values[numbers[id(p)]] = new[start : start + p.size].reshape(p.shape)
+                    p.array = self.values[id(p)] = new[start : start + p.size].reshape(p.shape)
 
     def _new_values(self, i: int) -> Array:
         """This process's part of the new values of a bucket's parameters."""

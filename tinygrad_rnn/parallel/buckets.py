@@ -72,7 +72,7 @@ class RowsBucket(_Fills):
         g = None if p.grad is None else p.grad.array
         if g is None:
             g = full(p.shape, 0, p.dtype, p.device)
-        elif not (type(g) is not np.ndarray or g.flags.writeable):
+        elif type(g) is np.ndarray and not g.flags.writeable:
             g = g.copy()
         g[self.rows] = self.buffer
         return Tensor(g)

@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate
+from pathlib import Path
 from sys import getrefcount
 from typing import Any
 
@@ -169,16 +170,15 @@ def available() -> int:
 
 def _in_kilobytes(path: str, name: str) -> int:
     try:
-        with open(path) as file:  # noqa: PTH123
-            return next((1024 * int(line.split()[1]) for line in file if line.startswith(name)), 0)
+        lines = Path(path).read_text().splitlines()
     except OSError:
         return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), 0)
 
 
 def _number(path: str) -> int | None:
     try:
-        with open(path) as file:  # noqa: PTH123
-            text = file.read().strip()
+        text = Path(path).read_text().strip()
     except OSError:
         return None
     return int(text) if text.isdecimal() else None
