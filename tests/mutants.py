@@ -52,7 +52,7 @@ class Mutant(NamedTuple):
 # ---- the mutants -----------------------------------------------------------------------------------------------------
 
 Rows = dict[str, tuple[str, str]]
-PROCESSES, TWO = "tests/test_parallel.py", "'several_processes and 2 and not gpu'"
+PROCESSES, TWO = "tests/test_parallel.py", "'test_several_processes and 2 and not gpu'"
 # by file, and by the tests that must notice: what is wrong, a text that stands once in the file, what it is broken to
 FILES: list[tuple[str, str, Rows]] = [
     ("tinygrad_rnn/compiler/schedule/dataflow.py", "tests/test_schedule.py -k 'the_schedule'", {
