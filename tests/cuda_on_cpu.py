@@ -191,6 +191,11 @@ def _folder():
     return folder
 
 
+def shared_library(text):
+    """The path of a shared library of C++."""
+    return _compiled(text, ())
+
+
 def _compiled(text, defines):
     """The path of the shared library, compiled unless it is there."""
     name = hashlib.sha256("\0".join([text, *defines]).encode()).hexdigest()[:32]

@@ -1,27 +1,38 @@
 """linear_cross_entropy is cross_entropy of a linear layer: in blocks, as machine code, on each device."""
 
+import cuda_on_cpu
 import numpy as np
 import pytest
+
+from conftest import REAL_GPU
 
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.nn import linear_loss, losses
+from tinygrad_rnn.ops import row_kernels
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 SHAPES = [(1, 1, 2), (5, 3, 7), (7, 20, 20), (40, 17, 33), (65, 9, 2050), (200, 40, 300), (450, 64, 4100)]
 
 
-@pytest.fixture(params=["machine code", "blocks"])
+GPU_KERNEL = pytest.param("GPU", marks=pytest.mark.skipif(not REAL_GPU and bool(cuda_on_cpu.missing()), reason="g++"))
+
+
+@pytest.fixture(params=["machine code", "blocks", GPU_KERNEL])
 def way(request, monkeypatch):
-    """By the engine "llvm", and by the array library; in blocks of few rows."""
+    """By the engine "llvm", by the array library, and by a kernel of a GPU; in blocks of few rows."""
+    monkeypatch.setattr(linear_loss, "ON_GPU", 1 << 14)
     if request.param == "machine code":
         pytest.importorskip("llvmlite")
-    else:
+    elif request.param == "blocks":
         monkeypatch.setattr(linear_loss.engines, "cross_entropy", lambda: None)
     monkeypatch.setattr(linear_loss, "BLOCK", 1 << 14)
     monkeypatch.setattr(losses, "SMALL", 0)
-    return request.param
+    if request.param == "GPU":
+        request.getfixturevalue("cupy")
+    with tg.device("gpu" if request.param == "GPU" else "cpu"):
+        yield request.param
 
 
 def problem(shape, dtype="float64", *, bias=True, ignored=False, device=None):
@@ -56,12 +67,22 @@ def assert_equal(found, expected, dtype):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_the_cross_entropy_of_a_linear_layer(shape, dtype, way):
+    shape = (*shape[:2], -(-shape[2] // 8)) if way == "GPU" and not REAL_GPU else shape  # g++'s kernels take long
     for bias, ignored, smoothing in ((True, False, 0.0), (False, True, 0.0), (True, True, 0.1)):
         given = problem(shape, dtype, bias=bias, ignored=ignored)
         for reduction in ("mean", "sum"):
             options = {"label_smoothing": smoothing, "reduction": reduction}
             pair = (results(f, *given, **options) for f in (nn.linear_cross_entropy, plain))
             assert_equal(*pair, dtype)
+
+
+def test_a_gpu_s_kernel_computes_what_the_array_library_does(gpu, monkeypatch):
+    monkeypatch.setattr(losses, "SMALL", 0)
+    given, found = problem((9, 5, 77), ignored=True), []
+    for longest in (row_kernels.LONGEST, 0):
+        monkeypatch.setattr(linear_loss, "LONGEST", longest)
+        found.append(results(nn.linear_cross_entropy, *given, label_smoothing=0.2))
+    assert_equal(*found, "float64")
 
 
 @pytest.mark.parametrize("wanted", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 0, 1)])

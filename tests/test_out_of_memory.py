@@ -12,6 +12,7 @@ from conftest import REAL_GPU
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn
+from tinygrad_rnn.compiler.cuda import cublas
 from tinygrad_rnn.compiler.runtime import memory
 
 
@@ -21,6 +22,7 @@ def little_memory(device, monkeypatch):
     if device == "gpu":
         pool = sys.modules["cupy"].get_default_memory_pool()
         monkeypatch.setattr(pool, "limit", 1 << 20)
+        monkeypatch.setattr(cublas, "WORKSPACE", 1 << 19)
         return device
 
     def empty(shape, dtype, device):

@@ -32,7 +32,7 @@ for _name, _function in vars(functions).items():
 del Ufunc, empty_pinned, erf  # noqa: F821
 
 
-cuda.cublas, cuda.get_cublas_handle, cuda.nccl = cublas, lambda: cublas.HANDLE, nccl
+cuda.nccl = nccl
 
 
 def modules():
@@ -42,4 +42,6 @@ def modules():
         found[name] = ModuleType(name)
     found["cupyx.scipy.special"].erf = functions.erf
     found["cupyx"].empty_pinned = functions.empty_pinned
+    found["cuda"] = ModuleType("cuda")
+    found["cuda.pathfinder"] = found["cuda"].pathfinder = cublas
     return found

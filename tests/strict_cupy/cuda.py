@@ -97,7 +97,10 @@ def wait():
 
 
 def begin_work():
-    """What the current stream waits for is done."""
+    """What the current stream waits for is done. Nothing but kernels of one's own and products can be recorded: of all
+    else CuPy makes memory that a graph would find in use by others."""
+    if get_current_stream().graph is not None:
+        raise runtime.CUDARuntimeError("the stand-in records no more than kernels and products")
     for copy in [*_leaving]:
         copy[0] -= 1
     arrive([copy for copy in _leaving if copy[0] <= 0])
@@ -108,8 +111,32 @@ def begin_work():
             stream.catch_up()
 
 
+def launch(name, work):
+    """Do work on the current stream; recorded in the graph that the stream makes, if it makes one."""
+    graph = get_current_stream().graph
+    if graph is not None:
+        graph.work.append(work)
+        return
+    begin_work()
+    counts.launch(name)
+    work()
+
+
+class Graph:
+    """What was launched while a stream recorded it."""
+
+    def __init__(self):
+        self.work = []
+
+    def launch(self, stream=None):
+        with stream or get_current_stream():
+            launch("graph", lambda: [work() for work in self.work])
+
+
 class Stream:
     """A queue of copies to be made."""
+
+    graph = None  # that it records
 
     def __init__(self, null=False, non_blocking=False, ptds=False):
         self.null, self.non_blocking = null, non_blocking
@@ -141,6 +168,18 @@ class Stream:
         counts.sync("Stream.synchronize")
         wait()
         self.catch_up()
+
+    def begin_capture(self, mode=None):
+        """Record what is launched, and do nothing of it. Not on the null stream."""
+        if self.null or self.graph is not None:
+            raise runtime.CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
+        self.graph = Graph()
+
+    def end_capture(self):
+        if self.graph is None:
+            raise runtime.CUDARuntimeError("cudaErrorIllegalState")
+        found, self.graph = self.graph, None
+        return found
 
     def record(self, event=None):
         event = event or Event()

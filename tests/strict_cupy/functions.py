@@ -18,7 +18,7 @@ class Ufunc:
         values = [operand(a) for a in args]
         arrays = [a for a in args if isinstance(a, ndarray)]
         if out is None:
-            return compute(self.ufunc.__name__, lambda *_: self.ufunc(*values, dtype=dtype), *arrays)
+            return compute(self.ufunc.__name__, lambda *_: self.ufunc(*values, dtype=dtype, order="C"), *arrays)
         if not isinstance(out, ndarray):
             raise TypeError(f"Unsupported type {type(out)}")
         compute(self.ufunc.__name__, lambda *_: self.ufunc(*values, out=out._host), out, *arrays)

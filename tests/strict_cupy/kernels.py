@@ -47,12 +47,18 @@ class RawKernel:
         _ = self.kernel
 
     def __call__(self, grid, block, args, *, shared_mem=0):
-        kernel = self.kernel
-        with _launching(self.name) as memory:
-            values = _values(kernel, args, memory)
-            if self.max_threads_per_block < math.prod(_three(block)) <= cuda_on_cpu.MAX_THREADS:
-                raise RuntimeError("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch")
-            kernel(_three(grid), _three(block), values, shared_mem, self.max_dynamic_shared_size_bytes)
+        kernel, memory = self.kernel, _Memory()
+        values, most = _values(kernel, args, memory), self.max_dynamic_shared_size_bytes
+        if self.max_threads_per_block < math.prod(_three(block)) <= cuda_on_cpu.MAX_THREADS:
+            raise RuntimeError("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch")
+        if memory.copies and cuda.get_current_stream().graph is not None:
+            raise NotImplementedError("the stand-in records a kernel that is given addresses, but not arrays")
+
+        def work():
+            kernel(_three(grid), _three(block), values, shared_mem, most)
+            memory.bring_back(self.name)
+
+        cuda.launch(self.name, work)
 
 
 class RawModule:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.autograd import nest
-from tinygrad_rnn.autograd.arrays import is_array
+from tinygrad_rnn.autograd.arrays import Array, device_of, move
 from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.compiler.ir.value import Unsupported, Value
@@ -108,7 +108,8 @@ def _sources(step: CompiledStep, held: Inventory, leaves: list[Tensor]) -> list[
     """Where to find what a step captured, at each call (see Recording)."""
     positions = {id(t): ("module", i) for i, t in enumerate(held.tensors)}
     positions |= {id(s): ("state", i) for i, s in enumerate(leaves)}
-    sources = [positions.get(id(t), t) for t in step.captured]
+    there = [_there(t, step.device) for t in step.captured]
+    sources = [positions.get(id(t), t) for t in there]
     for t in sources:
         if isinstance(t, Tensor) and not t.is_leaf:
             raise Unsupported(
@@ -116,6 +117,19 @@ def _sources(step: CompiledStep, held: Inventory, leaves: list[Tensor]) -> list[
                 "the cell, or a part of its state"
             )
     return sources
+
+
+def _there(captured: Tensor | Array, device: str) -> Tensor | Array:
+    """What was captured; of a number that NumPy has, one on the device. Unsupported if it is somewhere else."""
+    if isinstance(captured, Tensor):
+        at = captured.device
+    else:
+        at = device_of(captured)
+        if at != device and not captured.ndim:
+            return move(captured, device)
+    if at != device:
+        raise Unsupported(f"it reads numbers on {at}, and its inputs are on {device}")
+    return captured
 
 
 def still_valid(recording: Recording | Unsupported) -> bool:
@@ -172,7 +186,7 @@ def current_tensor(source: Any, given: list[Tensor], tensors: list[Tensor]) -> T
     """What a source (see Recording) stands for now. given: the leaves of the state  tensors: those of the module"""
     if isinstance(source, Tensor):
         return source
-    if is_array(source):  # a copy: its owner may write into it before backward
+    if not isinstance(source, tuple):  # a copy: its owner may write into it before backward
         return Tensor(source.copy())
     kind, i = source
     return given[i] if kind == "state" else tensors[i]

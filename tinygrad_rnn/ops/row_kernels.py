@@ -108,6 +108,32 @@ extern "C" __global__ void cross_entropy_rule(const T* g, int each, const T* x, 
     dx[begin + j] = c == T(0) ? T(0) : c * (EXP(x[begin + j] - m[row] - s[row]) - (j == target ? T(1) : T(0)));
 }
 
+// Of logits x + b: the loss of each row, and in their place its gradient (unless `only_loss`). In no row that counts
+// not, which may be NaN, is anything else than 0. b, counts: may be none
+extern "C" __global__ void softmax_loss(T* x, const T* b, const long long* targets, const bool* counts, T* y, int n,
+                                        T smoothing, int only_loss) {
+  __shared__ T part[3][32];
+  long long row = blockIdx.x, target = targets[row];
+  bool counted = !counts || counts[row];
+  T m = -T(1) / T(0), s = 0, all = 0, uniform = smoothing / n;
+  x += row * n;
+  for (int j = threadIdx.x; j < n; j += blockDim.x) {
+    T z = b ? x[j] + b[j] : x[j];
+    x[j] = z = counted ? z : T(0);
+    m = Larger()(m, z);
+  }
+  m = joined(m, part[0], Larger());
+  for (int j = threadIdx.x; j < n; j += blockDim.x) s += EXP(x[j] - m), all += x[j] - m;
+  s = joined(s, part[1], Plus());
+  if (uniform != T(0)) all = joined(all, part[2], Plus());
+  if (threadIdx.x == 0)
+    y[row] = counted ? LOG(s) - (1 - smoothing) * (x[target] - m) - (uniform != T(0) ? uniform * all : T(0)) : T(0);
+  if (only_loss) return;
+  __syncthreads();
+  for (int j = threadIdx.x; j < n; j += blockDim.x)
+    x[j] = counted ? EXP(x[j] - m) / s - (j == target ? 1 - smoothing : T(0)) - uniform : T(0);
+}
+
 extern "C" __global__ void layer_norm(const T* x, const T* gain, const T* b, T* y, T* mean, T* scale, int n, T eps) {
   __shared__ T part[2][32];
   x += (long long)blockIdx.x * n, y += (long long)blockIdx.x * n;
@@ -242,6 +268,19 @@ class CrossEntropy:
 
     def _targets(self) -> list[Array]:
         return [xp(a).ascontiguousarray(a) for a in (self.at, self.counts)]
+
+
+def softmax_loss(z: Array, b: Array | None, at: Array, counts: Array | None, smoothing: float, grad: bool) -> Array:
+    """The losses (N,) of rows of logits z + b, beside targets smoothed to (1 - smoothing) onehot + smoothing / V; z
+    becomes their gradients, if those are wanted.
+
+    z: (N, V), not of half precision, V at most LONGEST  at: (N,) from 0 to V - 1  counts: (N,) of bool, None for all
+    """
+    n, losses = z.shape[1], xp(z).empty(len(z), z.dtype)
+    arguments = [z, b, at, counts, losses, np.int32(n), z.dtype.type(smoothing), np.int32(not grad)]
+    if z.size:
+        _launch("softmax_loss", len(z), n, arguments, z.dtype)
+    return losses
 
 
 class LayerNorm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from collections.abc import Iterable
@@ -111,6 +112,7 @@ def _norm_on_device(gradients: list[Array], p: float) -> Array:
 def _scale_on_device(found: list[Parameter], factor: Array) -> None:
     """Multiply gradients by a factor of which nobody knows whether it is less than 1; else by 1."""
     factor = xp(factor).minimum(factor, 1)  # NaN stays NaN
+    fitting = functools.cache(lambda device, dtype: move(factor, device).astype(dtype))
     for p in found:
         g: Any = p.grad.array  # type: ignore[union-attr]
-        p.grad = Tensor(g * move(factor, device_of(g)).astype(g.dtype))
+        p.grad = Tensor(g * fitting(device_of(g), g.dtype))

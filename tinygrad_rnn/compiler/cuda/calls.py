@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tinygrad_rnn.autograd.arrays import Array, xp
-from tinygrad_rnn.compiler.cuda.products import matrix, multiply, product, rows_of
+from tinygrad_rnn.autograd.arrays import Array, full, xp
+from tinygrad_rnn.compiler.cuda.graphs import Fixed
+from tinygrad_rnn.compiler.cuda.products import Matrix, matrix, multiply, product, rows, rows_of
 from tinygrad_rnn.compiler.ir.infer import stand_in
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
 from tinygrad_rnn.compiler.runtime.layouts import Layouts
+from tinygrad_rnn.compiler.runtime.memory import address
 
 Step = Callable[[int], Any]  # does what is to be done at a step; any step, of what is done once
-Ready = Callable[[], Step]
+Ready = Callable[[], Step | Fixed]
 Outputs = dict[Value, tuple]  # of operations with several, which no buffer has
 
 
@@ -145,9 +147,24 @@ def _over_time(v: Value, site: Site) -> Ready:
         return lambda: lambda t: _contraction(left.now(), right.now(), out.now())
     summed = site.view(g.args[0] if flow.contracted(g) else g)
     if flow.moves(g):
-        lead = 2 if flow.contracted(g) else 1
-        return lambda: lambda t: _sum_rows(summed.now(), lead, out.now())
+        return _rows_summed(summed, 2 if flow.contracted(g) else 1, out, site)
     return lambda: lambda t: xp(out.now()).multiply(summed.now(), site.buffers.steps.T, out=out.now())
+
+
+def _rows_summed(summed: Views, lead: int, out: Views, site: Site) -> Ready:
+    """The sum over the first axes, of which time is one: ones times a matrix, which cuBLAS does in a tenth of the time
+    that CuPy's own sum takes."""
+    made: list[Ready] = []
+
+    def make() -> Ready:
+        a, b = rows(summed.v, lead, site.buffers, site.layouts), rows(out.v, 0, site.buffers, site.layouts)
+        if a is None or b is None or summed.v.dtype != out.v.dtype:
+            return lambda: lambda t: _sum_rows(summed.now(), lead, out.now())
+        ones = full((a.rows,), 1, summed.v.dtype, site.buffers.device)
+        return product(Matrix(lambda: address(ones), 0, 1, a.rows, True, a.rows), a, b, out.v.dtype)
+
+    site.buffers.steps.depends(make, lambda ready: made.__setitem__(slice(None), [ready]))
+    return lambda: made[0]()
 
 
 def _contraction(a: Array, b: Array, out: Array) -> None:
@@ -197,13 +214,14 @@ def _step_by_step(v: Value, site: Site) -> Ready:
     """What is computed for all steps at once, one after the other."""
     made = call(v, replace(site, loop=True))
 
-    def ready() -> Step:
-        step = made()
+    def ready() -> Step | Fixed:
+        step, T = made(), site.buffers.steps.T
+        one = step.run if isinstance(step, Fixed) else step
 
         def run(t: int) -> None:
-            for each in range(site.buffers.steps.T):
-                step(each)
+            for each in range(T):
+                one(each)
 
-        return run
+        return Fixed(run, step.where, T) if isinstance(step, Fixed) else run
 
     return ready

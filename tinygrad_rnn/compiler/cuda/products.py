@@ -6,7 +6,6 @@ addresses of its matrices.
 
 from __future__ import annotations
 
-import functools
 import math
 
 from collections.abc import Callable
@@ -16,16 +15,17 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array
-from tinygrad_rnn.autograd.devices import load_cupy
+from tinygrad_rnn.compiler.cuda.cublas import check, library
+from tinygrad_rnn.compiler.cuda.graphs import Fixed
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
 from tinygrad_rnn.compiler.runtime.layouts import Layouts
 from tinygrad_rnn.compiler.runtime.memory import address
 from tinygrad_rnn.compiler.schedule.places import Buffer
 
-KINDS = {"float16": ("CUDA_R_16F", "CUBLAS_COMPUTE_32F"), "float32": ("CUDA_R_32F", "CUBLAS_COMPUTE_32F"),
-         "float64": ("CUDA_R_64F", "CUBLAS_COMPUTE_64F")}  # fmt: skip
-ONE = {"CUBLAS_COMPUTE_32F": np.ones(1, np.float32), "CUBLAS_COMPUTE_64F": np.ones(1, np.float64)}
+COMPUTE_32F, COMPUTE_64F, DEFAULT_ALGORITHM = 68, 70, -1  # cublasComputeType_t, cublasGemmAlgo_t
+KINDS = {"float16": (2, COMPUTE_32F), "float32": (0, COMPUTE_32F), "float64": (1, COMPUTE_64F)}  # cudaDataType_t
+ONE = {COMPUTE_32F: np.ones(1, np.float32), COMPUTE_64F: np.ones(1, np.float64)}
 ZERO = {name: np.zeros_like(one) for name, one in ONE.items()}
 
 Address = Callable[[], int]
@@ -78,6 +78,28 @@ def matrix(v: Value, buffers: Buffers, layouts: Layouts, all_steps: bool) -> Mat
     return None
 
 
+def rows(v: Value, lead: int, buffers: Buffers, layouts: Layouts) -> Matrix | None:
+    """A value, of all steps if it has steps, as a matrix with a row for each index into its first axes, of which time
+    is one; None if no strides say where they are."""
+    if v.op == "zeros" or np.dtype(v.dtype).name not in KINDS:
+        return None
+    like, buffer = layouts.of(v), buffers.s.where(v).buffer
+    if buffer.time != bool(lead):
+        return None
+    like = like[: buffers.steps.T] if lead else like
+    columns = math.prod(like.shape[lead:])
+    row = np.lib.stride_tricks.as_strided(like, like.shape[lead:], like.strides[lead:])
+    if 0 in like.shape or not row.flags.c_contiguous:
+        return None
+    flat = np.lib.stride_tricks.as_strided(like, (*like.shape[:lead], columns), (*like.strides[:lead], like.itemsize))
+    if not _even(flat):
+        return None
+    start = _start(buffer, buffers, address(layouts.of(v)) - address(layouts.base(buffer)))
+    many = math.prod(like.shape[:lead])
+    ld = next((s for s, n in zip(flat.strides[-2::-1], flat.shape[-2::-1], strict=True) if n != 1), 0) // like.itemsize
+    return Matrix(start, 0, many, columns, True, max(ld, columns)) if ld >= columns or many == 1 else None
+
+
 def _even(a: np.ndarray) -> bool:
     """Are its rows, of all its leading axes, equally far from each other?"""
     strides = [stride for stride, n in zip(a.strides[:-1], a.shape[:-1], strict=True) if n != 1]
@@ -92,43 +114,31 @@ def _start(buffer: Buffer, buffers: Buffers, offset: int) -> Address:
     return lambda: fixed
 
 
-def product(a: Matrix, b: Matrix, out: Matrix, dtype: Any) -> Callable[[], Callable[[int], None]]:
+def product(a: Matrix, b: Matrix, out: Matrix, dtype: Any) -> Callable[[], Fixed]:
     """What is called at the beginning of a run, and returns what computes out = a @ b at a step.
 
     cuBLAS counts columns first: for it rows of numbers are columns, and it computes outᵀ = bᵀ aᵀ.
     """
     assert out.across
-    kind, compute = KINDS[np.dtype(dtype).name]
+    number, compute = KINDS[np.dtype(dtype).name]
     one, zero = address(ONE[compute]), address(ZERO[compute])
     sizes = int(not b.across), int(not a.across), out.columns, out.rows, a.columns
 
-    def ready() -> Callable[[int], None]:
-        gemm, handle, names = library()
-        number, how, best = names[kind], names[compute], names["CUBLAS_GEMM_DEFAULT"]
+    def ready() -> Fixed:
+        gemm, handle = library().gemm, library().handle
         left, right, result = a.at(), b.at(), out.at()
 
         def run(t: int) -> None:
-            gemm(
+            status = gemm(
                 handle, *sizes, one, right + t * b.time, number, b.ld, left + t * a.time, number, a.ld, zero,
-                result + t * out.time, number, out.ld, how, best,
+                result + t * out.time, number, out.ld, compute, DEFAULT_ALGORITHM,
             )  # fmt: skip
+            if status:
+                check(status)
 
-        return run
+        return Fixed(run, (left, right, result))
 
     return ready
-
-
-def library() -> tuple[Callable[..., None], int, dict[str, int]]:
-    """cuBLAS's product, the handle of this thread's device, and the numbers of its names."""
-    cuda = load_cupy().cuda
-    return cuda.cublas.gemmEx, cuda.get_cublas_handle(), _names(cuda)
-
-
-@functools.cache
-def _names(cuda: Any) -> dict[str, int]:
-    kinds = {name: getattr(cuda.runtime, name) for name, _ in KINDS.values()}
-    computes = {name: getattr(cuda.cublas, name) for name in (*ONE, "CUBLAS_GEMM_DEFAULT")}
-    return kinds | computes
 
 
 def multiply(a: Array, b: Array, out: Array) -> None:

@@ -6,6 +6,7 @@ The host does nothing but launch: no array is read, and none is copied to the de
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ import numpy as np
 from tinygrad_rnn.autograd.arrays import Array
 from tinygrad_rnn.autograd.devices import load_cupy
 from tinygrad_rnn.compiler.cuda.calls import Outputs, Site, Step, call
+from tinygrad_rnn.compiler.cuda.cublas import library, workspace
+from tinygrad_rnn.compiler.cuda.graphs import Fixed, Replays, Steady
 from tinygrad_rnn.compiler.cuda.listing import launches, listing
 from tinygrad_rnn.compiler.cuda.pipeline import PASSES
 from tinygrad_rnn.compiler.cuda.scan import said
@@ -48,7 +51,7 @@ class Code:
     @functools.cached_property
     def s(self) -> Schedule:
         """The schedule for a batch of the size that stands for any."""
-        return schedule(self.c, Nests(accumulate=False, one_shape=True))
+        return schedule(self.c, Nests(accumulate=False, one_shape=True, copies_in=True))
 
     @functools.cached_property
     def written(self) -> dict[str, Written]:
@@ -72,31 +75,60 @@ def run_of(w: Written, make: Actions, buffers: Buffers, forward: bool) -> Run | 
     if not w.parts:
         return None
     parts = [(part, make.ready(part, part.actions), make.ready(part, part.turn or ())) for part in w.parts]
-    given = inputs_of(buffers.s) if forward else []
+    given = [b for b in inputs_of(buffers.s) if b.bound] if forward else []
+    steady, replays, space = Steady(buffers.device), Replays(), workspace(buffers.arena)
 
     def run(bound: dict[Buffer, Array]) -> None:
         for buffer in given:
-            if not bound[buffer].flags.c_contiguous:
-                bound[buffer] = bound[buffer].copy()
-        for part, actions, turn in parts:
-            _run(part, [ready() for ready in actions], [ready() for ready in turn], buffers.steps.T)
+            bound[buffer] = steady(buffer, bound[buffer])
+        T = buffers.steps.T
+        ready = [_Ready(part, [r() for r in actions], [r() for r in turn], T) for part, actions, turn in parts]
+        for recordable, group in itertools.groupby(ready, lambda r: r.where is not None):
+            several = list(group)
+            launch = functools.partial(_launch, several, space)
+            if recordable:
+                key = T, *[r.where for r in several]
+                replays.run(key, sum([r.launches for r in several]), launch)
+            else:
+                launch()
 
     return run
 
 
-def _run(part: Part, actions: Sequence[Step], turn: Sequence[Step], T: int) -> None:
-    steps = range(1) if not part.loop else range(T - 1, -1, -1) if part.backward else range(T)
-    if not turn:
+class _Ready:
+    """A part whose arrays are known, for so many steps.
+
+    where     the addresses that it was given, if it does nothing but launch; else None
+    launches  how often it launches something
+    """
+
+    def __init__(self, part: Part, actions: Sequence[Step | Fixed], turn: Sequence[Step | Fixed], T: int):
+        self.steps = range(1) if not part.loop else range(T - 1, -1, -1) if part.backward else range(T)
+        fixed = [a for a in (*actions, *turn) if isinstance(a, Fixed)]
+        self.where = tuple([a.where for a in fixed]) if len(fixed) == len(actions) + len(turn) else None
+        self.actions, self.turn = [[a.run if isinstance(a, Fixed) else a for a in each] for each in (actions, turn)]
+        self.launches = len(self.steps) * sum([a.launches for a in fixed])
+
+    def run(self) -> None:
+        """Do it all."""
+        actions, steps = self.actions, self.steps
+        if not self.turn:
+            for t in steps:
+                for action in actions:
+                    action(t)
+            return
+        begin, between, end = self.turn
+        begin(steps[0])
         for t in steps:
             for action in actions:
                 action(t)
-        return
-    begin, between, end = turn
-    begin(steps[0])
-    for t in steps:
-        for action in actions:
-            action(t)
-        (end if t == steps[-1] else between)(t)
+            (end if t == steps[-1] else between)(t)
+
+
+def _launch(several: Sequence[_Ready], space: Array) -> None:
+    library().begin(space)  # on the current stream, which is another one while this is recorded
+    for each in several:
+        each.run()
 
 
 class Actions:
@@ -114,12 +146,12 @@ class Actions:
         self.outputs: Outputs = {}
         self.notes: list[Callable[[], str]] = []
 
-    def ready(self, part: Part, actions: Sequence[Action]) -> list[Callable[[], Step]]:
+    def ready(self, part: Part, actions: Sequence[Action]) -> list[Callable[[], Step | Fixed]]:
         """For each action what is called at the beginning of a run, and returns what does it at a step."""
         site = Site(self.buffers, self.layouts, part.loop, self.outputs)
         return [self._launch(a) if isinstance(a, Launch) else call(self.renaming.value(a.value), site) for a in actions]
 
-    def _launch(self, launch: Launch) -> Callable[[], Step]:
+    def _launch(self, launch: Launch) -> Callable[[], Fixed]:
         launcher = lambda way: Launcher(way, self.text, self.renaming, self.layouts, self.buffers)
         if launch.scan is None:
             return launcher(launch)
@@ -186,15 +218,16 @@ class Launcher:
         most = self.function.max_threads_per_block
         return blocks, threads if math.prod(threads) <= most else (most // WARP * WARP,)
 
-    def __call__(self) -> Step:
+    def __call__(self) -> Fixed:
         """What launches it at a step, for what the call is given."""
-        for n, buffer, offset in self.given:
-            self.entries[n] = address(self.buffers.bound[buffer]) + offset
+        where = [address(self.buffers.bound[buffer]) + offset for _, buffer, offset in self.given]
+        for (n, _, _), at in zip(self.given, where, strict=True):
+            self.entries[n] = at
         function, table = self.function, self.table
         if self.sizes is None:
-            return lambda t: None
+            return Fixed(lambda t: None)
         blocks, threads = self.sizes
-        return lambda t: function(blocks, threads, (table, t))
+        return Fixed(lambda t: function(blocks, threads, (table, t)), tuple(where))
 
 
 @functools.lru_cache(1 << 10)

@@ -85,7 +85,11 @@ class Program:
 
     def _compute(self, direction: str, given: list[Buffer], arrays: Sequence[Array], state: Sequence[Array]) -> None:
         buffers = self.buffers
-        buffers.bound.update(zip(given, arrays, strict=True))
+        for buffer, array in zip(given, arrays, strict=True):
+            if buffer.bound:
+                buffers.bound[buffer] = array
+            else:
+                buffers.arrays[buffer][slice(buffers.steps.T) if buffer.time else ...] = array
         buffers.refresh(direction)
         at = 0 if direction == "forward" else buffers.steps.T
         for i, buffer in self.starts[direction]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.schedule.dataflow import Dataflow
-from tinygrad_rnn.compiler.schedule.lifetimes import Lifetimes
+from tinygrad_rnn.compiler.schedule.lifetimes import FOREVER, Lifetimes
 from tinygrad_rnn.compiler.schedule.nest_places import NestPlaces
 from tinygrad_rnn.compiler.schedule.nests import Fusion, accumulated, close_together, fused
 from tinygrad_rnn.compiler.schedule.order import Stage, by_kind, depth_first, ordered, sums_in_loops, sunk
@@ -50,10 +50,12 @@ class Nests:
 
     accumulate  are products computed on top of the terms that they are added to? Else those sums are in nests
     one_shape   does a loop that computes nothing but elements of one shape stay so? A thread has one of them then
+    copies_in   is what each call is given, but for captured tensors, copied to where it is always looked for?
     """
 
     accumulate: bool = True
     one_shape: bool = False
+    copies_in: bool = False
 
     def levels(self, flow: Dataflow) -> Dataflow:
         """All cheap values are computed in the loop that reads them, products on top of the terms they are added to."""
@@ -71,7 +73,10 @@ class Nests:
 
     def places(self, flow: Dataflow, life: Lifetimes, fusion: Fusion) -> dict[Value, Place]:
         """Where each value lives that its nest cannot keep in registers."""
-        return NestPlaces(flow, life, fusion).place
+        place, c = NestPlaces(flow, life, fusion).place, flow.circuit
+        for v in (c.x, *c.draws, *c.given, *([c.alive] if c.alive is not None else [])) if self.copies_in else ():
+            place[v].buffer.bound, place[v].buffer.span = False, (-1, FOREVER)
+        return place
 
 
 Policy = CallByCall | Nests
