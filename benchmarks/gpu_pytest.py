@@ -54,4 +54,4 @@ def pytest_warning_recorded(warning_message):
 def reason(text):
     """The lines of a traceback that say what went wrong."""
     said = [line[2:].strip() for line in text.splitlines() if line.startswith("E ")]
-    return " | ".join(said[:4])[:300] or text[-300:]
+    return " | ".join(said[:12])[:600] or text[-300:]
