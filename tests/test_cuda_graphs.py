@@ -165,10 +165,10 @@ class Scaled(nn.RNNCell):
 
     def forward(self, x, h):
         y, h = super().forward(x, h)
-        return y * self.factor, h
+        return ops.where(h > 0, self.factor, 0.5) * y, h
 
 
-@pytest.mark.parametrize("factor", [np.float64(3), np.array(3.0), 3.0], ids=repr)
+@pytest.mark.parametrize("factor", [np.float64(3), 3.0], ids=repr)
 def test_a_number_of_numpy_is_brought_to_the_device(factor, cupy, monkeypatch):
     steady, found = graphs.Steady.__call__, []
 
@@ -192,7 +192,7 @@ def test_what_is_on_another_device_is_refused(where):
     with pytest.raises(ValueError, match="it reads numbers on cpu, and its inputs are on gpu:0"):
         rnn(xs)
     rnn.engine = "eager"
-    with pytest.raises(ValueError, match="mul: operands must be on one device"):
+    with pytest.raises(ValueError, match="where: operands must be on one device"):
         rnn(xs)
 
 
