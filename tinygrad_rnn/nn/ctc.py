@@ -10,8 +10,8 @@ import numpy as np
 from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.nn.cells import Cell
-from tinygrad_rnn.nn.losses import _at_least_one, _check_tensor
 from tinygrad_rnn.nn.recurrent import Recurrent
+from tinygrad_rnn.nn.reduction import at_least_one, check_tensor
 
 NEVER = -1e30  # log 0: sums of it are finite
 ROUND = 8  # labels: targets are padded to a multiple of so many, so that few sizes are compiled
@@ -63,7 +63,7 @@ def ctc_loss(
     >>> round(float(np.exp(-loss.item())), 6)
     0.75
     """
-    _check_tensor(log_probs, "ctc_loss: log_probs")
+    check_tensor(log_probs, "ctc_loss: log_probs")
     if log_probs.ndim != 3:
         raise ValueError(f"ctc_loss: log_probs must be (T, B, V), got {log_probs.shape}")
     if reduction not in ("none", "sum", "mean"):
@@ -77,7 +77,7 @@ def ctc_loss(
     loss = ops.where(loss.detach() < -NEVER / 2, loss, 0.0 if zero_infinity else np.inf)
     if reduction == "mean":
         sizes = np.maximum([len(row) for row in rows], 1).astype(dtype)
-        loss = (loss / tensor(sizes, device=loss.device)).sum() / _at_least_one(B, dtype)
+        loss = (loss / tensor(sizes, device=loss.device)).sum() / at_least_one(B, dtype)
     elif reduction == "sum":
         loss = loss.sum()
     return loss.astype(log_probs.dtype)
