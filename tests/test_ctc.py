@@ -91,6 +91,20 @@ def test_every_engine_computes_the_same(engine, dtype, tolerance, monkeypatch, r
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("most", [0, 1 << 22], ids=["places", "products"])
+def test_labels_that_come_again_get_the_gradients_of_all(most, device, monkeypatch):
+    monkeypatch.setattr(ctc, "MOST", most)
+    x = tg.tensor(log_probs(4, 2, 3), requires_grad=True)
+    at = tg.autograd.arrays.from_numpy(np.array([[0, 1, 0, 0], [4, 3, 4, 5]]))
+    g = np.random.default_rng(0).normal(size=(4, 2, 4))
+    (ctc._of_labels(x, at=at) * tg.tensor(g)).sum().backward()
+    expected = np.zeros((4, 2, 3))
+    for b, row in enumerate([[0, 1, 0, 0], [1, 0, 1, 2]]):
+        for s, label in enumerate(row):
+            expected[:, b, label] += g[:, b, s]
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-12)
+
+
 def test_half_precision_is_computed_in_single():
     logp = log_probs(60, 2, 5, dtype="float16")
     given = [1, 2, 3, 1, 1], [60, 60], [3, 2]

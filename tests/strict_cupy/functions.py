@@ -208,6 +208,11 @@ def argsort(a, axis=-1, kind=None):
     return compute("argsort", lambda host: np.argsort(host, axis, kind="stable"), _array(a), launches=4)
 
 
+def take(a, indices, axis=None):
+    """Indices that are out of range wrap."""
+    return compute("take", lambda host, at: np.take(host, at, axis, mode="wrap"), _array(a), _array(indices))
+
+
 def flip(a, axis=None):
     return _array(a)._view(np.flip(a._host, axis))
 

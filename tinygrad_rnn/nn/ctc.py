@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import ops
+from tinygrad_rnn.autograd.arrays import Array, xp
+from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.nn.reduction import at_least_one, check_tensor
 
 NEVER = -1e30  # log 0: sums of it are finite
+MOST = 1 << 22  # zeros and ones by which gradients of labels are added up
 ROUND = 8  # labels: targets are padded to a multiple of so many, so that few sizes are compiled
 
 
@@ -89,11 +92,33 @@ def _log_total(log_probs: Tensor, labels: np.ndarray, skip: np.ndarray, ends: np
     first = np.full((B, S), NEVER)
     first[:, 0] = 0  # before the first step: from there its blank and its first label can be reached
     if len(log_probs) and B:
-        xs = ops.take_along_axis(log_probs, np.broadcast_to(labels, (len(log_probs), B, S)), 2)
+        xs = _of_labels(log_probs, at=xp(log_probs.array).asarray(labels + log_probs.shape[2] * np.arange(B)[:, None]))
         _, (log_alpha, _) = _over_time(xs, (make(first), make(skip)), lengths=steps)
     else:
         log_alpha = make(first) + log_probs.sum()
     return ops.logsumexp(log_alpha + make(np.where(ends, 0, NEVER)), -1)
+
+
+@primitive
+def _of_labels(log_probs: Array, *, at: Array) -> Array:
+    """(T, B, S): those at places in the rows (B V,) of all steps. at: (B, S), the same at each step"""
+    T, B, V = log_probs.shape
+    return xp(log_probs).take(log_probs.reshape(T, B * V), at, axis=1)
+
+
+def _of_labels_rule(g: Any, log_probs_shape: tuple[int, ...], at: Array) -> Any:
+    """What comes to one label from several places is added up: by products with rows of zeros and a one, if few."""
+    T, B, V = log_probs_shape
+    lib = xp(at)
+    if B * at.shape[1] * V > MOST:
+        zeros = lib.zeros((T, B * V), g.dtype)
+        return ops.scatter_add(zeros, lib.broadcast_to(at.ravel(), (T, at.size)), g.reshape(T, -1), 1).reshape(T, B, V)
+    ones = lib.zeros((B, at.shape[1], V), g.dtype)
+    ones[lib.arange(B)[:, None], lib.arange(at.shape[1]), at % V] = 1
+    return ops.permute(ops.matmul(ops.permute(g, (1, 0, 2)), ones), (1, 0, 2))
+
+
+_of_labels.vjp(log_probs=_of_labels_rule)
 
 
 def extended(targets: Sequence[np.ndarray], blank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
