@@ -25,7 +25,7 @@ OPTIONS = {
     "epochs": "times through the text",
     "batch": "strands of text read side by side",
     "steps": "time steps that gradients go back",
-    "lr": "Adam's learning rate at the start, from where a cosine leads down",
+    "lr": "learning rate, from where its schedule leads down",
     "clip": "largest norm of the gradient; 0: no limit",
     "valid": "share of the text held out at its end, between 0 and 1",
     "seed": "of the weights and of dropout",

@@ -10,8 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn.tasks.kind import Kind
+from tinygrad_rnn.tasks.optimizers import OPTIMIZERS, SCHEDULES
 
 CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"
+
+WEIGHT_DECAY = 0.01  # of AdamW, where nothing else is said: that of `optim.AdamW`
+LEARNING = {
+    "optimizer": "what makes steps of gradients",
+    "weight_decay": f"of sgd, added to the gradient; of adamw, apart from it, {WEIGHT_DECAY} if not given",
+    "schedule": "of the learning rate: constant; step_decay, see --step-size; cosine, down until the last epoch",
+    "step_size": "with step_decay: the learning rate falls after so many epochs",
+    "gamma": "with step_decay: by this factor",
+    "warmup": "steps at the beginning in which the learning rate rises to its schedule",
+    "patience": "end when held-out data has not become better for so many epochs; 0: go on to the last",
+}
+CHOICES = {"optimizer": tuple(OPTIMIZERS), "schedule": tuple(SCHEDULES)}
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,8 +44,8 @@ def of_training(
     """
     default: Any = kind.config()
     p.add_argument(f"--{kind.source}", metavar="FILE", help=file)
-    for name, text in texts.items():
-        _of_field(p, name, getattr(default, name), text, (choices or {}).get(name))
+    for name, text in {**texts, **LEARNING}.items():
+        _of_field(p, name, getattr(default, name), text, {**CHOICES, **(choices or {})}.get(name))
     p.add_argument("--cell", help=CELL)
     p.add_argument("--dtype", choices=["float32", "float64"], help=f"(default: {default.dtype})")
     p.add_argument("--out", default=f"runs/{kind.name}", metavar="DIR", help="the run's folder (default: %(default)s)")
@@ -66,14 +79,16 @@ def given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
     """The fields of a run's config that were named on the command line."""
     names = [f.name for f in fields(kind.config)]
     found = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    if found.get("optimizer") == "adamw" and not args.resume:
+        found.setdefault("weight_decay", WEIGHT_DECAY)
     if kind.source in found:
         found[kind.source] = str(Path(found[kind.source]).absolute())
     return found
 
 
 def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
-    """The config of a resumed run: as it was saved, but that more epochs may be asked for, and that the file may have
-    been moved. ValueError if other options were given, or if there is no such file.
+    """The config of a resumed run: as it was saved, but that more epochs or patience may be asked for, and that the
+    file may have been moved. ValueError if other options were given, or if there is no such file.
     """
     keep, old = kept(kind), asdict(saved)
     for key, value in found.items():
@@ -87,6 +102,6 @@ def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
     return replace(saved, **{key: value for key, value in found.items() if key in keep})
 
 
-def kept(kind: Kind) -> tuple[str, str]:
+def kept(kind: Kind) -> tuple[str, ...]:
     """The options that may be others when a run is resumed."""
-    return "epochs", kind.source
+    return "epochs", "patience", kind.source

@@ -34,6 +34,8 @@ def train(
     try:
         _announce(args, trainer, config, title(config, vocabularies, size))
         trainer.fit(config.epochs, report)
+        if trainer.exhausted and trainer.progress.epoch < config.epochs:
+            report(_exhausted(trainer))
     except BaseException as error:
         if first and trainer.folder.last.exists():
             if isinstance(error, (OSError, MemoryError, KeyboardInterrupt)):
@@ -77,10 +79,22 @@ def _announce(args: argparse.Namespace, trainer: Trainer, config: Any, title: st
     report(f"{title}, {task.tokens():,} to learn from; {where}")
     if progress.epoch >= config.epochs:
         report(f"all {config.epochs} epochs are done; a larger --epochs goes on")
+    elif trainer.exhausted:
+        pass  # `train` says so
     elif args.resume:
         before = progress.rows[-1]["learning_rate"] if progress.rows and not progress.batch else lr
-        moved = f", not {before:.3g}: its cosine now ends with epoch {config.epochs}" if lr != before else ""
+        moved = (
+            f", not {before:.3g}: its cosine now ends with epoch {config.epochs}"
+            if lr != before and config.schedule == "cosine"
+            else ""
+        )
         report(
             f"goes on at epoch {progress.epoch + 1}, batch {progress.batch + 1} of {len(task)}, "
             f"with learning rate {lr:.3g}{moved}"
         )
+
+
+def _exhausted(trainer: Trainer) -> str:
+    """Why a run has ended before its last epoch."""
+    epoch, waited = trainer.progress.epoch, trainer.progress.waited
+    return f"ended after epoch {epoch}: none was better than epoch {epoch - waited}; a larger --patience goes on"

@@ -75,6 +75,12 @@ class Progress:
     best: float | None = None
     rows: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def waited(self) -> int:
+        """The epochs since the loss on held-out data was last lower than in all before."""
+        losses = [row["valid_loss"] for row in self.rows]
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
 
 @dataclass
 class Trainer:
@@ -82,6 +88,7 @@ class Trainer:
 
     Several processes, each with a trainer, make the same run together: its file is one, and does not tell how many.
     seed: of what each of several processes draws
+    patience: epochs without a lower loss on held-out data after which a run ends; 0: it does not
     overlap: add up gradients during the backward pass? None: if there are enough of them, on their way between machines
     """
 
@@ -97,6 +104,7 @@ class Trainer:
     seed: int = 0
     world: parallel.World = field(default_factory=parallel.world)
     overlap: bool | None = None
+    patience: int = 0
 
     def __post_init__(self) -> None:
         if self.world.size > 1 and getattr(self.task, "world", None) is not self.world:
@@ -115,6 +123,11 @@ class Trainer:
     def _shared(self) -> bool:
         """Does each process update a part of the parameters?"""
         return isinstance(self.optimizer, optim.ZeroRedundancyOptimizer)
+
+    @property
+    def exhausted(self) -> bool:
+        """Has the run waited for a lower loss on held-out data as long as it may?"""
+        return 0 < self.patience <= self.progress.waited
 
     def save(self, path: Path) -> None:
         """Write the run as it is after the last whole batch into a file, from which `restore` goes on.
@@ -173,7 +186,8 @@ class Trainer:
             raise ValueError(f"checkpoint: {str(path)!r} does not fit this run ({error})") from None
 
     def fit(self, epochs: int, report: Callable[[str], None]) -> None:
-        """Train up to `epochs` epochs, counted from the start of the run. RuntimeError if another process does.
+        """Train up to `epochs` epochs, counted from the start of the run, or until `exhausted`. RuntimeError if another
+        process does.
 
         ValueError where a loss is not finite: on the CPU before its step is made, on a GPU one step later, where losses
         are read when the next step is under way; in any case before anything is saved.
@@ -182,7 +196,7 @@ class Trainer:
         self.model.train()
         stop = False
         with self._locked(), stopping(again=AGAIN if self.world.size > 1 else 0) as asked:
-            while self.progress.epoch < epochs and not stop:
+            while self.progress.epoch < epochs and not (stop or self.exhausted):
                 title = f"epoch {self.progress.epoch + 1}/{epochs}"
                 with _bar(self.task, title, self.progress.tokens, hidden=self.world.rank > 0) as bar:
                     stop = self._epoch(bar, asked)

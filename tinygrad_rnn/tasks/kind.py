@@ -15,8 +15,9 @@ from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.state_dicts import without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
-from tinygrad_rnn.tasks.config import CommonConfig, checked
+from tinygrad_rnn.tasks.config import LATER, CommonConfig, checked
 from tinygrad_rnn.tasks.fit import Task, Trainer
+from tinygrad_rnn.tasks.optimizers import make_optimizer
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 Vocabularies = tuple[Vocabulary, ...]
@@ -30,7 +31,7 @@ class Kind:
     config: the class of its options
     source, default_source: the option that names the file that is learned; what is learned without one, for errors
     vocabulary_files: in the run's folder, one for each of its vocabularies
-    lr_falls_by: the learning rate ends at this part of what it begins with
+    lr_falls_by: the cosine of the learning rate ends at this part of what it begins with
     read: config -> what the file holds, and its text, by which it is known again
     vocabularies: config, what the file holds -> its vocabularies
     batches: config, what the file holds, each vocabulary -> batches to learn from, and held-out ones
@@ -99,7 +100,8 @@ class Kind:
         if not isinstance(saved, dict) or saved.get("task") != self.name:
             raise ValueError(f"run: {str(folder.path)!r} must hold {self.what}, its config.json says otherwise")
         try:
-            config = self.config(**{key: saved[key] for key in asdict(self.config())})
+            later = {key: default for key, default in asdict(self.config()).items() if key in LATER}
+            config = self.config(**{key: {**later, **saved}[key] for key in asdict(self.config())})
         except KeyError as error:
             raise ValueError(f"run: {str(folder.path / 'config.json')!r} is damaged, it lacks {error}") from None
         return checked(config, f"run: {folder.path}/config.json: ")
@@ -127,11 +129,12 @@ class Kind:
         random.manual_seed(config.seed)
         model = self.build(config, *map(len, vocabularies)).to(default_device())
         task = self.task(config, model, *batches)
-        schedule = optim.cosine(config.lr, config.epochs * len(task), min_lr=config.lr / self.lr_falls_by)
-        optimizer: Any = optim.Adam(model.parameters(), schedule)
+        optimizer: Any = make_optimizer(config, model.parameters(), len(task), self.lr_falls_by)
         if share_update:
             optimizer = optim.ZeroRedundancyOptimizer(optimizer)
-        return Trainer(model, optimizer, task, folder, config.clip, save_every, seed=config.seed)
+        return Trainer(
+            model, optimizer, task, folder, config.clip, save_every, seed=config.seed, patience=config.patience
+        )
 
     def _read_vocabularies(self, folder: RunFolder) -> Vocabularies:
         return tuple(_read_vocabulary(folder, name) for name in self.vocabulary_files)

@@ -1,0 +1,33 @@
+"""The optimiser of a run and its learning rate, by the names that options have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tinygrad_rnn import optim
+from tinygrad_rnn.autograd.tensor import Parameter
+
+OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
+    "sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam, "adamw": optim.AdamW,
+}  # fmt: skip
+DECAYING = ("sgd", "adamw")  # these have an argument weight_decay
+SCHEDULES: dict[str, Callable[[Any, int, float], optim.Schedule]] = {  # config, batches of an epoch, lowest rate
+    "constant": lambda config, n, lowest: optim.constant(config.lr),
+    "step_decay": lambda config, n, lowest: optim.step_decay(config.lr, config.step_size * n, config.gamma),
+    "cosine": lambda config, n, lowest: optim.cosine(config.lr, config.epochs * n, lowest),
+}
+
+
+def make_optimizer(
+    config: Any, parameters: Iterable[Parameter], batches: int, lr_falls_by: int = 10
+) -> optim.Optimizer:
+    """The optimiser that a config asks for, new.
+
+    batches: of an epoch  lr_falls_by: a cosine ends at this part of what it begins with
+    """
+    schedule = SCHEDULES[config.schedule](config, batches, config.lr / lr_falls_by)
+    if config.warmup:
+        schedule = optim.warmup(schedule, config.warmup)
+    decay = {"weight_decay": config.weight_decay} if config.optimizer in DECAYING else {}
+    return OPTIMIZERS[config.optimizer](parameters, schedule, **decay)
