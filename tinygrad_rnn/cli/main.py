@@ -71,6 +71,7 @@ def _parsed() -> Parser:
         ("score", language_model.add_score, "log P of a sentence under a trained language model"),
         ("translate", translation.add_translate, "let a trained model of pairs write the target of a source"),
         ("evaluate", translation.add_evaluate, "compare a trained model of pairs with the right targets"),
+        ("export", language_model.add_export, "write a trained language model as a program in C"),
         ("draw", draw.add_draw, "draw a network, unrolled or folded"),
     ):
         add(commands.add_parser(name, help=text, parents=[common]))
