@@ -17,6 +17,10 @@ from tinygrad_rnn.tasks.language_model import LanguageModel
 
 I, H = 5, 7
 STRICT = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+BOUNDS = [
+    "-fsanitize=bounds",
+    "-fsanitize-undefined-trap-on-error",
+]  # what is read outside an array may be right by luck
 compiles = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
 
 
@@ -40,6 +44,7 @@ class Odd(nn.Cell):
         new = ops.tanh(
             exp.reshape(self.hidden_size, 1).permute((1, 0))[:, ::-1] - ops.logical_not(j > k) + ops.log(2 + k * k)
         )
+        new = new - (k - (j + new)) / (2 * (1 + k * k))
         return -new, {"now": new, "past": state["now"]}
 
 
@@ -66,7 +71,7 @@ class Built(NamedTuple):
 def built(module, folder, **options):
     path = folder / "net.c"
     export.c(module, path, **options)
-    subprocess.run(["cc", *STRICT, str(path), "-o", str(folder / "net"), "-lm"], check=True)
+    subprocess.run(["cc", *STRICT, *BOUNDS, str(path), "-o", str(folder / "net"), "-lm"], check=True)
 
     def run(lines):
         text = "\n".join(lines) + "\n"
@@ -134,6 +139,24 @@ def test_a_program_refuses_what_is_no_id(text, said, tmp_path):
     assert done.returncode == 1 and said in done.stderr and not done.stdout
 
 
+class Unread(nn.Cell):
+    input_size = 6
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 2)
+
+    def forward(self, x, h):
+        first, _unread, last = ops.chunk(x, 3, axis=1)
+        h = ops.tanh(first + h) * last
+        return h, h
+
+
+def test_parts_of_which_one_is_not_read_have_no_names(tmp_path):
+    export.c(Unread(), tmp_path / "net.c")
+    source = (tmp_path / "net.c").read_text(encoding="utf-8")
+    assert "h[j] = tanhf(x[j] + state->h[j]) * x[4 + j];" in source
+
+
 # ---- refused --------------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +171,18 @@ class Soft(nn.Cell):
         return h, h
 
 
+class Gathered(Soft):
+    def forward(self, x, h):
+        h = x[:, [1, 0, 1, 1]][:, :2] * x[:, [0, 0]] + h
+        return h, h
+
+
+class MasksAdded(Soft):
+    def forward(self, x, h):
+        h = h * ((x > 0) + (x > h))
+        return h, h
+
+
 class Counting(Soft):
     def initial_state(self, batch_size):
         return tg.tensor(np.zeros((batch_size, 1), np.int64))
@@ -158,6 +193,8 @@ class Counting(Soft):
 
 REFUSED = {
     "an op": (lambda: Soft(), ValueError, r"no form for softmax, in Soft\.forward, line \d+$"),
+    "elements in no order": (lambda: Gathered(), ValueError, r"no form for getitem, in Gathered\.forward"),
+    "masks that are added": (lambda: MasksAdded(), ValueError, "no form for add, in MasksAdded"),
     "whole numbers": (lambda: Counting(), ValueError, "no form for .* of int64"),
     "dropout": (lambda: LanguageModel(5, 3, nn.GRUCell(3, 4), 4, dropout=0.5), ValueError, r"call \.eval\(\) first"),
     "backwards": (lambda: nn.Recurrent(nn.GRUCell(3, 4), reverse=True), ValueError, "reverse=True"),

@@ -252,6 +252,10 @@ def _member(a: Array) -> str:
 
 
 def _numbers(values: np.ndarray) -> str:
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float32)
+    if np.isfinite(rounded).all():
+        return ", ".join([f"{v!s}f" for v in rounded])
     return ", ".join(map(_number, values))
 
 

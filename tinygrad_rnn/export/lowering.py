@@ -193,7 +193,7 @@ class Lowering:
             return False
         (user,) = self.uses[v]
         if user is None:
-            return v not in self.recorded.circuit.roots["state"]
+            return True
         reads = self._elementwise(user) or user.op in REDUCTIONS
         return reads and math.prod(user.values[0].shape if user.op in REDUCTIONS else user.shape) == math.prod(v.shape)
 
