@@ -21,16 +21,16 @@ pytestmark = [needs_gxx, pytest.mark.usefixtures("gpu")]
 
 
 @pytest.fixture
-def recorded(monkeypatch):
-    """The graphs that are recorded, in their order, and how often each is launched."""
-    found, record = [], graphs.recorded
+def cuda_graphs(monkeypatch):
+    """The CUDA graphs that are made, in their order, and how often each is launched."""
+    found, make = [], graphs.cuda_graph
 
     def watched(launch):
-        graph = record(launch)
+        graph = make(launch)
         found.append(Watched(graph))
         return found[-1]
 
-    monkeypatch.setattr(graphs, "recorded", watched)
+    monkeypatch.setattr(graphs, "cuda_graph", watched)
     return found
 
 
@@ -69,7 +69,7 @@ def same_calls(found, expected, rtol=1e-11):
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in FEW else pytest.mark.slow) for n in CASES])
 def test_a_cell_computes_the_same_whenever_it_is_called(name, monkeypatch):
-    """Launched, recorded, and replayed, each with other numbers at other addresses; beside never recorded."""
+    """Launched, then as a graph, each with other numbers at other addresses; beside launched every time."""
     case, found = CASES[name], []
     xs = [steps_of(case.x, "float64")] * 4
     xs = [x * (1 + i) if isinstance(case.x, tuple) else x[::-1].copy() for i, x in enumerate(xs)]
@@ -80,20 +80,20 @@ def test_a_cell_computes_the_same_whenever_it_is_called(name, monkeypatch):
     same_calls(*found, rtol=1e-11 if REAL_GPU else 0)  # there sums into places have no order
 
 
-def test_each_number_of_steps_has_a_graph_of_its_own(recorded):
+def test_each_number_of_steps_has_a_graph_of_its_own(cuda_graphs):
     xs = [random(steps, count=1)[0] for steps in (4, 7, 4, 7, 4, 7, 1, 1, 1)]
     same_calls(*(calls(made(engine), xs) for engine in ("cuda", "eager")))
-    assert len(recorded) == 6 and all(graph.launched == 2 for graph in recorded)
+    assert len(cuda_graphs) == 6 and all(graph.launched == 2 for graph in cuda_graphs)
 
 
-def test_lengths_may_change_while_the_graph_is_the_same(recorded):
+def test_lengths_may_change_while_the_graph_is_the_same(cuda_graphs):
     xs, lengths = random(4, count=5), ([4, 1, 0], [2, 4, 3], [1, 1, 1], [0, 0, 0], [4, 4, 3])
     same_calls(*(calls(made(engine), xs, lengths) for engine in ("cuda", "eager")))
-    assert [graph.launched for graph in recorded] == [4, 4]
+    assert [graph.launched for graph in cuda_graphs] == [4, 4]
 
 
 @pytest.mark.parametrize("moved", ["each step", "once"])
-def test_weights_may_move(moved, recorded):
+def test_weights_may_move(moved, cuda_graphs):
     """An optimiser of one's own that makes new arrays."""
     found, kept = {}, []
     for engine in "cuda", "eager":
@@ -105,24 +105,24 @@ def test_weights_may_move(moved, recorded):
                     kept.append(p.array)
                     p.array = p.array * 0.9
     same_calls(found["cuda"], found["eager"])
-    assert sum(graph.launched for graph in recorded) >= 6
+    assert sum(graph.launched for graph in cuda_graphs) >= 6
 
 
-def test_the_first_calls_launch_what_the_graph_does(recorded):
+def test_the_first_calls_launch_what_the_graph_does(cuda_graphs):
     """Bit for bit, so that a run can be repeated."""
     rnn, x = made("cuda"), random(4, count=1)[0]
     first, *others = calls(rnn, [x] * 5)
     assert all(np.array_equal(other[name], first[name]) for other in others for name in first)
-    assert len(recorded) == 2
+    assert len(cuda_graphs) == 2
 
 
-def test_so_many_launches_are_kept_and_no_more(recorded, monkeypatch):
+def test_so_many_launches_are_kept_and_no_more(cuda_graphs, monkeypatch):
     monkeypatch.setattr(graphs, "KEPT", 90)
     replays, done = graphs.Replays(), []
     for key in "aaabbbcccaaaccc":  # for "c" there is no room beside "a" and "b", for "a" none beside "b" and "c"
         replays.run(key, 40, lambda key=key: done.append(key))
-    assert "".join(done) == "aabbccaa"  # at first, and to be recorded
-    assert [graph.launched for graph in recorded] == [2, 2, 5, 2]
+    assert "".join(done) == "aabbccaa"  # at first, and when a graph is made
+    assert [graph.launched for graph in cuda_graphs] == [2, 2, 5, 2]
     replays.run("all", 91, lambda: done.append("all"))
     assert [*replays.graphs] == ["a", "c"]
 
@@ -135,13 +135,13 @@ class Sorted(nn.RNNCell):
         return y, ops.cumsum(h, -1) * 0.5
 
 
-def test_what_cupy_does_by_itself_is_not_recorded(recorded):
+def test_what_cupy_does_by_itself_is_in_no_graph(cuda_graphs):
     found = []
     for engine in "cuda", "eager":
         tg.manual_seed(0)
         found.append(calls(nn.Recurrent(Sorted(4, 5), engine=engine).to("float64"), random(4)))
     same_calls(*found)
-    assert REAL_GPU or all(len(graph.graph.work) < 8 for graph in recorded)
+    assert REAL_GPU or all(len(graph.graph.work) < 8 for graph in cuda_graphs)
 
 
 def test_calls_before_the_backward_pass_have_graphs_of_their_own():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cells import CELLS
+from test_ops_in_cells import BY_POSITIONS, OPERATIONS, Step
 
 import tinygrad_rnn as tg
 
@@ -104,6 +105,17 @@ def test_a_cell_in_c_computes_what_the_library_does(name, tmp_path):
     net = built(nn.Recurrent(cell), tmp_path, example=np.zeros(size, np.float32))
     np.testing.assert_allclose(net.run(lines(xs[:, 0])), expected, rtol=1e-5, atol=1e-5)
     assert "alloc" not in net.source
+
+
+@compiles
+def test_every_operation_in_c_computes_what_the_library_does(tmp_path):
+    names = [name for name in OPERATIONS if name not in BY_POSITIONS]
+    tg.manual_seed(1)
+    cell = stirred(nn.Stack([Step(name) for name in names]))
+    xs = np.random.default_rng(2).normal(size=(4, 1, 4)).astype(np.float32)
+    with tg.no_grad():
+        expected = nn.Recurrent(cell, engine="eager")(xs)[0].numpy()[:, 0]
+    np.testing.assert_allclose(built(cell, tmp_path).run(lines(xs[:, 0])), expected, rtol=1e-4, atol=1e-4)
 
 
 @compiles

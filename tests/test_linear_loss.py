@@ -85,6 +85,14 @@ def test_a_gpu_s_kernel_computes_what_the_array_library_does(gpu, monkeypatch):
     assert_equal(*found, "float64")
 
 
+def test_a_finer_bias_is_not_rounded_to_what_it_is_added_to(way):
+    rng = np.random.default_rng(0)
+    whole = [tg.tensor(rng.integers(-3, 4, s).astype("f"), requires_grad=True) for s in ((20, 3), (3, 40))]
+    given = [*whole, tg.tensor(rng.normal(size=40), requires_grad=True), rng.integers(0, 40, 20)]
+    found, expected = (f(*given).item() for f in (nn.linear_cross_entropy, plain))
+    assert found == pytest.approx(expected, rel=1e-12)  # products of whole numbers have no rounding error
+
+
 @pytest.mark.parametrize("wanted", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 0, 1)])
 def test_it_finds_the_gradients_that_are_wanted(wanted, way):
     ys, W, b, targets = problem((70, 9, 40))
@@ -155,9 +163,10 @@ def test_targets_that_do_not_count_cost_nothing_and_may_be_all(way):
         assert all(not g.numpy().any() for g in tg.grad(loss, [ys, *given[1:3]]))
 
 
-def test_operands_of_several_dtypes_are_those_of_numpy(way):
-    ys, W, b, targets = problem((20, 3, 40))
-    mixed = [ys.detach().astype("float32").requires_grad_(), W, b]
+@pytest.mark.parametrize("narrow", [{0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}], ids=str)
+def test_operands_of_several_dtypes_are_those_of_numpy(narrow, way):
+    *given, targets = problem((20, 3, 40))
+    mixed = [x.detach().astype("float32").requires_grad_() if i in narrow else x for i, x in enumerate(given)]
     found, expected = (results(f, *mixed, targets) for f in (nn.linear_cross_entropy, plain))
     assert_equal(found, expected, "float32")
 

@@ -1,5 +1,7 @@
 """Operations that cells from papers need, in a step: each engine computes what the eager one does, in its loop."""
 
+import importlib
+
 import cuda_on_cpu
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from conftest import REAL_GPU
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops
+from tinygrad_rnn.ops import elementwise
 
 T, B, H = 5, 3, 4
 OPERATIONS = {
@@ -34,7 +37,7 @@ OPERATIONS = {
     "sort": lambda a, b: ops.sort(a, 1)[0] + b,
     "topk": lambda a, b: ops.topk(a, 1, 1)[0] * b,
 }
-LIBRARYS = {"sort", "topk"}  # machine code has no loop for these
+BY_POSITIONS = {"sort", "topk"}  # machine code has no loop for these
 ENGINES = [
     "numpy", "llvm",
     pytest.param("cuda", marks=pytest.mark.skipif(not REAL_GPU and cuda_on_cpu.missing() is not None, reason="g++")),
@@ -73,7 +76,7 @@ def test_an_engine_computes_what_the_eager_one_does(name, engine, request):
     with tg.device("gpu" if engine == "cuda" else "cpu"):
         expected, _ = outcome(name, "eager", "float64")
         for dtype, tolerance in (("float64", 1e-11), ("float32", 1e-4)):
-            if name in LIBRARYS and engine == "llvm":
+            if name in BY_POSITIONS and engine == "llvm":
                 with pytest.raises(ValueError, match=r"cannot run Step: .*argsort"):
                     outcome(name, engine, dtype)
                 return
@@ -81,4 +84,12 @@ def test_an_engine_computes_what_the_eager_one_does(name, engine, request):
             for f, e in zip(found, expected, strict=True):
                 np.testing.assert_allclose(f, e, rtol=tolerance, atol=tolerance * np.abs(e).max())
             assert plan.engine == engine, plan
-            assert name in LIBRARYS or "of CuPy's own" not in str(plan)
+            assert name in BY_POSITIONS or "of CuPy's own" not in str(plan)
+
+
+@pytest.mark.parametrize("engine", ["llvm.functions", "cuda.functions"])
+def test_an_engine_has_a_form_for_each_function_of_formulas(engine):
+    if engine.startswith("llvm"):
+        pytest.importorskip("llvmlite")
+    known = importlib.import_module(f"tinygrad_rnn.compiler.{engine}").FUNCTIONS
+    assert {*elementwise.FUNCTIONS} <= {*known}

@@ -85,10 +85,9 @@ def full(shape: Any, value: float, dtype: Any, device: str | None = None) -> Arr
 def add_at(out: Array, key: Any, values: Array) -> None:
     """out[key] += values, where places that `key` names twice get both (in place)."""
     if _names_elements(out, key):
+        # Along one axis, which is ten times as fast
         at = np.ravel_multi_index(tuple([k % n for k, n in zip(key, out.shape, strict=True)]), out.shape)
-        np.add.at(
-            out.reshape(-1), at.ravel(), np.broadcast_to(values, at.shape).ravel()
-        )  # ten times as fast as out[key]
+        np.add.at(out.reshape(-1), at.ravel(), np.broadcast_to(values, at.shape).ravel())
         return
     if xp(out) is not np or not isinstance(key, np.ndarray) or key.dtype == bool or out.ndim < 2:
         xp(out).add.at(out, key, values)

@@ -79,15 +79,10 @@ def _announce(args: argparse.Namespace, trainer: Trainer, config: Any, title: st
     report(f"{title}, {task.tokens():,} to learn from; {where}")
     if progress.epoch >= config.epochs:
         report(f"all {config.epochs} epochs are done; a larger --epochs goes on")
-    elif trainer.exhausted:
-        pass  # `train` says so
-    elif args.resume:
+    elif args.resume and not trainer.exhausted:  # of that `train` tells
         before = progress.rows[-1]["learning_rate"] if progress.rows and not progress.batch else lr
-        moved = (
-            f", not {before:.3g}: its cosine now ends with epoch {config.epochs}"
-            if lr != before and config.schedule == "cosine"
-            else ""
-        )
+        stretched = lr != before and config.schedule == "cosine"
+        moved = f", not {before:.3g}: its cosine now ends with epoch {config.epochs}" if stretched else ""
         report(
             f"goes on at epoch {progress.epoch + 1}, batch {progress.batch + 1} of {len(task)}, "
             f"with learning rate {lr:.3g}{moved}"

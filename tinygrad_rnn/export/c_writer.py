@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.compiler.cuda import functions
 from tinygrad_rnn.compiler.ir.formula import parsed
 from tinygrad_rnn.compiler.ir.value import PRIMITIVES
 from tinygrad_rnn.export.lowering import lower
-from tinygrad_rnn.export.program import Alias, Apply, Array, Compute, Expression, Product, Program, Reduce, View
+from tinygrad_rnn.export.routine import Alias, Apply, Array, Compute, Expression, Product, Reduce, Routine, View
 from tinygrad_rnn.export.step import recorded
 from tinygrad_rnn.files import write_atomically
 
-LIBRARY = {"abs": "fabsf", "pow": "powf", **{n: f"{n}f" for n in ("erf", "exp", "log", "log1p", "sqrt", "tanh")}}
 OWN = {"fmax": "larger", "fmin": "smaller", "sign": "signum"}  # C's own fmaxf loses NaN
+LIBRARY = {name: f"{double}f" for name, double in functions.LIBRARY.items()}  # those of CUDA are C's
 HELPERS = {
     "larger": "static float larger(float a, float b) { return a > b || a != a ? a : b; }",
     "smaller": "static float smaller(float a, float b) { return a < b || a != a ? a : b; }",
@@ -66,23 +67,23 @@ def c(module: Any, file: str | os.PathLike, *, example: Any = None) -> None:
 
 
 class Writer:
-    """Spells a program. helpers: the functions that it has used, by their names"""
+    """Spells a routine. helpers: the functions that it has used, by their names"""
 
-    def __init__(self, name: str, program: Program):
-        self.name, self.program = name, program
+    def __init__(self, name: str, routine: Routine):
+        self.name, self.routine = name, routine
         self.helpers: dict[str, str] = {}
 
     def text(self) -> str:
         """The file."""
         step = list(self._step())
-        weights = [line for a in self.program.weights for line in _weight(a)]
+        weights = [line for a in self.routine.weights for line in _weight(a)]
         used = [text for name, text in self.helpers.items() if text]
         parts = [
             [f"/* {self.name}: one step of a recurrent model, written by tinygrad_rnn. cc -std=c99 -O2 … -lm */"],
             ["#include <math.h>", "#include <stdio.h>", "#include <string.h>"],
             weights,
-            ["typedef struct {", *(f"    float {_member(a)}[{a.size}];" for a in self.program.states),
-             *([] if self.program.states else ["    char none;"]), f"}} {self.name}_state;"],
+            ["typedef struct {", *(f"    float {_member(a)}[{a.size}];" for a in self.routine.states),
+             *([] if self.routine.states else ["    char none;"]), f"}} {self.name}_state;"],
             used, list(self._reset()), step, list(self._main()),
         ]  # fmt: skip
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -92,7 +93,7 @@ class Writer:
     def _reset(self) -> Iterator[str]:
         yield f"void {self.name}_reset({self.name}_state *state) {{"
         yield "    memset(state, 0, sizeof *state);"
-        for a in self.program.states:
+        for a in self.routine.states:
             assert a.values is not None
             if a.values.any():
                 yield f"    static const float {_member(a)}[{a.size}] = {{{_numbers(a.values.ravel())}}};"
@@ -100,18 +101,18 @@ class Writer:
         yield "}"
 
     def _step(self) -> Iterator[str]:
-        x = "const float *x" if self.program.x else "int id"
+        x = "const float *x" if self.routine.x else "int id"
         yield f"void {self.name}_step({self.name}_state *state, {x}, float *y) {{"
-        notes = ["", *(s.note for s in self.program.step)]
-        body = [line for s, told in zip(self.program.step, notes, strict=False) for line in self._statement(s, told)]
-        if self.program.x and not any(re.search(r"\bx\b", re.sub(r"/\*.*?\*/", "", line)) for line in body):
+        notes = ["", *(s.note for s in self.routine.step)]
+        body = [line for s, told in zip(self.routine.step, notes, strict=False) for line in self._statement(s, told)]
+        if self.routine.x and not any(re.search(r"\bx\b", re.sub(r"/\*.*?\*/", "", line)) for line in body):
             yield "    (void)x;"
-        yield from (f"    float {a.name}[{a.size}];" for a in self.program.locals)
+        yield from (f"    float {a.name}[{a.size}];" for a in self.routine.locals)
         yield from (f"    {line}" for line in body)
         yield "}"
 
     def _main(self) -> Iterator[str]:
-        p, name = self.program, self.name
+        p, name = self.routine, self.name
         read = _reads_numbers(p.x.size) if p.x else _reads_ids(p.ids)
         yield f"#ifndef {name}_NO_MAIN"
         yield "int main(void) {"

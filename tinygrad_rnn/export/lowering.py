@@ -1,4 +1,4 @@
-"""From the circuit of a step to a program: views become indices, and what is elementwise one loop for each variable."""
+"""From the circuit of a step to a routine: views become indices, and what is elementwise one loop for each variable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Never
 import numpy as np
 
 from tinygrad_rnn.compiler.ir.circuit import Value, place_of
-from tinygrad_rnn.export.program import Alias, Apply, Array, Compute, Expression, Product, Program, Reduce, View
+from tinygrad_rnn.export.routine import Alias, Apply, Array, Compute, Expression, Product, Reduce, Routine, View
 from tinygrad_rnn.export.step import Recorded
 from tinygrad_rnn.export.variables import variables
 
@@ -24,11 +24,11 @@ MASKS = {
 OTHERS = {"pow", "where", "erf", "clip", "cast"}  # elementwise, without a formula
 
 
-def lower(who: str, recorded: Recorded, taken: Collection[str]) -> Program:
-    """The program of a step. taken: names that it must not use; ValueError for what it has no form for"""
+def lower(who: str, recorded: Recorded, taken: Collection[str]) -> Routine:
+    """The routine of a step. taken: names that it must not use; ValueError for what it has no form for"""
     lowering = Lowering(who, recorded, taken)
     lowering.run()
-    return lowering.program()
+    return lowering.routine()
 
 
 class Lowering:
@@ -75,11 +75,11 @@ class Lowering:
                 self._lower(v)
         self._finish()
 
-    def program(self) -> Program:
+    def routine(self) -> Routine:
         """What has been found."""
         of = lambda role: [a for a in self.arrays if a.role == role]
         x = next(iter(of("input")), None)
-        return Program(x, self.ids, of("output")[0], of("weight"), of("state"), of("local"), self.statements)
+        return Routine(x, self.ids, of("output")[0], of("weight"), of("state"), of("local"), self.statements)
 
     def _array(self, v: Value, name: str, role: str = "local", values: np.ndarray | None = None) -> View:
         if 0 in v.shape:

@@ -83,7 +83,7 @@ def in_blocks(
         rows = slice(start, start + size)
         some = None if counts is None else counts[rows]
         y = ys[rows] if some is None else lib.where(some[:, None], ys[rows], dtype.type(0))  # they may be NaN
-        z, of = y @ W, softmax_loss if by_kernel else _softmax_loss
+        z, of = (y @ W).astype(dtype, copy=False), softmax_loss if by_kernel else _softmax_loss
         losses[rows] = of(z, b, targets[rows], some, smoothing, any(wanted))
         if any(wanted):
             _add_gradients(found, y, W, z, start)

@@ -121,15 +121,12 @@ def _sources(step: CompiledStep, held: Inventory, leaves: list[Tensor]) -> list[
 
 def _there(captured: Tensor | Array, device: str) -> Tensor | Array:
     """What was captured; of a number that NumPy has, one on the device. Unsupported if it is somewhere else."""
-    if isinstance(captured, Tensor):
-        at = captured.device
-    else:
-        at = device_of(captured)
-        if at != device and not captured.ndim:
-            return move(captured, device)
-    if at != device:
+    at = captured.device if isinstance(captured, Tensor) else device_of(captured)
+    if at == device:
+        return captured
+    if isinstance(captured, Tensor) or captured.ndim:
         raise Unsupported(f"it reads numbers on {at}, and its inputs are on {device}")
-    return captured
+    return move(captured, device)
 
 
 def still_valid(recording: Recording | Unsupported) -> bool:

@@ -27,7 +27,7 @@ from tinygrad_rnn.ops.elementwise import (
 )
 from tinygrad_rnn.ops.index import getitem, take_along_axis
 from tinygrad_rnn.ops.reduce import _sorted, max, sum, var
-from tinygrad_rnn.ops.shape import _array, _axis, broadcast_to, concat, expand_dims, no_such, reshape
+from tinygrad_rnn.ops.shape import _array, _axis, concat, expand_dims, no_such, reshape
 
 Axis = int | tuple[int, ...] | None
 
@@ -112,17 +112,11 @@ def prod(x: Any, axis: int | None = None, keepdims: bool = False, **named: Any) 
     axis = _axis(x, axis, "prod")
     at = lambda i, j: getitem(x, (*(slice(None),) * axis, slice(i, j)))
     if not shape[axis]:
-        x = concat([x, broadcast_to(_one(x), (*shape[:axis], 1, *shape[axis + 1 :]))], axis)
+        return sum(x, axis, keepdims) + 1
     while (n := x.shape[axis]) > 1:
         both = mul(at(0, n // 2), at(n // 2, n // 2 * 2))
         x = concat([both, at(n // 2 * 2, n)], axis) if n % 2 else both
     return x if keepdims else getitem(x, (*(slice(None),) * axis, 0))
-
-
-def _one(x: Any) -> Array:
-    """1 as an array beside x."""
-    array = getattr(x, "array", x)
-    return xp(array).ones((), x.dtype)
 
 
 def cumprod(x: Any, axis: int, **named: Any) -> Any:
@@ -208,7 +202,7 @@ def topk(x: Any, k: int, axis: int = -1, largest: bool = True, **named: Any) -> 
     """The k largest elements along an axis (or smallest), from the first on, and where each is."""
     if named:
         no_such("topk", named)
-    axis, n = _axis(_array(x, "topk"), axis, "topk"), 0
+    axis = _axis(_array(x, "topk"), axis, "topk")
     n = x.shape[axis]
     if not 0 <= k <= n:
         raise ValueError(f"topk: k must be from 0 to {n}, the size of axis {axis}, got {k}")

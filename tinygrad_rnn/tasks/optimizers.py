@@ -19,9 +19,7 @@ SCHEDULES: dict[str, Callable[[Any, int, float], optim.Schedule]] = {  # config,
 }
 
 
-def make_optimizer(
-    config: Any, parameters: Iterable[Parameter], batches: int, lr_falls_by: int = 10
-) -> optim.Optimizer:
+def make_optimizer(config: Any, parameters: Iterable[Parameter], batches: int, lr_falls_by: int) -> optim.Optimizer:
     """The optimiser that a config asks for, new.
 
     batches: of an epoch  lr_falls_by: a cosine ends at this part of what it begins with

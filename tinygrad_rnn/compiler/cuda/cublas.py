@@ -1,7 +1,7 @@
-"""cuBLAS by its C interface: what is multiplied there can be recorded in a CUDA graph, which CuPy's own call refuses.
+"""cuBLAS by its C interface: a product by it can be in a CUDA graph, one by CuPy's own call cannot.
 
 cuBLAS chooses how to multiply by the sizes and by how much workspace it has. It has the same here whether a product is
-launched or recorded, so that both are bit for bit the same.
+launched or in a graph, so that both are bit for bit the same.
 """
 
 from __future__ import annotations

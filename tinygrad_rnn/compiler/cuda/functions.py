@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.ops import elementwise
+
 REAL = {
     "float16": "float", "float32": "float", "float64": "double", "bool": "int", "int8": "int", "int16": "int",
     "int32": "int", "int64": "i64", "uint8": "int", "uint16": "int", "uint32": "u32",
@@ -34,11 +36,8 @@ template <class T> __device__ inline T power(T x, T n) {
 }
 """
 
-REAL_FUNCTIONS = (
-    "cos", "erf", "exp", "expm1", "floor", "fmod", "log", "log1p", "pow", "rint", "sin", "sqrt", "tanh",
-)  # fmt: skip
-LIBRARY = {"abs": "fabs", **{name: name for name in REAL_FUNCTIONS}}
 OWN = {"fmax": "larger", "fmin": "smaller", "sign": "sign_of"}  # of PRELUDE
+LIBRARY = {**{name: name for name in ("erf", "pow", *elementwise.FUNCTIONS) if name not in OWN}, "abs": "fabs"}
 WHOLE = {"abs": "magnitude", "pow": "power", "floor": "", "rint": "", "fmod": "remainder_of"}  # of whole numbers
 FUNCTIONS = frozenset((*LIBRARY, *OWN))
 

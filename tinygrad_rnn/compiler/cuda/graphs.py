@@ -18,7 +18,7 @@ FEW = 2  # launches that are no cheaper as a graph
 
 
 class Fixed(NamedTuple):
-    """Something done at a step that does nothing but launch: it can be recorded.
+    """Something done at a step that does nothing but launch: it can be in a CUDA graph.
 
     run       does it at a step
     where     the addresses that it was given: where they are the same, so is what it launches
@@ -31,9 +31,9 @@ class Fixed(NamedTuple):
 
 
 class Replays:
-    """Runs what launches something: as it is the first time, recorded the second time, from then on as a graph.
+    """Runs what launches something: as it is the first time, from the second time on as a graph.
 
-    Whatever is not loaded before it first runs is there when it is recorded.
+    Whatever is not loaded before it first runs is there when the graph is made.
     graphs  by what makes two runs the same, the graph and how many launches it replaces; None of what has run once
     """
 
@@ -41,14 +41,14 @@ class Replays:
         self.graphs: dict[Hashable, tuple[Any, int]] = {}
 
     def run(self, key: Hashable, launches: int, launch: Callable[[], None]) -> None:
-        """launch(), or what it did when it was recorded."""
+        """launch(), or the graph of what it launched."""
         if not FEW < launches <= KEPT:
             launch()
             return
         seen = key in self.graphs
         graph, _ = self.graphs.pop(key, (None, 0))
         if seen and graph is None:
-            graph = recorded(launch)
+            graph = cuda_graph(launch)
         self.graphs[key] = graph, launches  # the last one is that which was used last
         self._limit()
         launch() if graph is None else graph.launch()
@@ -59,7 +59,7 @@ class Replays:
             self.graphs.pop(next(iter(self.graphs)))
 
 
-def recorded(launch: Callable[[], None]) -> Any:
+def cuda_graph(launch: Callable[[], None]) -> Any:
     """What a function launches, as a graph; nothing of it runs."""
     stream = load_cupy().cuda.Stream(non_blocking=True)
     with stream:

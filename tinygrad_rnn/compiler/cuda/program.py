@@ -83,10 +83,10 @@ def run_of(w: Written, make: Actions, buffers: Buffers, forward: bool) -> Run | 
             bound[buffer] = steady(buffer, bound[buffer])
         T = buffers.steps.T
         ready = [_Ready(part, [r() for r in actions], [r() for r in turn], T) for part, actions, turn in parts]
-        for recordable, group in itertools.groupby(ready, lambda r: r.where is not None):
+        for fixed, group in itertools.groupby(ready, lambda r: r.where is not None):
             several = list(group)
             launch = functools.partial(_launch, several, space)
-            if recordable:
+            if fixed:
                 key = T, *[r.where for r in several]
                 replays.run(key, sum([r.launches for r in several]), launch)
             else:
@@ -107,7 +107,7 @@ class _Ready:
         fixed = [a for a in (*actions, *turn) if isinstance(a, Fixed)]
         self.where = tuple([a.where for a in fixed]) if len(fixed) == len(actions) + len(turn) else None
         self.actions, self.turn = [[a.run if isinstance(a, Fixed) else a for a in each] for each in (actions, turn)]
-        self.launches = len(self.steps) * sum([a.launches for a in fixed])
+        self.launches = len(self.steps) * (sum([a.launches for a in fixed[: len(actions)]]) + bool(turn)) + bool(turn)
 
     def run(self) -> None:
         """Do it all."""
@@ -126,7 +126,7 @@ class _Ready:
 
 
 def _launch(several: Sequence[_Ready], space: Array) -> None:
-    library().begin(space)  # on the current stream, which is another one while this is recorded
+    library().begin(space)  # on the current stream, which is another one while a graph is made
     for each in several:
         each.run()
 

@@ -1,4 +1,4 @@
-"""A program: one step of a model for one sequence, as loops over arrays of float; plain data, for a writer to spell.
+"""A routine: one step of a model for one sequence, as loops over arrays of float; plain data, for a writer to spell.
 
 Arrays are flat. A view says which of their elements are read, as NumPy's strides do; an expression is computed element
 by element; a statement fills one array, which nothing fills again.
@@ -16,7 +16,7 @@ import numpy as np
 class Array:
     """So many numbers.
 
-    name    what the program calls it
+    name    what the routine calls it
     role    "weight", "state", "input", "output" or "local"
     values  those of a weight; the first ones of a state
     """
@@ -120,7 +120,7 @@ class Alias(NamedTuple):
 Statement = Compute | Product | Reduce | Alias
 
 
-class Program(NamedTuple):
+class Routine(NamedTuple):
     """A step.
 
     x        its input, or None: a number from 0 to ids - 1
