@@ -202,7 +202,10 @@ _FORMS = {
         ("axis", lambda x: ops.roll(x, -1, 1), lambda x: np.roll(x, -1, 1), [R(3, 4)]),
         ("no way", lambda x: ops.roll(x, 8, 1), lambda x: np.roll(x, 8, 1), [R(3, 4)]),
     ],
-    "round": [("", ops.round, np.round, [np.array([-2.5, -1.5, -0.4, 0.5, 1.5, 2.6])])],
+    "round": [
+        ("", ops.round, np.round, [np.array([-2.5, -1.5, -0.4, 0.5, 1.5, 2.6])]),
+        ("integers", ops.round, np.copy, [ints(9, 3)]),
+    ],
     "silu": [("", ops.silu, lambda x: x / (1 + np.exp(-x)), [R(3, 4)])],
     "sin": [("", ops.sin, np.sin, [10 * R(3, 4)]), ("no axes", ops.sin, np.sin, [R()])],
     "sort": [

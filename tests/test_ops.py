@@ -119,6 +119,19 @@ def test_where_a_norm_is_zero_so_is_its_derivative(device):
         assert not first.numpy().any()
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint8"])
+def test_whole_numbers_stay_so_when_they_are_rounded(dtype, device):
+    x = tg.tensor(np.array([0, 3, 100], dtype))
+    for op in (ops.floor, ops.round):
+        assert op(x).dtype == dtype and op(x).tolist() == [0, 3, 100]
+
+
+def test_a_number_without_axes_widens_nothing(device):
+    number, x = tg.tensor(np.array(0.5)), tg.tensor(np.zeros(3, np.float32))
+    for op in (ops.logaddexp, ops.fmod, ops.mod):
+        assert op(number, x + 1).dtype == op(x + 1, number).dtype == np.float32
+
+
 def test_functions_with_tails_are_exact_there(device):
     x = np.array([-1000.0, -50, -1e-9, 0, 1e-9, 50, 1000])
     np.testing.assert_allclose(ops.log_sigmoid(tg.tensor(x)).numpy(), -np.logaddexp(0, -x), rtol=1e-14)

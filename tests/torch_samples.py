@@ -111,6 +111,32 @@ def unary(d: Draw, name: str) -> tuple:
     return getattr(ops, name), UNARY[name], (x,)
 
 
+FINITE = {
+    "sin": torch.sin, "cos": torch.cos, "expm1": torch.expm1, "silu": F.silu, "elu": F.elu,
+    "floor": lambda x: x.detach().floor(), "round": lambda x: x.detach().round(), "leaky_relu": F.leaky_relu,
+    "log_sigmoid": F.logsigmoid,
+}  # fmt: skip
+
+
+@maker(*FINITE)
+def finite_unary(d: Draw, name: str) -> tuple:
+    """What PyTorch has for floats only, or of which NaN and infinity have other slopes there."""
+    whole = WHOLE[1:5] if name in ("floor", "round") else WHOLE if name in ("sin", "cos", "expm1") else []
+    x = d.array(d.shape(), [*FLOATS, *whole])
+    return getattr(ops, name), FINITE[name], (np.nan_to_num(x, posinf=3, neginf=-3),)
+
+
+@maker("fmod", "mod", "logaddexp", "outer")
+def finite_binary(d: Draw, name: str) -> tuple:
+    shape, kinds = d.shape(), FLOATS[:2]
+    shapes = ((3,), (2,)) if name == "outer" else (d.within(shape), d.within(shape))
+    a, b = (np.nan_to_num(d.array(s, kinds).round(3), posinf=3, neginf=-3) for s in shapes)
+    b = np.where(b == 0, b.dtype.type(0.75), b) if name in ("fmod", "mod") else b
+    if name in ("fmod", "mod"):  # of whole multiples but for rounding PyTorch's slope is that of another quotient
+        a = a + a.dtype.type(0.0004)
+    return getattr(ops, name), getattr(torch, name, torch.remainder), (a, b)
+
+
 BINARY = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "pow": torch.pow,
     "maximum": torch.maximum, "minimum": torch.minimum, "greater": torch.gt, "greater_equal": torch.ge,
@@ -126,6 +152,8 @@ def binary(d: Draw, name: str) -> tuple:
     # unsigned: PyTorch's numbers without axes wrap around
     floats = FLOATS if name in ("sub", "pow") else [*FLOATS * 2, *WHOLE[:4], "bool"]
     a, b = (d.array(s, floats) for s in (d.within(shape), d.within(shape)))
+    if name == "pow" and a.dtype.kind == "f":
+        a = a + a.dtype.type(0)  # of -0.0 NumPy's and PyTorch's infinities differ in sign
     if name.startswith(("m", "l")) or d.rng.random() < 0.6:
         return ours, theirs, (a, b)
     number = d.number()
@@ -191,6 +219,42 @@ def reduction(d: Draw, name: str) -> tuple:
         x = np.nan_to_num(x, nan=np.nan, posinf=3, neginf=-3)
     ours, theirs = getattr(ops, name), REDUCE[name]
     return lambda x: ours(x, axis, keep), lambda x: theirs(x, axis, keep), (x,)
+
+
+@maker("norm", "prod", "std")
+def norms(d: Draw, name: str) -> tuple:
+    x = np.nan_to_num(d.array(d.shape(1), FLOATS[:2]).round(3), posinf=3, neginf=-3)
+    axis, keep, p = d.axes(x), bool(d.rng.integers(2)), d.one_of([2, 1, 3])
+    if name == "norm":
+        x = np.clip(x, -1e6, 1e6)  # a square is infinite otherwise; PyTorch takes none along an axis of size 1
+        theirs = lambda x: torch.linalg.vector_norm(x, p, axis, keep)
+        return lambda x: ops.norm(x, p, axis, keep), theirs, (x,)
+    if name == "std":
+        x = np.arange(24, dtype=x.dtype).reshape(2, 3, 4) * d.one_of([1, -0.3])  # 0 / 0 where there is one
+        axis = d.one_of([None, 0, -1, (0, 2)])
+        return lambda x: ops.std(x, axis, keep), lambda x: x.std(everything(x, axis), keepdim=keep), (x,)
+    axis = d.axis(x)
+    return lambda x: ops.prod(x, axis, keep), lambda x: x.prod(axis, keep), (x,)
+
+
+@maker("cumprod", "argsort", "sort", "topk", "roll", "tile")
+def along_an_axis(d: Draw, name: str) -> tuple:
+    x = np.nan_to_num(d.array(d.shape(1), FLOATS[:2]).round(3), posinf=3, neginf=-3)
+    axis, n, down = d.axis(x), int(d.rng.integers(-5, 6)), bool(d.rng.integers(2))
+    if name == "cumprod":
+        return lambda x: ops.cumprod(x, axis), lambda x: x.cumprod(axis), (x,)
+    if name == "roll":
+        axis = d.one_of([axis, None])
+        return lambda x: ops.roll(x, n, axis), lambda x: torch.roll(x, n, axis), (x,)
+    if name == "tile":
+        reps = tuple(int(k) for k in d.rng.integers(0, 3, d.rng.integers(0, 4)))
+        return lambda x: ops.tile(x, reps), lambda x: x.tile(reps), (x,)
+    if name == "topk":  # of equal ones PyTorch takes any
+        x = d.rng.permutation(x.size).reshape(x.shape).astype(x.dtype)
+        return lambda x: ops.topk(x, abs(n), axis, down), lambda x: x.topk(abs(n), axis, down), (x,)
+    if name == "argsort":
+        return lambda x: ops.argsort(x, axis, down), lambda x: x.argsort(dim=axis, descending=down, stable=True), (x,)
+    return lambda x: ops.sort(x, axis, down), lambda x: x.sort(dim=axis, descending=down, stable=True), (x,)
 
 
 @maker("var")

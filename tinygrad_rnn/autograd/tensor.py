@@ -445,7 +445,10 @@ class Tensor:
 
 
 # NumPy's names for what is called otherwise here
-UFUNCS = {"multiply": "mul", "subtract": "sub", "divide": "div", "negative": "neg", "power": "pow", "absolute": "abs"}
+UFUNCS = {
+    "multiply": "mul", "subtract": "sub", "divide": "div", "negative": "neg", "power": "pow", "absolute": "abs",
+    "remainder": "mod", "rint": "round",
+}  # fmt: skip
 
 
 def _mask(a: Any, sign: str) -> Any:

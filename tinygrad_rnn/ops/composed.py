@@ -18,6 +18,7 @@ from tinygrad_rnn.ops.elementwise import (
     fmod,
     logical_and,
     maximum,
+    minimum,
     mul,
     not_equal,
     sigmoid,
@@ -56,9 +57,9 @@ def log_sigmoid(x: Any) -> Any:
 
 def logaddexp(a: Any, b: Any) -> Any:
     """log(exp(a) + exp(b)), without overflow."""
-    one = equal(a, b)  # where both are one infinity their difference is NaN
-    d = where(one, 0, a) - where(one, 0, b)
-    return maximum(a, b) + softplus(-absolute(d))
+    more, less = maximum(a, b), minimum(a, b)
+    same = equal(more, less)  # where both are one infinity their difference is NaN
+    return more + softplus(where(same, 0, less) - where(same, 0, more))
 
 
 def mod(a: Any, b: Any) -> Any:

@@ -75,9 +75,24 @@ softplus = elementwise("softplus", "fmax(x, 0) + log1p(exp(-abs(x)))", True, x=l
 
 sin: Any = elementwise("sin", "sin(x)", True, x=lambda g, x: g * cos(x))
 cos: Any = elementwise("cos", "cos(x)", True, x=lambda g, x: -g * sin(x))
-floor = elementwise("floor", "floor(x)")  # steps: no derivative, as of sign
-round = elementwise("round", "rint(x)")  # halves to the even neighbour
+_floor = elementwise("floor", "floor(x)")  # steps: no derivative, as of sign
+_round = elementwise("round", "rint(x)")
 fmod = elementwise("fmod", "fmod(a, b)", a=lambda g: g, b=lambda g, y, a, b: -g * round((a - y) / b))  # sign of a
+
+
+def floor(x: Any) -> Any:
+    """The largest whole number that is not larger; whole numbers are as they are."""
+    return x if _is_whole(x) else _floor(x)
+
+
+def round(x: Any) -> Any:
+    """The nearest whole number, of halves the even one; whole numbers are as they are."""
+    return x if _is_whole(x) else _round(x)
+
+
+def _is_whole(x: Any) -> bool:
+    return getattr(x, "dtype", np.dtype(float)).kind in "iu"
+
 
 greater = elementwise("greater", "a > b")
 greater_equal = elementwise("greater_equal", "a >= b")

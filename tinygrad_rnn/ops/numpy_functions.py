@@ -64,7 +64,7 @@ FUNCTIONS.update({
     np.sum: lambda a, axis=None, keepdims=False: OPS["sum"](a, axis, keepdims),
     np.mean: lambda a, axis=None, keepdims=False: OPS["mean"](a, axis, keepdims),
     np.var: lambda a, axis=None, ddof=0, keepdims=False: OPS["var"](a, axis, keepdims, correction=ddof),
-    np.std: lambda a, axis=None, ddof=0, keepdims=False: OPS["sqrt"](OPS["var"](a, axis, keepdims, correction=ddof)),
+    np.std: lambda a, axis=None, ddof=0, keepdims=False: OPS["std"](a, axis, keepdims, correction=ddof),
     np.max: lambda a, axis=None, keepdims=False: OPS["max"](a, axis, keepdims),
     np.min: lambda a, axis=None, keepdims=False: OPS["min"](a, axis, keepdims),
     np.argmax: lambda a, axis=None, keepdims=False: OPS["argmax"](a, axis, keepdims),
