@@ -25,7 +25,7 @@ OPTIONS = {
     "epochs": "times through the text",
     "batch": "strands of text read side by side",
     "steps": "time steps that gradients go back",
-    "lr": "Adam's learning rate at the start, from where a cosine leads down",
+    "lr": "learning rate at the start; see --schedule",
     "clip": "largest norm of the gradient; 0: no limit",
     "valid": "share of the text held out at its end, between 0 and 1",
     "seed": "of the weights and of dropout",
@@ -83,7 +83,7 @@ def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """The options that were named; with --words the embedding is as large as a layer, unless it was named too."""
     given = options.given(args, KIND)
-    if given.get("words") and "embed" not in given and not args.resume:
+    if given.get("words") and not ("embed" in given or args.resume):
         given["embed"] = given.get("hidden", language_model.Config.hidden)
     return given
 

@@ -7,6 +7,8 @@ import warnings
 
 from collections.abc import Sequence
 
+import tinygrad_rnn
+
 from tinygrad_rnn import parallel
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
 from tinygrad_rnn.cli import draw, language_model, translation
@@ -55,6 +57,7 @@ def _in_one_line(error: BaseException) -> str:
 
 def _parsed() -> Parser:
     parser = Parser(prog="tinygrad-rnn", description="Recurrent networks: train, use, evaluate, draw.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {tinygrad_rnn.__version__}")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND", parser_class=Parser)
     common = Parser(add_help=False)
     common.add_argument("--device", help='"cpu", "gpu" or "gpu:N" (default: TINYGRAD_RNN_DEVICE, else cpu)')

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from tinygrad_rnn.tasks.config import OPTIMIZERS, SCHEDULES, checked
 from tinygrad_rnn.tasks.kind import Kind
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
+OPTIMISING = {
+    "optimizer": "what makes steps of gradients",
+    "weight_decay": "of sgd (in the gradient) and adamw (apart from it)",
+    "schedule": "of the learning rate; cosine: down to the last epoch",
+    "lr_factor": "schedules step and plateau: what the learning rate is multiplied by",
+    "lr_epochs": "step: every so many epochs; plateau: after so many without a better held-out loss",
+    "warmup": "updates in which the learning rate rises from 0",
+    "accumulate": "batches that an update learns from, one by one: as a --batch N times as large, in less memory",
+    "patience": "stop after so many epochs without a better held-out loss; 0: never",
+    "log_every": "updates between lines; 0: a line each minute, if this is no terminal",
+}
+OPTIMISING_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"
 
 
@@ -31,9 +46,15 @@ def of_training(
     """
     default: Any = kind.config()
     p.add_argument(f"--{kind.source}", metavar="FILE", help=file)
-    for name, text in texts.items():
-        _of_field(p, name, getattr(default, name), text, (choices or {}).get(name))
+    choices = {**OPTIMISING_CHOICES, **(choices or {})}
+    for name, text in {**texts, **OPTIMISING}.items():
+        _of_field(p, name, getattr(default, name), text, choices.get(name))
     p.add_argument("--cell", help=CELL)
+    p.add_argument(
+        "--from", dest="from_run", metavar="RUN",
+        help="begin with the weights of another run, and with its vocabulary and the options of its model",
+    )  # fmt: skip
+    p.add_argument("--config", metavar="FILE", help="a run's config.json: its options, where none are given here")
     p.add_argument("--dtype", choices=["float32", "float64"], help=f"(default: {default.dtype})")
     p.add_argument("--out", default=f"runs/{kind.name}", metavar="DIR", help="the run's folder (default: %(default)s)")
     p.add_argument(
@@ -63,12 +84,54 @@ def _of_field(p: argparse.ArgumentParser, name: str, value: Any, text: str, choi
 
 
 def given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
-    """The fields of a run's config that were named on the command line."""
+    """The fields of a run's config that were named: on the command line, else in --config, else by --from."""
     names = [f.name for f in fields(kind.config)]
     found = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
-    if kind.source in found:
-        found[kind.source] = str(Path(found[kind.source]).absolute())
+    if args.config is not None:
+        if args.resume:
+            raise ValueError("--config: must be left out with --resume: the options of a run stay")
+        found = {**_of_file(Path(args.config), kind), **found}
+    for name in (kind.source, "from_run"):
+        if found.get(name):
+            found[name] = str(Path(found[name]).absolute())
+    if found.get("from_run") and not args.resume:
+        found = _as_in(found, kind)
     return found
+
+
+def _of_file(path: Path, kind: Kind) -> dict[str, Any]:
+    """The options in a file as a run's config.json; ValueError that names what is wrong with it."""
+    try:
+        saved = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"--config: {str(path)!r} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"--config: {str(path)!r} must be JSON, as a run's config.json ({error})") from None
+    if not isinstance(saved, dict) or saved.get("task", kind.name) != kind.name:
+        raise ValueError(f"--config: {str(path)!r} must hold the options of {kind.what}, got those of something else")
+    names = {f.name for f in fields(kind.config)}
+    unknown = sorted(key for key in saved.keys() - names if key != "task" and not key.endswith("_sha256"))
+    if unknown:
+        raise ValueError(f"--config: {str(path)!r} has options that there are not: {', '.join(unknown)}; take them out")
+    found = {key: value for key, value in saved.items() if key in names}
+    checked(kind.config(**found), f"--config: {path}: ")
+    return found
+
+
+def _as_in(found: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """The options, with those of the model that another run has trained; ValueError if others were given."""
+    folder = RunFolder(Path(found["from_run"]))
+    saved = asdict(kind.read_config(folder))
+    if not folder.weights.exists():
+        raise ValueError(f"--from: {str(folder.path)!r} must hold trained weights, it has none yet")
+    for name in kind.model:
+        if found.get(name, saved[name]) != saved[name]:
+            flag = name.replace("_", "-")
+            raise ValueError(
+                f"--from: the model stays as it is; {folder.path} has --{flag} {saved[name]}, got {found[name]}; leave "
+                "the option out"
+            )
+    return {**found, **{name: saved[name] for name in kind.model}}
 
 
 def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
@@ -87,6 +150,6 @@ def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
     return replace(saved, **{key: value for key, value in found.items() if key in keep})
 
 
-def kept(kind: Kind) -> tuple[str, str]:
+def kept(kind: Kind) -> tuple[str, ...]:
     """The options that may be others when a run is resumed."""
-    return "epochs", kind.source
+    return "epochs", "patience", "log_every", kind.source

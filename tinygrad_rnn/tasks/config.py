@@ -7,7 +7,12 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-POSITIVE = ("hidden", "embed", "layers", "epochs", "batch")
+POSITIVE = ("hidden", "embed", "layers", "epochs", "batch", "accumulate", "lr_epochs")
+COUNTS = ("seed", "warmup", "patience", "log_every")
+OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
+SCHEDULES = ("constant", "cosine", "step", "plateau")
+OF_OLD = ("cell", "hidden", "embed", "layers", "epochs", "batch", "lr", "clip", "valid", "seed", "dtype")  # in all runs
+MODEL = ("cell", "hidden", "embed", "layers", "dtype")  # what the weights of a model depend on
 Limits = dict[str, tuple[bool, str]]  # by option: is its value within the limits, and what are they?
 
 
@@ -27,18 +32,38 @@ class CommonConfig:
     valid: float = 0.05
     seed: int = 0
     dtype: str = "float32"
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    lr_factor: float = 0.5
+    lr_epochs: int = 1
+    warmup: int = 0
+    accumulate: int = 1
+    patience: int = 0
+    log_every: int = 0
+    from_run: str = ""  # a run's folder, with whose weights this one began
 
     def limits(self) -> Limits:
         """The limits of the options, once their types are right; for `checked`."""
         return {
             **{name: (getattr(self, name) >= 1, "at least 1") for name in POSITIVE},
+            **{name: (getattr(self, name) >= 0, "at least 0") for name in COUNTS},
             "lr": (0 < self.lr < math.inf, "a finite number greater than 0"),
             "clip": (0 <= self.clip < math.inf, "a finite number of at least 0"),
             "dropout": (0 <= self.dropout < 1, "from 0 to less than 1"),
             "valid": (0 < self.valid < 1, "between 0 and 1"),
-            "seed": (self.seed >= 0, "at least 0"),
+            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+            "weight_decay": self._weight_decay(),
+            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+            "lr_factor": (0 < self.lr_factor < 1, "between 0 and 1"),
             "dtype": (self.dtype in ("float32", "float64"), "float32 or float64"),
         }
+
+    def _weight_decay(self) -> tuple[bool, str]:
+        """Its limits: where the gradient is divided by its own size, decay in it would not be what is asked for."""
+        if self.optimizer in ("rmsprop", "adam"):
+            return self.weight_decay == 0, f"0 with {self.optimizer}: adamw and sgd decay weights"
+        return 0 <= self.weight_decay < math.inf, "a finite number of at least 0"
 
 
 def checked(config: Any, who: str = "--") -> Any:

@@ -15,8 +15,9 @@ from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.state_dicts import without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
-from tinygrad_rnn.tasks.config import CommonConfig, checked
+from tinygrad_rnn.tasks.config import MODEL, OF_OLD, CommonConfig, checked
 from tinygrad_rnn.tasks.fit import Task, Trainer
+from tinygrad_rnn.tasks.optimizers import optimizer
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 Vocabularies = tuple[Vocabulary, ...]
@@ -30,6 +31,7 @@ class Kind:
     config: the class of its options
     source, default_source: the option that names the file that is learned; what is learned without one, for errors
     vocabulary_files: in the run's folder, one for each of its vocabularies
+    model: the options that the model and its vocabularies depend on
     lr_falls_by: the learning rate ends at this part of what it begins with
     read: config -> what the file holds, and its text, by which it is known again
     vocabularies: config, what the file holds -> its vocabularies
@@ -52,6 +54,7 @@ class Kind:
     build: Callable[..., nn.Module]
     task: Callable[[Any, Any, Any, Any], Task]
     default_source: str = ""
+    model: tuple[str, ...] = MODEL
 
     def new_run(
         self, config: Any, folder: RunFolder, save_every: float = 10.0, share_update: bool = False
@@ -62,10 +65,11 @@ class Kind:
         """
         world = parallel.world()
         examples, text = world.first(lambda: self.read(checked(config)))
-        vocabularies = self.vocabularies(config, examples)
+        vocabularies = world.first(lambda: self._vocabularies(config, examples))
         trainer = self._trainer(config, folder, examples, vocabularies, save_every, share_update)
-        path = getattr(config, self.source)
-        saved = {**asdict(config), "task": self.name, self.source: str(Path(path).absolute()) if path else ""}
+        self._take_weights(trainer, config)
+        saved = {**asdict(config), "task": self.name}
+        saved |= {key: str(Path(saved[key]).absolute()) for key in (self.source, "from_run") if saved[key]}
         named = zip(self.vocabulary_files, vocabularies, strict=True)
         files = {name: v.as_dict() for name, v in named}
         world.first(lambda: folder.create({**saved, f"{self.source}_sha256": _sha256(text)}, files))
@@ -81,7 +85,22 @@ class Kind:
         if world.first(lambda: _last_is_there(folder)):
             trainer.restore(folder.last)
             world.first(lambda: folder.write_metrics(trainer.progress.rows))
+        else:
+            self._take_weights(trainer, config)
         return trainer, vocabularies
+
+    def _vocabularies(self, config: Any, examples: Any) -> Vocabularies:
+        """Those of the run that this one goes on from, or new ones."""
+        if config.from_run:
+            return self._read_vocabularies(RunFolder(Path(config.from_run)))
+        return self.vocabularies(config, examples)
+
+    def _take_weights(self, trainer: Trainer, config: Any) -> None:
+        """Begin with the best weights of the run that is named, if one is."""
+        if config.from_run:
+            best = RunFolder(Path(config.from_run)).weights
+            arrays, _ = trainer.world.first(lambda: load_checkpoint(best))
+            self._fill(trainer.model, arrays, best)
 
     def _read_again(self, config: Any, folder: RunFolder) -> tuple[Any, Vocabularies]:
         """What a run learns, and its vocabularies."""
@@ -98,8 +117,9 @@ class Kind:
         saved = folder.read("config")
         if not isinstance(saved, dict) or saved.get("task") != self.name:
             raise ValueError(f"run: {str(folder.path)!r} must hold {self.what}, its config.json says otherwise")
+        default = asdict(self.config())  # of an option that came later: what was always done before
         try:
-            config = self.config(**{key: saved[key] for key in asdict(self.config())})
+            config = self.config(**{k: saved[k] if k in OF_OLD else saved.get(k, v) for k, v in default.items()})
         except KeyError as error:
             raise ValueError(f"run: {str(folder.path / 'config.json')!r} is damaged, it lacks {error}") from None
         return checked(config, f"run: {folder.path}/config.json: ")
@@ -109,14 +129,17 @@ class Kind:
         files are damaged."""
         config, vocabularies = self.read_config(folder), self._read_vocabularies(folder)
         model = self.build(config, *map(len, vocabularies)).to(default_device())
-        path = folder.best if folder.best.exists() else folder.last
-        arrays, _ = load_checkpoint(path)
+        arrays, _ = load_checkpoint(folder.weights)
+        self._fill(model, arrays, folder.weights)
+        model.eval()
+        return model, vocabularies
+
+    def _fill(self, model: nn.Module, arrays: Any, path: Path) -> None:
+        """Give a model the weights of a checkpoint."""
         try:
             model.load_state_dict(without_prefix("model", arrays))
         except ValueError as error:
             raise ValueError(f"checkpoint: {str(path)!r} does not fit the run's config ({error})") from None
-        model.eval()
-        return model, vocabularies
 
     def _trainer(
         self, config: Any, folder: RunFolder, examples: Any, vocabularies: Vocabularies, save_every: float,
@@ -127,11 +150,11 @@ class Kind:
         random.manual_seed(config.seed)
         model = self.build(config, *map(len, vocabularies)).to(default_device())
         task = self.task(config, model, *batches)
-        schedule = optim.cosine(config.lr, config.epochs * len(task), min_lr=config.lr / self.lr_falls_by)
-        optimizer: Any = optim.Adam(model.parameters(), schedule)
-        if share_update:
-            optimizer = optim.ZeroRedundancyOptimizer(optimizer)
-        return Trainer(model, optimizer, task, folder, config.clip, save_every, seed=config.seed)
+        made, plateau = optimizer(config, model.parameters(), len(task), self.lr_falls_by)
+        return Trainer(
+            model, optim.ZeroRedundancyOptimizer(made) if share_update else made, task, folder, config.clip,
+            save_every, seed=config.seed, plateau=plateau, patience=config.patience, log_every=config.log_every,
+        )  # fmt: skip
 
     def _read_vocabularies(self, folder: RunFolder) -> Vocabularies:
         return tuple(_read_vocabulary(folder, name) for name in self.vocabulary_files)

@@ -5,9 +5,10 @@ P(w₁ … wₙ) = Π P(wₖ | w₁ … wₖ₋₁): the targets are the inputs 
 
 from __future__ import annotations
 
+import itertools
 import math
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from tinygrad_rnn.data.batches import Stream, hold_out
 from tinygrad_rnn.parallel import World, world
 from tinygrad_rnn.tasks import cells_by_name
 from tinygrad_rnn.tasks.ahead import Ahead
-from tinygrad_rnn.tasks.config import CommonConfig, Limits
+from tinygrad_rnn.tasks.config import MODEL, CommonConfig, Limits
 from tinygrad_rnn.tasks.fit import evaluating, perplexity, rows_read
 from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
@@ -90,15 +91,19 @@ def build(config: Config, vocabulary_size: int) -> LanguageModel:
 class LanguageTask:
     """Truncated backpropagation through time over a stream: the state is carried on, gradients stop at each window.
 
-    train, valid: the strands of this process, one of `processes`
+    train, valid: the strands of this process, one of `processes`; several streams are groups of the strands of one
+    text, which are read one group after the other: the numbers are those of all at once, and less memory is needed
     """
 
     def __init__(
-        self, model: LanguageModel, train: Stream, valid: Stream, words: bool, processes: World | None = None
+        self, model: LanguageModel, train: Stream | Sequence[Stream], valid: Stream | Sequence[Stream], words: bool,
+        processes: World | None = None,
     ):  # fmt: skip
-        self.model, self.train, self.valid, self.words = model, train, valid, words
-        self.world = processes or World()
-        self.learned, self.held_out = (Ahead(partial(_window, s), len(s)) for s in (train, valid))
+        learned, held_out = ([s] if isinstance(s, Stream) else list(s) for s in (train, valid))
+        self.model, self.train, self.valid, self.words = model, learned[0], held_out[0], words
+        self.world, self.parts = processes or World(), len(learned)
+        self.strands = [[s.columns.shape[1] for s in streams] for streams in (learned, held_out)]
+        self.learned, self.held_out = (Ahead(partial(_window, s), len(s[0]) * len(s)) for s in (learned, held_out))
         self.unit, self.metric = ("word", "perplexity") if words else ("character", "bits per character")
 
     def __len__(self) -> int:
@@ -109,13 +114,14 @@ class LanguageTask:
         return self.train.tokens
 
     def start(self, epoch: int) -> Any:
-        """The state before the first window: every strand begins anew in each epoch."""
-        return self.model.initial_state(self.train.columns.shape[1])
+        """The state of each group before the first window: every strand begins anew in each epoch."""
+        return tuple(self.model.initial_state(n) for n in self.strands[0])
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
-        """Nats of window `batch`, summed; the tokens in it of all processes; the state after it, cut off."""
-        loss, steps, state = self._loss(self.learned, batch, carry)
-        return loss, steps * self.train.batch_size, state
+        """Nats of a group of strands in a window, summed; the tokens in the window of all strands; the states, that of
+        the next group first."""
+        loss, steps, state = self._loss(self.learned, batch, carry[0])
+        return loss, steps * self.train.batch_size, (*carry[1:], state)
 
     def rows(self, batch: int) -> Mapping[Parameter, np.ndarray]:
         """The rows of the embedding that are read in a window, if it has many more."""
@@ -131,12 +137,13 @@ class LanguageTask:
     def validate(self) -> float:
         """Nats per token on the held-out tail, the state carried from its beginning to its end."""
         total: Any = 0.0
-        strands = self.valid.columns.shape[1]
-        state = self.model.initial_state(strands)
+        groups = len(self.strands[1])
+        states = [self.model.initial_state(n) for n in self.strands[1]]
         with evaluating(self.model):
-            for i in range(len(self.valid) if strands else 0):  # there may be fewer strands than processes
-                loss, _, state = self._loss(self.held_out, i, state)
-                total += loss.astype("float64")
+            for i in range(len(self.valid) * groups):
+                if self.strands[1][i % groups]:  # there may be fewer strands than processes
+                    loss, _, states[i % groups] = self._loss(self.held_out, i, states[i % groups])
+                    total += loss.astype("float64")
         return self.world.total(float(total))[0] / self.valid.tokens
 
     def measure(self, nats: float) -> float:
@@ -144,8 +151,9 @@ class LanguageTask:
         return perplexity(nats) if self.words else nats / math.log(2)
 
 
-def _window(stream: Stream, i: int) -> tuple[tuple[np.ndarray, np.ndarray], None]:
-    return stream.window(i), None
+def _window(streams: Sequence[Stream], i: int) -> tuple[tuple[np.ndarray, np.ndarray], None]:
+    """Windows in the order in which they are learned: of each group the first, of each the second, …"""
+    return streams[i % len(streams)].window(i // len(streams)), None
 
 
 # ---- the kind of run -------------------------------------------------------------------------------------------------
@@ -157,20 +165,27 @@ def read(config: Config) -> tuple[str, str]:
     return text, text
 
 
-def batches(config: Config, text: str, vocabulary: Vocabulary) -> tuple[Stream, Stream]:
-    """The text as strands to learn from, and its end, held out: those of this process."""
+def batches(config: Config, text: str, vocabulary: Vocabulary) -> tuple[list[Stream], list[Stream]]:
+    """The text as strands to learn from, and its end, held out: those of this process, in `accumulate` groups."""
     processes = world()
     if config.batch < processes.size:
         raise ValueError(f"--batch: must be at least the number of processes, {processes.size}, got {config.batch}")
     ids = vocabulary.encode(text)
     try:
-        learned, held_out = hold_out(ids, config.valid, at_least=2 * config.batch)
+        learned, held_out = hold_out(ids, config.valid, at_least=2 * config.batch * config.accumulate)
     except ValueError as error:
         raise ValueError(f"{error}; a smaller --batch needs less") from None
-    strands = min(config.batch, max(1, len(held_out) // 256))
-    numbers = (learned, config.batch), (held_out, strands)
-    train, valid = (Stream(part, n, config.steps, processes.part(n)) for part, n in numbers)
+    strands = config.batch * config.accumulate
+    numbers = (learned, strands), (held_out, min(strands, max(1, len(held_out) // 256)))
+    train, valid = (_groups(config, part, n, processes) for part, n in numbers)
     return train, valid
+
+
+def _groups(config: Config, ids: np.ndarray, strands: int, processes: World) -> list[Stream]:
+    """A text as strands, in groups; of each the part of this process."""
+    ends = [strands * i // config.accumulate for i in range(config.accumulate + 1)]
+    parts = [(start, processes.part(end - start)) for start, end in itertools.pairwise(ends)]
+    return [Stream(ids, strands, config.steps, slice(at + p.start, at + p.stop)) for at, p in parts]
 
 
 KIND = Kind(
@@ -178,6 +193,7 @@ KIND = Kind(
     source="text", default_source="the language reference", vocabulary_files=("vocabulary",),
     read=read, vocabularies=lambda config, text: (Vocabulary.of(text, config.words),), batches=batches, build=build,
     task=lambda config, model, train, valid: LanguageTask(model, train, valid, config.words, world()),
+    model=(*MODEL, "words"),
 )  # fmt: skip
 
 

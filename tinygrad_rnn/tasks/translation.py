@@ -23,13 +23,14 @@ from tinygrad_rnn.nn.lengths import Lengths
 from tinygrad_rnn.parallel import World, world
 from tinygrad_rnn.tasks import cells_by_name
 from tinygrad_rnn.tasks.ahead import Ahead
-from tinygrad_rnn.tasks.config import CommonConfig, Limits
+from tinygrad_rnn.tasks.config import MODEL, CommonConfig, Limits
 from tinygrad_rnn.tasks.fit import evaluating, perplexity, rows_read
 from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 QUERIES = ("output", "previous", "context")
 MEMORIES = ("none", "context", *nn.ATTENTIONS)
+Parts = Sequence[tuple[np.ndarray, np.ndarray]]  # numbers of pairs, and those of the batch that they are a part of
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,19 @@ class PairTask:
 
     sampling: the share of its own tokens in the last epoch; it grows linearly from none over `epochs`
     processes: each takes every n-th pair of a batch, so that all have pairs of like lengths
+    parts: in how many parts a batch is learned, one after the other
     """
 
     unit, metric = "token", "perplexity"
 
     def __init__(
         self, model: nn.EncoderDecoder, train: Pairs, valid: Pairs, sampling: float = 0.0, epochs: int = 1,
-        processes: World | None = None,
+        processes: World | None = None, parts: int = 1,
     ):  # fmt: skip
         self.model, self.train, self.valid, self.sampling, self.epochs = model, train, valid, sampling, epochs
-        self.world = processes or World()
-        self.mine = slice(self.world.rank, None, self.world.size)
-        self.held_out = _ahead(valid, valid.order(0), self.mine)
+        self.world, self.parts = processes or World(), parts
+        self.validated = self._mine(valid, valid.order(0), 1)
+        self.held_out = _ahead(valid, self.validated)
         self.start(0)
 
     def __len__(self) -> int:
@@ -115,13 +117,15 @@ class PairTask:
     def start(self, epoch: int) -> None:
         """Shuffle the batches for an epoch, and set the share of its own tokens that the decoder is fed; no carry."""
         self.order = self.train.order(epoch)
-        self.batches = _ahead(self.train, self.order, self.mine)
+        self.mine = self._mine(self.train, self.order, self.parts)
+        self.batches = _ahead(self.train, self.mine)
         self.share = self.sampling * min(epoch / max(self.epochs - 1, 1), 1)
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
-        """Nats of this process's pairs of a batch, summed, and the number of tokens of all its pairs."""
-        if not self.share or not len(self.order[batch][self.mine]):
-            return (*self._loss_of(self.batches, self.order, batch), None)
+        """Nats of this process's pairs of a part of a batch, summed, and the number of tokens of all pairs of the
+        batch."""
+        if not self.share or not len(self.mine[batch][0]):
+            return (*self._loss_of(self.batches, self.mine, batch), None)
         (source, lengths, inputs, targets), (_, n) = self.batches.get(batch, "cpu")
         found = Batch(source, lengths, inputs, targets)
         return self._nats(found._replace(inputs=sampled_inputs(self.model, found, self.share))), n, None
@@ -138,9 +142,14 @@ class PairTask:
         """Nats of these pairs, summed, and the number of their tokens."""
         return self._nats(batch), int((batch.targets != IGNORED).sum())
 
-    def _loss_of(self, batches: Ahead, order: Sequence[np.ndarray], i: int) -> tuple[Tensor, int]:
+    def _mine(self, pairs: Pairs, order: Sequence[np.ndarray], parts: int) -> Parts:
+        """Of each part of each batch the pairs of this process, and all pairs of the batch."""
+        n, every = pairs.batch_size // parts, slice(self.world.rank, None, self.world.size)
+        return [(batch[i * n : (i + 1) * n][every], batch) for batch in order for i in range(parts)]
+
+    def _loss_of(self, batches: Ahead, mine: Parts, i: int) -> tuple[Tensor, int]:
         last: Any = self.model.output
-        if not len(order[i][self.mine]):  # the last batch may have fewer pairs than there are processes
+        if not len(mine[i][0]):  # the last batch may have fewer pairs than there are processes, or parts
             return Tensor(np.zeros((), last.W.dtype)), batches.get(i, "cpu")[1][1]
         (source, there, inputs, targets), (lengths, n) = batches.get(i, last.W.device)
         both: Any = lengths if there is lengths else Lengths(lengths, there.array)
@@ -154,10 +163,9 @@ class PairTask:
     def validate(self) -> float:
         """Nats per token of the held-out pairs."""
         total: Any = 0.0
-        order = self.valid.order(0)
         with evaluating(self.model):
-            for i in range(len(order)):
-                loss, _ = self._loss_of(self.held_out, order, i)
+            for i in range(len(self.valid)):
+                loss, _ = self._loss_of(self.held_out, self.validated, i)
                 total += loss.astype("float64")
         return self.world.total(float(total))[0] / self.valid.tokens
 
@@ -166,13 +174,14 @@ class PairTask:
         return perplexity(nats)
 
 
-def _ahead(pairs: Pairs, order: Sequence[np.ndarray], mine: slice) -> Ahead:
-    """A process's part of batches of pairs, in an order, and what the host must know of each: the lengths, and the
-    number of tokens in the parts of all."""
+def _ahead(pairs: Pairs, order: Parts) -> Ahead:
+    """Pairs side by side, and what the host must know of them: their lengths, and the number of tokens in all of the
+    batch that they are a part of."""
 
     def make(i: int) -> tuple[Batch, tuple[np.ndarray, int]]:
-        batch = pairs.batch(order[i][mine])
-        return batch, (batch.lengths, pairs.tokens_of(order[i]))
+        mine, whole = order[i]
+        batch = pairs.batch(mine)
+        return batch, (batch.lengths, pairs.tokens_of(whole))
 
     return Ahead(make, len(order))
 
@@ -242,7 +251,8 @@ def read(config: Config) -> tuple[list[tuple[str, str]], str]:
 def batches(config: Config, pairs: Sequence[tuple[str, str]], source: Vocabulary, target: Vocabulary) -> Any:
     """The pairs to learn from, and those held out, as numbers."""
     parts = hold_out(pairs, config.valid, config.seed)
-    train, valid = (numbered(part, source, target, config.batch, config.seed) for part in parts)
+    sizes = config.batch * config.accumulate, config.batch
+    train, valid = (numbered(part, source, target, size, config.seed) for part, size in zip(parts, sizes, strict=True))
     return train, valid
 
 
@@ -250,7 +260,10 @@ KIND = Kind(
     name="seq2seq", what="a model of pairs", config=Config, lr_falls_by=50,
     source="pairs", vocabulary_files=("source_vocabulary", "target_vocabulary"),
     read=read, vocabularies=vocabularies_of, batches=batches, build=build,
-    task=lambda config, model, train, valid: PairTask(model, train, valid, config.sampling, config.epochs, world()),
+    task=lambda config, model, train, valid: PairTask(
+        model, train, valid, config.sampling, config.epochs, world(), config.accumulate
+    ),
+    model=(*MODEL, "source_words", "target_words", "min_count", "attention", "query"),
 )  # fmt: skip
 
 
