@@ -9,17 +9,23 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn import data
 from tinygrad_rnn.cli import options, training
 from tinygrad_rnn.cli.output import draw_to, report, say
+from tinygrad_rnn.data import Vocabulary
 from tinygrad_rnn.tasks import language_model
+from tinygrad_rnn.tasks.fit import perplexity
 from tinygrad_rnn.tasks.kind import Vocabularies
 from tinygrad_rnn.tasks.language_model import KIND
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 OPTIONS = {
     "words": "words as tokens (default: characters)",
+    "min_count": "tokens that come less often count as unknown; 0: words that come once",
+    "max_vocab": "most tokens that there may be: the most frequent ones; 0: all",
+    "tie": "the embedding is the output's weights too: --embed as --hidden",
     "hidden": "units of each layer",
-    "embed": "size of the embedding; with --words as --hidden",
+    "embed": "size of the embedding; with --words or --tie as --hidden",
     "layers": "recurrent layers",
     "dropout": "share of the embedding and of each layer's output that is dropped",
     "epochs": "times through the text",
@@ -67,11 +73,42 @@ def train(args: argparse.Namespace) -> None:
 def _show(folder: RunFolder, config: language_model.Config) -> None:
     """Draw a trained model, unrolled, and let it write."""
     model, vocabulary = language_model.load(folder)
-    ids = vocabulary.encode(language_model.read(config)[0][:200])[:5]
+    ids = vocabulary.encode(language_model.read(config)[1][:200])[:5]
     pictures = [folder.path / "unrolled.svg", folder.path / "unrolled.png"]
     draw_to(language_model.unrolled(model, ids), pictures, tokens=[vocabulary.decode([i]) for i in ids[:-1]])
     written = language_model.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)
     report("\n" + "".join(written))
+    if config.test_text:
+        text = data.read_text(config.test_text)
+        report(
+            "\n"
+            + evaluated(
+                f"the test text {config.test_text}", language_model.evaluate(model, vocabulary, text), vocabulary
+            )
+        )
+
+
+def evaluated(what: str, found: language_model.Evaluation, vocabulary: Vocabulary) -> str:
+    """How well a model predicts a text, as a table."""
+    unit = "word" if vocabulary.words else "character"
+    unknown = f", {found.unknown / found.tokens:.2%} of them unknown" if found.unknown else ""
+    lines = [f"{what}: {found.tokens:,} {unit}s{unknown}", f"{'':<16}{'nats':>10}{'bits':>10}{'perplexity':>14}"]
+    for name, n in (f"per {unit}", found.tokens), ("between blanks*", found.words):
+        if n:
+            nats = found.nats / n
+            lines.append(f"{name:<16}{nats:>10.4f}{nats / np.log(2):>10.4f}{perplexity(nats):>14,.2f}")
+    return "\n".join(
+        [*lines, f"* the same sum by {found.words:,} words, as blanks divide the text: whatever tokens are"]
+    )
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print how well a model predicts a text."""
+    folder = RunFolder(Path(args.folder))
+    (model, vocabulary), config = language_model.load(folder), KIND.read_config(folder)
+    path = args.text or config.test_text
+    text = data.read_text(path) if path else language_model.held_out(config, vocabulary)
+    say(evaluated(path or "what it was validated on", language_model.evaluate(model, vocabulary, text), vocabulary))
 
 
 def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:
@@ -81,9 +118,9 @@ def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """The options that were named; with --words the embedding is as large as a layer, unless it was named too."""
+    """The options that were named; with --words or --tie the embedding is as large as a layer, unless it was named."""
     given = options.given(args, KIND)
-    if given.get("words") and not ("embed" in given or args.resume):
+    if (given.get("words") or given.get("tie")) and not ("embed" in given or args.resume):
         given["embed"] = given.get("hidden", language_model.Config.hidden)
     return given
 

@@ -46,6 +46,12 @@ def of_training(
     """
     default: Any = kind.config()
     p.add_argument(f"--{kind.source}", metavar="FILE", help=file)
+    p.add_argument(
+        f"--valid-{kind.source}",
+        metavar="FILE",
+        help=f"one to validate on (default: a share, --valid, of --{kind.source})",
+    )
+    p.add_argument(f"--test-{kind.source}", metavar="FILE", help="one that the trained model is evaluated on")
     choices = {**OPTIMISING_CHOICES, **(choices or {})}
     for name, text in {**texts, **OPTIMISING}.items():
         _of_field(p, name, getattr(default, name), text, choices.get(name))
@@ -91,7 +97,7 @@ def given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
         if args.resume:
             raise ValueError("--config: must be left out with --resume: the options of a run stay")
         found = {**_of_file(Path(args.config), kind), **found}
-    for name in (kind.source, "from_run"):
+    for name in (*kind.sources, "from_run"):
         if found.get(name):
             found[name] = str(Path(found[name]).absolute())
     if found.get("from_run") and not args.resume:
@@ -144,12 +150,13 @@ def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
             flag = key.replace("_", "-")
             has = f"--{flag} {old[key]}" if not isinstance(value, bool) else f"no --{flag}"
             raise ValueError(f"--resume: the options of a run stay; it has {has}, got {value}; leave the option out")
-    path, source = old[kind.source], kind.source
-    if path and source not in found and not Path(path).exists():
-        raise ValueError(f"--resume: there is no file {path!r} any more; if it was moved, add --{source} FILE")
+    for source in kind.sources:
+        if old[source] and source not in found and not Path(old[source]).exists():
+            flag = source.replace("_", "-")
+            raise ValueError(f"--resume: there is no file {old[source]!r} any more; if it was moved, add --{flag} FILE")
     return replace(saved, **{key: value for key, value in found.items() if key in keep})
 
 
 def kept(kind: Kind) -> tuple[str, ...]:
     """The options that may be others when a run is resumed."""
-    return "epochs", "patience", "log_every", kind.source
+    return "epochs", "patience", "log_every", *kind.sources

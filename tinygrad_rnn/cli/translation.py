@@ -61,11 +61,9 @@ def add_translate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--alignments", metavar="FILE", help="where the model looked, as a picture; of the first source")
 
 
-def add_evaluate(p: argparse.ArgumentParser) -> None:
-    """Add the options of `tinygrad-rnn evaluate` to its parser."""
-    p.set_defaults(run=evaluate)
-    p.add_argument("folder", metavar="DIR", help="a run's folder")
-    p.add_argument("--pairs", metavar="FILE", required=True, help="pairs to compare with, source TAB target")
+def add_evaluation(p: argparse.ArgumentParser) -> None:
+    """Add the options of `tinygrad-rnn evaluate` for models of pairs to its parser."""
+    p.add_argument("--pairs", metavar="FILE", help="pairs to compare with, source TAB target")
     _search_options(p)
     p.add_argument("--bleu", action="store_true", help='also BLEU; needs the extra "bleu"')
 
@@ -99,6 +97,9 @@ def _show(folder: RunFolder, config: translation.Config) -> None:
     texts = translation.held_out_sources(config)[:5]
     for text, (best, *_) in zip(texts, translator(texts), strict=True):
         report(f"{text} → {translator.text(best)}")
+    if config.test_pairs:
+        pairs = data.read_pairs(config.test_pairs)
+        report(f"{config.test_pairs}: {_scores(pairs, translation.evaluate(translator, pairs))}")
 
 
 def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:
@@ -167,12 +168,18 @@ def _align(translator: Translator, text: str, best: Hypothesis, path: Path) -> N
 def evaluate(args: argparse.Namespace) -> None:
     """Print how well a model does on pairs."""
     _check_search(args)
-    translator = Translator.load(RunFolder(Path(args.folder)))
-    pairs = data.read_pairs(args.pairs)
+    folder = RunFolder(Path(args.folder))
+    translator, config = Translator.load(folder), KIND.read_config(folder)
+    path = args.pairs or config.test_pairs
+    pairs = data.read_pairs(path) if path else translation.held_out(config)
     search = {"beam": args.beam, "length_penalty": args.length_penalty}
-    scores = translation.evaluate(translator, pairs, bleu=args.bleu, **search)
+    said = _scores(pairs, translation.evaluate(translator, pairs, bleu=args.bleu, **search))
+    say(said if args.pairs else f"{path or 'what it was validated on'}: {said}")
+
+
+def _scores(pairs: list[tuple[str, str]], scores: dict[str, float]) -> str:
     sources = len({source for source, _ in pairs})
     said = ", ".join(
         f"{name} {value:.1f}" if name == "BLEU" else f"{name} {value:.2%}" for name, value in scores.items()
     )
-    say(f"{sources:,} sources, {len(pairs):,} targets: {said}")
+    return f"{sources:,} sources, {len(pairs):,} targets: {said}"

@@ -39,21 +39,25 @@ class Vocabulary:
         words: bool = False,
         *,
         min_count: int | None = None,
+        max_size: int | None = None,
         special: Sequence[str] = (),
     ) -> Vocabulary:
         """The vocabulary of a text, or of several: characters by code, words by how often they come.
 
         min_count: tokens that come less often count as "<unk>"; 1 for characters, 2 for words if not given
+        max_size: of all tokens together; those that come least often count as "<unk>" too
         special: tokens put first, such as START and END
         """
         min_count = (2 if words else 1) if min_count is None else min_count
         counts: Counter[str] = Counter()
         for part in [text] if isinstance(text, str) else text:
             counts.update(words_of(part) if words else part)
-        by = (lambda token: (-counts[token], token)) if words else None
-        kept = sorted((t for t, n in counts.items() if n >= min_count and t not in special), key=by)
-        unknown = [UNKNOWN] if (words or min_count > 1) and UNKNOWN not in special else []
-        return cls([*unknown, *special, *kept], words)
+        kept = [t for t, n in counts.items() if n >= min_count and t not in special]
+        kept.sort(key=lambda token: (-counts[token], token))
+        unknown = [UNKNOWN] if (words or min_count > 1 or max_size) and UNKNOWN not in special else []
+        if max_size:
+            kept = kept[: max(max_size - len(unknown) - len(special), 0)]
+        return cls([*unknown, *special, *(kept if words else sorted(kept))], words)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it: the arguments of the class."""

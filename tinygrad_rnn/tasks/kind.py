@@ -12,7 +12,7 @@ from typing import Any
 from tinygrad_rnn import nn, optim, parallel
 from tinygrad_rnn.autograd import random
 from tinygrad_rnn.autograd.devices import default_device
-from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.data import Vocabulary, read_text
 from tinygrad_rnn.state_dicts import without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
 from tinygrad_rnn.tasks.config import MODEL, OF_OLD, CommonConfig, checked
@@ -69,10 +69,10 @@ class Kind:
         trainer = self._trainer(config, folder, examples, vocabularies, save_every, share_update)
         self._take_weights(trainer, config)
         saved = {**asdict(config), "task": self.name}
-        saved |= {key: str(Path(saved[key]).absolute()) for key in (self.source, "from_run") if saved[key]}
+        saved |= {key: str(Path(saved[key]).absolute()) for key in (*self.sources, "from_run") if saved[key]}
         named = zip(self.vocabulary_files, vocabularies, strict=True)
         files = {name: v.as_dict() for name, v in named}
-        world.first(lambda: folder.create({**saved, f"{self.source}_sha256": _sha256(text)}, files))
+        world.first(lambda: folder.create({**saved, **self._digests(config, text)}, files))
         return trainer, vocabularies
 
     def resumed_run(
@@ -105,12 +105,28 @@ class Kind:
     def _read_again(self, config: Any, folder: RunFolder) -> tuple[Any, Vocabularies]:
         """What a run learns, and its vocabularies."""
         examples, text = self.read(config)
-        if _sha256(text) != folder.read("config").get(f"{self.source}_sha256"):  # but the file may have been moved
-            raise ValueError(
-                f"--resume: {getattr(config, self.source) or self.default_source!r} is not the {self.source} this run "
-                f"was started with; --{self.source} FILE names another"
-            )
+        saved = folder.read("config")
+        for key, digest in self._digests(config, text).items():
+            if digest != saved.get(key):  # but the file may have been moved
+                name = key.removesuffix("_sha256")
+                raise ValueError(
+                    f"--resume: {getattr(config, name) or self.default_source!r} is not the {name.replace('_', ' ')} "
+                    f"this run was started with; --{name.replace('_', '-')} FILE names another"
+                )
         return examples, self._read_vocabularies(folder)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The options that name files to learn from, to validate on and to test with."""
+        names = (self.source, f"valid_{self.source}", f"test_{self.source}")
+        return tuple(name for name in names if hasattr(self.config, name))
+
+    def _digests(self, config: Any, text: str) -> dict[str, str]:
+        """By what the files that a run depends on are known again; text: of what it learns."""
+        valid = f"valid_{self.source}"
+        path = getattr(config, valid, "")
+        found = {f"{self.source}_sha256": _sha256(text)}
+        return {**found, f"{valid}_sha256": _sha256(read_text(path))} if path else found
 
     def read_config(self, folder: RunFolder) -> Any:
         """The config of a run; ValueError if it is damaged, or of another kind of run."""

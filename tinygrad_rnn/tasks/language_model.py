@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
-from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.data import UNKNOWN, Vocabulary
 from tinygrad_rnn.data.batches import Stream, hold_out
 from tinygrad_rnn.parallel import World, world
 from tinygrad_rnn.tasks import cells_by_name
@@ -36,31 +36,53 @@ class Config(CommonConfig):
     """What a language model is and how it is trained; the options of `tinygrad-rnn train lm`."""
 
     text: str = ""  # a file; "" for Python's language reference
+    valid_text: str = ""
+    test_text: str = ""
     words: bool = False
+    min_count: int = 0
+    max_vocab: int = 0
+    tie: bool = False
     steps: int = 32
 
     def limits(self) -> Limits:
-        """Those of every kind of run, and that of its own option."""
-        return {**super().limits(), "steps": (self.steps >= 1, "at least 1")}
+        """Those of every kind of run, and those of its own options."""
+        counts = {name: (getattr(self, name) >= 0, "at least 0") for name in ("min_count", "max_vocab")}
+        tied = not self.tie or self.embed == self.hidden, f"left out unless --embed, {self.embed}, is --hidden"
+        return {**super().limits(), **counts, "steps": (self.steps >= 1, "at least 1"), "tie": tied}
 
 
 class LanguageModel(nn.Module):
     """Embedding → recurrent layers → logits of the next token.
 
     ids: (T, B) integers  state: as the cell's  returns: logits (T, B, V), the state after the last step
+    tie: the weights of the output are the embedding's, Eᵀ. Press and Wolf (2017), arXiv:1608.05859
     """
 
     def __init__(
-        self, vocabulary_size: int, embedding_size: int, cell: nn.Cell, output_size: int, dropout: float = 0.0
-    ):
+        self, vocabulary_size: int, embedding_size: int, cell: nn.Cell, output_size: int, dropout: float = 0.0,
+        tie: bool = False,
+    ):  # fmt: skip
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         self.recurrent = nn.Recurrent(cell)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(output_size, vocabulary_size)
+        self.tied = tie
+        if tie:
+            self.bias = nn.Parameter(nn.init.zeros((vocabulary_size,)))
+            self.embedding.E.data = nn.init.uniform(self.embedding.E.shape, 1 / math.sqrt(embedding_size))  # as Linear
+        else:
+            self.output = nn.Linear(output_size, vocabulary_size)
 
     def forward(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
         ys, state = self.read(ids, state)
-        return self.output(ys), state
+        return self._logits(ys), state
+
+    def _logits(self, ys: Tensor) -> Tensor:
+        return ys @ self.embedding.E.T + self.bias if self.tied else self.output(ys)
+
+    def loss(self, ys: Tensor, targets: Any) -> Tensor:
+        """Nats of targets (T, B) after what the output layer is given, summed."""
+        W, b = (self.embedding.E.T, self.bias) if self.tied else (self.output.W, self.output.b)
+        return nn.linear_cross_entropy(ys, W, b, targets, reduction="sum")
 
     def read(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
         """What the output layer is given, (T, B, H), and the state after the last step."""
@@ -70,7 +92,7 @@ class LanguageModel(nn.Module):
     def step(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
         """One step: ids (B,), returns logits (B, V) and the new state."""
         y, state = self.recurrent.cell(self.dropout(self.embedding(ids)), state)
-        return self.output(self.dropout(y)), state
+        return self._logits(self.dropout(y)), state
 
     def initial_state(self, batch_size: int) -> Any:
         """The state before the first token."""
@@ -81,7 +103,7 @@ def build(config: Config, vocabulary_size: int) -> LanguageModel:
     """The model that a config describes, its weights drawn from the library's generator."""
     make = lambda inputs, units: cells_by_name.make_cell(config.cell, inputs, units)
     cell = cells_by_name.stacked(make, config.embed, config.hidden, config.layers, config.dropout)
-    model = LanguageModel(vocabulary_size, config.embed, cell, config.hidden, config.dropout)
+    model = LanguageModel(vocabulary_size, config.embed, cell, config.hidden, config.dropout, config.tie)
     return model.to(config.dtype)
 
 
@@ -124,15 +146,13 @@ class LanguageTask:
         return loss, steps * self.train.batch_size, (*carry[1:], state)
 
     def rows(self, batch: int) -> Mapping[Parameter, np.ndarray]:
-        """The rows of the embedding that are read in a window, if it has many more."""
-        return rows_read(self.model.embedding.E, lambda: self.train.read(batch))
+        """The rows of the embedding that are read in a window, if it has many more; the output reads them all."""
+        return {} if self.model.tied else rows_read(self.model.embedding.E, lambda: self.train.read(batch))
 
     def _loss(self, windows: Ahead, batch: int, state: Any) -> tuple[Tensor, int, Any]:
-        output = self.model.output
-        (inputs, targets), _ = windows.get(batch, output.W.device)
+        (inputs, targets), _ = windows.get(batch, self.model.embedding.E.device)
         ys, state = self.model.read(inputs, state)
-        loss = nn.linear_cross_entropy(ys, output.W, output.b, targets, reduction="sum")
-        return loss, len(targets), nn.detached(state)
+        return self.model.loss(ys, targets), len(targets), nn.detached(state)
 
     def validate(self) -> float:
         """Nats per token on the held-out tail, the state carried from its beginning to its end."""
@@ -159,26 +179,50 @@ def _window(streams: Sequence[Stream], i: int) -> tuple[tuple[np.ndarray, np.nda
 # ---- the kind of run -------------------------------------------------------------------------------------------------
 
 
-def read(config: Config) -> tuple[str, str]:
-    """The text that a config names, as what is learned and as the content of its file: the same."""
+Texts = tuple[str, str]  # to learn from, and to validate on; "": the end of the other
+
+
+def read(config: Config) -> tuple[Texts, str]:
+    """The texts that a config names, and the one that is learned, by which its file is known again."""
     text = data.read_text(config.text) if config.text else data.python_reference()
-    return text, text
+    if config.test_text:
+        data.read_text(config.test_text)  # that it is missing shows before a run, not after it
+    return (text, data.read_text(config.valid_text) if config.valid_text else ""), text
 
 
-def batches(config: Config, text: str, vocabulary: Vocabulary) -> tuple[list[Stream], list[Stream]]:
+def vocabulary_of(config: Config, texts: Texts) -> tuple[Vocabulary]:
+    """The vocabulary of the text that is learned."""
+    counts: dict[str, Any] = {"min_count": config.min_count or None, "max_size": config.max_vocab or None}
+    return (Vocabulary.of(texts[0], config.words, **counts),)
+
+
+def batches(config: Config, texts: Texts, vocabulary: Vocabulary) -> tuple[list[Stream], list[Stream]]:
     """The text as strands to learn from, and its end, held out: those of this process, in `accumulate` groups."""
     processes = world()
     if config.batch < processes.size:
         raise ValueError(f"--batch: must be at least the number of processes, {processes.size}, got {config.batch}")
-    ids = vocabulary.encode(text)
-    try:
-        learned, held_out = hold_out(ids, config.valid, at_least=2 * config.batch * config.accumulate)
-    except ValueError as error:
-        raise ValueError(f"{error}; a smaller --batch needs less") from None
+    learned, held_out = parts(config, texts, vocabulary)
     strands = config.batch * config.accumulate
     numbers = (learned, strands), (held_out, min(strands, max(1, len(held_out) // 256)))
     train, valid = (_groups(config, part, n, processes) for part, n in numbers)
     return train, valid
+
+
+def parts(config: Config, texts: Texts, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """The ids to learn from, and those to validate on."""
+    ids, least = vocabulary.encode(texts[0]), 2 * config.batch * config.accumulate
+    if texts[1]:
+        held_out = vocabulary.encode(texts[1], "--valid-text")
+        for name, found in ("--text", ids), ("--valid-text", held_out):
+            if len(found) < least:
+                raise ValueError(
+                    f"{name}: it must have at least {least} tokens, got {len(found)}; a smaller --batch needs less"
+                )
+        return ids, held_out
+    try:
+        return hold_out(ids, config.valid, at_least=least)
+    except ValueError as error:
+        raise ValueError(f"{error}; a smaller --batch needs less") from None
 
 
 def _groups(config: Config, ids: np.ndarray, strands: int, processes: World) -> list[Stream]:
@@ -191,9 +235,9 @@ def _groups(config: Config, ids: np.ndarray, strands: int, processes: World) -> 
 KIND = Kind(
     name="lm", what="a language model", config=Config, lr_falls_by=10,
     source="text", default_source="the language reference", vocabulary_files=("vocabulary",),
-    read=read, vocabularies=lambda config, text: (Vocabulary.of(text, config.words),), batches=batches, build=build,
+    read=read, vocabularies=vocabulary_of, batches=batches, build=build,
     task=lambda config, model, train, valid: LanguageTask(model, train, valid, config.words, world()),
-    model=(*MODEL, "words"),
+    model=(*MODEL, "words", "min_count", "max_vocab", "tie"),
 )  # fmt: skip
 
 
@@ -266,6 +310,37 @@ def score(model: LanguageModel, vocabulary: Vocabulary, sentence: str) -> tuple[
         raise ValueError("score: the sentence is empty")
     logp, _ = read_in(model, np.concatenate([_start(vocabulary), ids[:-1]]))
     return float(logp[np.arange(len(ids)), ids].sum()), len(ids)
+
+
+class Evaluation(NamedTuple):
+    """How well a model predicts a text: nats of all its tokens; how many these are, and of them unknown; its words,
+    which here are what stands between blanks, in any model, so that models of unlike tokens can be compared."""
+
+    nats: float
+    tokens: int
+    unknown: int
+    words: int
+
+
+@no_grad()
+def evaluate(model: LanguageModel, vocabulary: Vocabulary, text: str, window: int = 1024) -> Evaluation:
+    """Let a model read a text from its beginning, as `score` does, to its end, `window` tokens at a time."""
+    ids = vocabulary.encode(text, "--text")
+    if not len(ids):
+        raise ValueError("--text: must have at least one token, got none")
+    before = np.concatenate([_start(vocabulary), ids[:-1]])
+    state, nats = model.initial_state(1), 0.0
+    for i in range(0, len(ids), window):
+        ys, state = model.read(before[i : i + window, None], state)
+        nats += model.loss(ys, ids[i : i + window, None]).item()
+    unknown = int((ids == vocabulary.ids[UNKNOWN]).sum()) if UNKNOWN in vocabulary.ids else 0
+    return Evaluation(nats, len(ids), unknown, len(text.split()))
+
+
+def held_out(config: Config, vocabulary: Vocabulary) -> str:
+    """The text that a run is validated on."""
+    texts, _ = read(config)
+    return texts[1] or vocabulary.decode(parts(config, texts, vocabulary)[1])
 
 
 def unrolled(model: LanguageModel, ids: np.ndarray) -> Tensor:

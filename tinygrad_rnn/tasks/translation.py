@@ -38,6 +38,8 @@ class Config(CommonConfig):
     """What a model of pairs is and how it is trained; the options of `tinygrad-rnn train seq2seq`."""
 
     pairs: str = ""
+    valid_pairs: str = ""
+    test_pairs: str = ""
     source_words: bool = False
     target_words: bool = False
     min_count: int = 1
@@ -235,22 +237,37 @@ def numbered(
     return Pairs(sources, targets, batch, start=target.ids[START], end=target.ids[END], seed=seed)
 
 
+def held_out(config: Config) -> list[tuple[str, str]]:
+    """The pairs that a run with this config is validated on, in the order of the file."""
+    return _parts(config, read(config)[0])[1]
+
+
 def held_out_sources(config: Config) -> list[str]:
-    """What a run with this config does not learn from, in the order of the file."""
-    _, held_out = hold_out(read(config)[0], config.valid, config.seed)
-    return list(dict.fromkeys(source for source, _ in held_out))
+    """Their sources, each once."""
+    return list(dict.fromkeys(source for source, _ in held_out(config)))
 
 
-def read(config: Config) -> tuple[list[tuple[str, str]], str]:
-    """The pairs that a config names, and the text of their file."""
+Examples = tuple[list[tuple[str, str]], list[tuple[str, str]]]  # to learn from; to validate on, or [] for some of them
+
+
+def read(config: Config) -> tuple[Examples, str]:
+    """The pairs that a config names, and the text of the file that is learned."""
     if not config.pairs:
         raise ValueError("--pairs: must name a file with a pair in each line, source TAB target")
-    return data.read_pairs(config.pairs), data.read_text(config.pairs)
+    if config.test_pairs:
+        data.read_pairs(config.test_pairs)  # that it is missing shows before a run, not after it
+    valid = data.read_pairs(config.valid_pairs) if config.valid_pairs else []
+    return (data.read_pairs(config.pairs), valid), data.read_text(config.pairs)
 
 
-def batches(config: Config, pairs: Sequence[tuple[str, str]], source: Vocabulary, target: Vocabulary) -> Any:
+def _parts(config: Config, examples: Examples) -> Examples:
+    """The pairs to learn from, and those to validate on."""
+    return examples if examples[1] else hold_out(examples[0], config.valid, config.seed)
+
+
+def batches(config: Config, examples: Examples, source: Vocabulary, target: Vocabulary) -> Any:
     """The pairs to learn from, and those held out, as numbers."""
-    parts = hold_out(pairs, config.valid, config.seed)
+    parts = _parts(config, examples)
     sizes = config.batch * config.accumulate, config.batch
     train, valid = (numbered(part, source, target, size, config.seed) for part, size in zip(parts, sizes, strict=True))
     return train, valid
@@ -259,7 +276,7 @@ def batches(config: Config, pairs: Sequence[tuple[str, str]], source: Vocabulary
 KIND = Kind(
     name="seq2seq", what="a model of pairs", config=Config, lr_falls_by=50,
     source="pairs", vocabulary_files=("source_vocabulary", "target_vocabulary"),
-    read=read, vocabularies=vocabularies_of, batches=batches, build=build,
+    read=read, vocabularies=lambda config, examples: vocabularies_of(config, examples[0]), batches=batches, build=build,
     task=lambda config, model, train, valid: PairTask(
         model, train, valid, config.sampling, config.epochs, world(), config.accumulate
     ),
