@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_rnn import data
 from tinygrad_rnn.cli import options, training
 from tinygrad_rnn.cli.output import draw_to, report, say
-from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.data.subwords import Tokens
 from tinygrad_rnn.tasks import language_model
 from tinygrad_rnn.tasks.fit import perplexity
 from tinygrad_rnn.tasks.kind import Vocabularies
@@ -21,6 +21,8 @@ from tinygrad_rnn.tasks.run_folder import RunFolder
 
 OPTIONS = {
     "words": "words as tokens (default: characters)",
+    "tokenizer": "subwords as tokens, by a JSON file of the library tokenizers",
+    "subwords": "subwords as tokens, so many, learned from the text (byte pair encoding)",
     "min_count": "tokens that come less often count as unknown; 0: words that come once",
     "max_vocab": "most tokens that there may be: the most frequent ones; 0: all",
     "tie": "the embedding is the output's weights too: --embed as --hidden",
@@ -49,7 +51,7 @@ def add_sample(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=sample)
     p.add_argument("folder", metavar="DIR", help="a run's folder")
     p.add_argument("--prompt", default="", help="the beginning of the text")
-    p.add_argument("--length", type=int, default=400, help="how many characters or words (default: %(default)s)")
+    p.add_argument("--length", type=int, default=400, help="how many tokens (default: %(default)s)")
     p.add_argument(
         "--temperature", type=float, default=0.8, help="0 takes the likeliest each time (default: %(default)s)"
     )
@@ -88,9 +90,9 @@ def _show(folder: RunFolder, config: language_model.Config) -> None:
         )
 
 
-def evaluated(what: str, found: language_model.Evaluation, vocabulary: Vocabulary) -> str:
+def evaluated(what: str, found: language_model.Evaluation, vocabulary: Tokens) -> str:
     """How well a model predicts a text, as a table."""
-    unit = "word" if vocabulary.words else "character"
+    unit = vocabulary.unit
     unknown = f", {found.unknown / found.tokens:.2%} of them unknown" if found.unknown else ""
     lines = [f"{what}: {found.tokens:,} {unit}s{unknown}", f"{'':<16}{'nats':>10}{'bits':>10}{'perplexity':>14}"]
     for name, n in (f"per {unit}", found.tokens), ("between blanks*", found.words):
@@ -113,7 +115,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:
     (vocabulary,) = vocabularies
-    tokens = f"{len(vocabulary)} different {'words' if vocabulary.words else 'characters'}"
+    tokens = f"{len(vocabulary):,} different {vocabulary.unit}s"
     return f"{config.cell} language model, {size:,} parameters, {tokens}"
 
 
@@ -140,8 +142,8 @@ def score(args: argparse.Namespace) -> None:
     """Print log P of a sentence, and how much that is for each token."""
     model, vocabulary = language_model.load(RunFolder(Path(args.folder)))
     nats, n = language_model.score(model, vocabulary, args.sentence)
-    if vocabulary.words:
-        detail = f"{n} words, perplexity {np.exp(-nats / n):.1f}"
+    if vocabulary.unit != "character":
+        detail = f"{n} {vocabulary.unit}s, perplexity {np.exp(-nats / n):.1f}"
     else:
         detail = f"{n} characters, {-nats / n / np.log(2):.3f} bits per character"
     say(f"log P = {nats:.3f} nats  ({detail})")

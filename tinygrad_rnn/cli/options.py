@@ -81,11 +81,11 @@ def _of_field(p: argparse.ArgumentParser, name: str, value: Any, text: str, choi
     if isinstance(value, bool):
         p.add_argument(flag, dest=name, action="store_true", default=None, help=text)
         return
-    text = f"{text} (default: {value})"
+    text = f"{text} (default: {value})" if value != "" else text
     if choices:
         p.add_argument(flag, dest=name, choices=choices, help=text)
     else:
-        metavar = {int: "N", float: "X"}.get(type(value), "NAME")
+        metavar = {int: "N", float: "X"}.get(type(value), "FILE" if name.endswith("tokenizer") else "NAME")
         p.add_argument(flag, dest=name, type=type(value), metavar=metavar, help=text)
 
 
@@ -97,7 +97,8 @@ def given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
         if args.resume:
             raise ValueError("--config: must be left out with --resume: the options of a run stay")
         found = {**_of_file(Path(args.config), kind), **found}
-    for name in (*kind.sources, "from_run"):
+    tokenizers = [name for name in names if name.endswith("tokenizer")]
+    for name in (*kind.sources, *tokenizers, "from_run"):
         if found.get(name):
             found[name] = str(Path(found[name]).absolute())
     if found.get("from_run") and not args.resume:

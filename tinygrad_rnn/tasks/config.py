@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tinygrad_rnn.data.subwords import LEAST
+
 POSITIVE = ("hidden", "embed", "layers", "epochs", "batch", "accumulate", "lr_epochs")
 COUNTS = ("seed", "warmup", "patience", "log_every")
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
@@ -64,6 +66,11 @@ class CommonConfig:
         if self.optimizer in ("rmsprop", "adam"):
             return self.weight_decay == 0, f"0 with {self.optimizer}: adamw and sgd decay weights"
         return 0 <= self.weight_decay < math.inf, "a finite number of at least 0"
+
+
+def subwords_limit(subwords: int) -> tuple[bool, str]:
+    """Is it a number of subwords that can be learned, or 0?"""
+    return subwords == 0 or subwords >= LEAST, f"at least {LEAST} (each byte is one), or 0"
 
 
 def checked(config: Any, who: str = "--") -> Any:

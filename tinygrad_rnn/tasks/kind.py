@@ -12,7 +12,8 @@ from typing import Any
 from tinygrad_rnn import nn, optim, parallel
 from tinygrad_rnn.autograd import random
 from tinygrad_rnn.autograd.devices import default_device
-from tinygrad_rnn.data import Vocabulary, read_text
+from tinygrad_rnn.data import read_text
+from tinygrad_rnn.data.subwords import Tokens, from_dict
 from tinygrad_rnn.state_dicts import without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
 from tinygrad_rnn.tasks.config import MODEL, OF_OLD, CommonConfig, checked
@@ -20,7 +21,7 @@ from tinygrad_rnn.tasks.fit import Task, Trainer
 from tinygrad_rnn.tasks.optimizers import optimizer
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
-Vocabularies = tuple[Vocabulary, ...]
+Vocabularies = tuple[Tokens, ...]
 
 
 @dataclass(frozen=True)
@@ -191,11 +192,11 @@ def _last_is_there(folder: RunFolder) -> bool:
         return folder.last.exists()
 
 
-def _read_vocabulary(folder: RunFolder, name: str) -> Vocabulary:
+def _read_vocabulary(folder: RunFolder, name: str) -> Tokens:
     saved = folder.read(name)
     try:
-        return Vocabulary(saved["tokens"], saved["words"])
-    except (KeyError, TypeError) as error:
+        return from_dict(saved)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"run: {str(folder.path / name) + '.json'!r} is damaged ({error!r})") from None
 
 

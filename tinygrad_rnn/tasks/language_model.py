@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,12 +20,13 @@ from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
-from tinygrad_rnn.data import UNKNOWN, Vocabulary
+from tinygrad_rnn.data import UNKNOWN, Subwords, Vocabulary
 from tinygrad_rnn.data.batches import Stream, hold_out
+from tinygrad_rnn.data.subwords import Tokens
 from tinygrad_rnn.parallel import World, world
 from tinygrad_rnn.tasks import cells_by_name
 from tinygrad_rnn.tasks.ahead import Ahead
-from tinygrad_rnn.tasks.config import MODEL, CommonConfig, Limits
+from tinygrad_rnn.tasks.config import MODEL, CommonConfig, Limits, subwords_limit
 from tinygrad_rnn.tasks.fit import evaluating, perplexity, rows_read
 from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
@@ -39,6 +40,8 @@ class Config(CommonConfig):
     valid_text: str = ""
     test_text: str = ""
     words: bool = False
+    tokenizer: str = ""
+    subwords: int = 0
     min_count: int = 0
     max_vocab: int = 0
     tie: bool = False
@@ -48,6 +51,13 @@ class Config(CommonConfig):
         """Those of every kind of run, and those of its own options."""
         counts = {name: (getattr(self, name) >= 0, "at least 0") for name in ("min_count", "max_vocab")}
         tied = not self.tie or self.embed == self.hidden, f"left out unless --embed, {self.embed}, is --hidden"
+        one = sum(map(bool, (self.words, self.tokenizer, self.subwords))) <= 1
+        limited = not (self.max_vocab or self.min_count) or not (self.tokenizer or self.subwords)
+        counts |= {
+            "tokenizer": (one, "left out beside --words or --subwords"),
+            "subwords": subwords_limit(self.subwords),
+            "max_vocab": (self.max_vocab >= 0 and limited, "at least 0, and left out beside subwords"),
+        }
         return {**super().limits(), **counts, "steps": (self.steps >= 1, "at least 1"), "tie": tied}
 
 
@@ -119,14 +129,15 @@ class LanguageTask:
 
     def __init__(
         self, model: LanguageModel, train: Stream | Sequence[Stream], valid: Stream | Sequence[Stream], words: bool,
-        processes: World | None = None,
+        processes: World | None = None, unit: str = "",
     ):  # fmt: skip
         learned, held_out = ([s] if isinstance(s, Stream) else list(s) for s in (train, valid))
-        self.model, self.train, self.valid, self.words = model, learned[0], held_out[0], words
+        self.model, self.train, self.valid = model, learned[0], held_out[0]
         self.world, self.parts = processes or World(), len(learned)
         self.strands = [[s.columns.shape[1] for s in streams] for streams in (learned, held_out)]
         self.learned, self.held_out = (Ahead(partial(_window, s), len(s[0]) * len(s)) for s in (learned, held_out))
-        self.unit, self.metric = ("word", "perplexity") if words else ("character", "bits per character")
+        self.unit = unit or ("word" if words else "character")
+        self.metric = "bits per character" if self.unit == "character" else "perplexity"
 
     def __len__(self) -> int:
         return len(self.train)
@@ -167,8 +178,8 @@ class LanguageTask:
         return self.world.total(float(total))[0] / self.valid.tokens
 
     def measure(self, nats: float) -> float:
-        """Bits per character, or perplexity per word."""
-        return perplexity(nats) if self.words else nats / math.log(2)
+        """Bits per character, or perplexity per word or subword."""
+        return nats / math.log(2) if self.unit == "character" else perplexity(nats)
 
 
 def _window(streams: Sequence[Stream], i: int) -> tuple[tuple[np.ndarray, np.ndarray], None]:
@@ -190,13 +201,17 @@ def read(config: Config) -> tuple[Texts, str]:
     return (text, data.read_text(config.valid_text) if config.valid_text else ""), text
 
 
-def vocabulary_of(config: Config, texts: Texts) -> tuple[Vocabulary]:
-    """The vocabulary of the text that is learned."""
+def vocabulary_of(config: Config, texts: Texts) -> tuple[Tokens]:
+    """The vocabulary of the text that is learned, or the tokenizer that is named."""
+    if config.tokenizer:
+        return (Subwords.read(config.tokenizer),)
+    if config.subwords:
+        return (Subwords.of(texts[0].splitlines(keepends=True), config.subwords),)
     counts: dict[str, Any] = {"min_count": config.min_count or None, "max_size": config.max_vocab or None}
     return (Vocabulary.of(texts[0], config.words, **counts),)
 
 
-def batches(config: Config, texts: Texts, vocabulary: Vocabulary) -> tuple[list[Stream], list[Stream]]:
+def batches(config: Config, texts: Texts, vocabulary: Tokens) -> tuple[list[Stream], list[Stream]]:
     """The text as strands to learn from, and its end, held out: those of this process, in `accumulate` groups."""
     processes = world()
     if config.batch < processes.size:
@@ -208,7 +223,7 @@ def batches(config: Config, texts: Texts, vocabulary: Vocabulary) -> tuple[list[
     return train, valid
 
 
-def parts(config: Config, texts: Texts, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+def parts(config: Config, texts: Texts, vocabulary: Tokens) -> tuple[np.ndarray, np.ndarray]:
     """The ids to learn from, and those to validate on."""
     ids, least = vocabulary.encode(texts[0]), 2 * config.batch * config.accumulate
     if texts[1]:
@@ -236,15 +251,17 @@ KIND = Kind(
     name="lm", what="a language model", config=Config, lr_falls_by=10,
     source="text", default_source="the language reference", vocabulary_files=("vocabulary",),
     read=read, vocabularies=vocabulary_of, batches=batches, build=build,
-    task=lambda config, model, train, valid: LanguageTask(model, train, valid, config.words, world()),
-    model=(*MODEL, "words", "min_count", "max_vocab", "tie"),
+    task=lambda config, model, train, valid: LanguageTask(
+        model, train, valid, config.words, world(), "subword" if config.tokenizer or config.subwords else ""
+    ),
+    model=(*MODEL, "words", "tokenizer", "subwords", "min_count", "max_vocab", "tie"),
 )  # fmt: skip
 
 
 # ---- using a trained model -------------------------------------------------------------------------------------------
 
 
-def load(folder: RunFolder) -> tuple[LanguageModel, Vocabulary]:
+def load(folder: RunFolder) -> tuple[LanguageModel, Tokens]:
     """The best model of a run, for evaluation; ValueError if there is none, or if its files are damaged."""
     model, (vocabulary,) = KIND.load(folder)
     return model, vocabulary
@@ -265,7 +282,7 @@ def read_in(model: LanguageModel, ids: np.ndarray) -> tuple[np.ndarray, Any]:
 
 def sample(
     model: LanguageModel,
-    vocabulary: Vocabulary,
+    vocabulary: Tokens,
     prompt: str = "",
     length: int = 200,
     temperature: float = 1.0,
@@ -286,24 +303,28 @@ def sample(
     rng = np.random.default_rng(seed)
     ids = vocabulary.encode(prompt.rstrip(" ") if vocabulary.words else prompt, "prompt")
     context = ids if len(ids) else _start(vocabulary)
+    choose = partial(decode.sample_tokens, temperature=temperature, top_k=top_k, rng=rng)
+    yield from vocabulary.written(_sampled(model, context, length, choose), ids)
+
+
+def _sampled(model: LanguageModel, context: np.ndarray, length: int, choose: Callable[..., Any]) -> Iterator[int]:
+    """The ids of `length` tokens that go on after others."""
     logp, state = read_in(model, context)
-    last, before = logp[-1], vocabulary.tokens[ids[-1]] if len(ids) else ""
+    last = logp[-1]
     for _ in range(length):
-        chosen = int(decode.sample_tokens(last[None], temperature=temperature, top_k=top_k, rng=rng)[0])
-        token = vocabulary.tokens[chosen]
-        yield vocabulary.spaced(token, before)
-        before = token
+        chosen = int(choose(last[None])[0])
+        yield chosen
         with no_grad():
             logits, state = model.step(np.array([chosen]), state)
         last = logits.numpy()[0].astype(np.float64)
 
 
-def _start(vocabulary: Vocabulary) -> np.ndarray:
+def _start(vocabulary: Tokens) -> np.ndarray:
     """What stands before a text that has nothing before it: the end of a line, or else the first token."""
-    return np.array([vocabulary.ids.get("\n", 0)])
+    return np.array([vocabulary.newline])
 
 
-def score(model: LanguageModel, vocabulary: Vocabulary, sentence: str) -> tuple[float, int]:
+def score(model: LanguageModel, vocabulary: Tokens, sentence: str) -> tuple[float, int]:
     """log P(sentence) in nats by the chain rule, given that a line begins with it, and its number of tokens."""
     ids = vocabulary.encode(sentence, "sentence")
     if not len(ids):
@@ -323,7 +344,7 @@ class Evaluation(NamedTuple):
 
 
 @no_grad()
-def evaluate(model: LanguageModel, vocabulary: Vocabulary, text: str, window: int = 1024) -> Evaluation:
+def evaluate(model: LanguageModel, vocabulary: Tokens, text: str, window: int = 1024) -> Evaluation:
     """Let a model read a text from its beginning, as `score` does, to its end, `window` tokens at a time."""
     ids = vocabulary.encode(text, "--text")
     if not len(ids):
@@ -337,7 +358,7 @@ def evaluate(model: LanguageModel, vocabulary: Vocabulary, text: str, window: in
     return Evaluation(nats, len(ids), unknown, len(text.split()))
 
 
-def held_out(config: Config, vocabulary: Vocabulary) -> str:
+def held_out(config: Config, vocabulary: Tokens) -> str:
     """The text that a run is validated on."""
     texts, _ = read(config)
     return texts[1] or vocabulary.decode(parts(config, texts, vocabulary)[1])
