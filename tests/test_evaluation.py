@@ -60,7 +60,7 @@ def test_what_is_told_of_a_text_is_its_score(here, capsys, words):
         found = [float(number.replace(",", "")) for number in re.findall(r"[\d,]+\.\d+", row)]
         each = -nats / count
         assert found == pytest.approx([each, each / np.log(2), np.exp(each)], rel=1e-3, abs=6e-3)
-    assert head.split() == ["nats", "bits", "perplexity"] and "160 words, as blanks divide the text" in note
+    assert head.split() == ["nats", "bits", "perplexity"] and "what stands between blanks, 160 of them" in note
     assert max(map(len, (title, head, token, blank, note))) < 80
 
 

@@ -197,6 +197,7 @@ SAME_RUNS = {
     "sgd, in parts": (2, [*LM, "--optimizer", "sgd", "--accumulate", "2", "--share-update"], None),
     "a plateau, in parts": (3, [*LM, "--schedule", "plateau", "--lr", "0.02", "--accumulate", "3"], "0:0:overlap"),
     "pairs, in parts": (2, [*PAIRS, "--dropout", "0", "--accumulate", "3", "--optimizer", "adamw"], None),
+    "a tied embedding": (2, [*LM, "--tie", "--embed", "16"], "0:0:rows"),
     "a strand for each": (3, [*LM, "--batch", "3"], None),
     "a gru of two layers": (2, [*LM, "--cell", "gru", "--layers", "2"], None),
     "on two GPUs": (2, [*LM, *GPUS], "0:0:gpu"),

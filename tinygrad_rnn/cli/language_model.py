@@ -95,13 +95,11 @@ def evaluated(what: str, found: language_model.Evaluation, vocabulary: Tokens) -
     unit = vocabulary.unit
     unknown = f", {found.unknown / found.tokens:.2%} of them unknown" if found.unknown else ""
     lines = [f"{what}: {found.tokens:,} {unit}s{unknown}", f"{'':<16}{'nats':>10}{'bits':>10}{'perplexity':>14}"]
-    for name, n in (f"per {unit}", found.tokens), ("between blanks*", found.words):
+    for name, n in (f"per {unit}", found.tokens), ("per word*", found.words):
         if n:
             nats = found.nats / n
             lines.append(f"{name:<16}{nats:>10.4f}{nats / np.log(2):>10.4f}{perplexity(nats):>14,.2f}")
-    return "\n".join(
-        [*lines, f"* the same sum by {found.words:,} words, as blanks divide the text: whatever tokens are"]
-    )
+    return "\n".join([*lines, f"* here what stands between blanks, {found.words:,} of them, whatever the tokens are"])
 
 
 def evaluate(args: argparse.Namespace) -> None:
