@@ -517,3 +517,22 @@ def test_the_squared_error_is_its_formula(reduction, reduce, device):
 def test_losses_of_nothing_are_zero():
     assert nn.cross_entropy(leaf(0, V), np.zeros(0, int)).item() == 0
     assert nn.mse_loss(leaf(0), leaf(0)).item() == 0
+
+
+def test_a_module_is_saved_and_loaded(tmp_path, device):
+    path, model, other = tmp_path / "weights.safetensors", nn.LSTM(3, 4, num_layers=2), nn.LSTM(3, 4, num_layers=2)
+    model.to("float64")
+    model.register_buffer("steps", np.array([3, 4]))
+    other.register_buffer("steps", np.array([0, 0]))
+    model.save(path)
+    other.to("float64").load(str(path))
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[name], value, err_msg=name)
+        assert other.state_dict()[name].dtype == value.dtype
+    with pytest.raises(ValueError, match=r"load_state_dict: the names must be the same"):
+        nn.Linear(3, 4).load(path)
+    path.write_bytes(b"not this")
+    with pytest.raises(ValueError, match=r"^LSTM.load: '.*' is no safetensors file of arrays"):
+        other.load(path)
+    with pytest.raises(FileNotFoundError):
+        other.load(tmp_path / "nothing")

@@ -93,6 +93,41 @@ def test_what_has_no_derivative_is_never_recorded(name):
     assert not any(y.requires_grad for y in listed(row.call(*xs)))
 
 
+@pytest.mark.parametrize("op", [ops.mod, ops.fmod], ids=["mod", "fmod"])
+def test_remainders_of_whole_numbers_and_of_infinities_are_numpys(op, device):
+    theirs = {ops.mod: np.mod, ops.fmod: np.fmod}[op]
+    a, b = np.arange(-9, 10)[:, None], np.array([2, -3, 5, -7])
+    np.testing.assert_array_equal(op(tg.tensor(a), tg.tensor(b)).numpy(), theirs(a, b))
+    a, b = np.array([1e-20, -1e-20, 5.5, -5.5, -0.0, 1e300])[:, None], np.array([1.0, -1.0, 2.5])
+    np.testing.assert_array_equal(op(tg.tensor(a), tg.tensor(b)).numpy(), theirs(a, b))
+
+
+def test_an_order_is_a_stable_one(device):
+    x = tg.tensor([[2.0, 1.0, 2.0, 1.0, 3.0]])
+    assert ops.argsort(x).tolist() == [[1, 3, 0, 2, 4]]
+    assert ops.argsort(x, descending=True).tolist() == [[4, 0, 2, 1, 3]]
+    values, at = ops.topk(x, 3)
+    assert (values.tolist(), at.tolist()) == ([[3, 2, 2]], [[4, 0, 2]])
+    with pytest.raises(ValueError, match=r"^topk: k must be from 0 to 5, the size of axis 1, got 6"):
+        ops.topk(x, 6)
+
+
+def test_where_a_norm_is_zero_so_is_its_derivative(device):
+    for norm in (ops.norm, ops.std, lambda x: ops.norm(x, 3), lambda x: ops.norm(x, 1)):
+        x = tg.tensor(np.zeros(4), requires_grad=True)
+        (first,) = tg.grad(norm(x), [x], create_graph=True)
+        assert not first.numpy().any()
+
+
+def test_functions_with_tails_are_exact_there(device):
+    x = np.array([-1000.0, -50, -1e-9, 0, 1e-9, 50, 1000])
+    np.testing.assert_allclose(ops.log_sigmoid(tg.tensor(x)).numpy(), -np.logaddexp(0, -x), rtol=1e-14)
+    below = np.expm1(np.minimum(x, 0))
+    np.testing.assert_allclose(ops.elu(tg.tensor(x)).numpy(), np.where(x > 0, x, below), rtol=1e-14)
+    a, b = np.array([-np.inf, np.inf, -np.inf, 800, 1.0]), np.array([-np.inf, np.inf, 3, -800, 1.0])
+    np.testing.assert_allclose(ops.logaddexp(tg.tensor(a), tg.tensor(b)).numpy(), np.logaddexp(a, b), rtol=1e-14)
+
+
 # ---- operators and methods are the ops -----------------------------------------------------------------------------
 
 BY_METHOD = {

@@ -198,6 +198,9 @@ def test_schedules_at_their_corners():
     assert [optim.step_decay(1.0, 10, 0.5)(n) for n in (0, 9, 10, 25)] == [1, 1, 0.5, 0.25]
     cosine = optim.cosine(1.0, 100, 0.2)
     assert [cosine(n) for n in (0, 50, 100, 200)] == pytest.approx([1, 0.6, 0.2, 0.2])
+    cycle = optim.one_cycle(1.0, 11, pct_start=0.5, div_factor=10, final_div_factor=5)
+    assert [cycle(n) for n in (0, 10, 99)] == pytest.approx([0.1, 0.02, 0.02])
+    assert max(map(cycle, range(11))) == pytest.approx(1, abs=0.03)
     warm = optim.warmup(cosine, 4)
     assert [warm(n) for n in (0, 1, 3)] == pytest.approx([0.25, 0.5 * cosine(1), cosine(3)])
     assert warm(60) == cosine(60)
@@ -227,3 +230,19 @@ def test_bad_input_is_named():
         optim.Adam([p]).load_state_dict({"steps": np.array(1), "0.m": np.zeros(5)})
     with pytest.raises(ValueError, match=r"no parameter for '3.m'"):
         optim.Adam([p]).load_state_dict({"steps": np.array(1), "3.m": np.zeros(5)})
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("steps, start", [(10, 0.3), (100, 0.3), (7, 0.5), (50, 0.1)])
+def test_one_cycle_is_pytorchs(steps, start):
+    import torch
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=steps, pct_start=start)
+    ours, found = optim.one_cycle(0.5, steps, start), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(found) < steps:
+            theirs.step()
+    assert [ours(n) for n in range(steps)] == pytest.approx(found, rel=1e-12)

@@ -37,7 +37,7 @@ def test_importing_brings_no_heavy_library():
     assert not heavy & set(loaded)
 
 
-@pytest.mark.parametrize("name", ["data", "decode", "metrics", "torch_weights"])
+@pytest.mark.parametrize("name", ["data", "decode", "export", "metrics", "torch_weights"])
 def test_a_module_is_there_without_an_import_of_its_own(name):
     code = (
         f"import sys, tinygrad_rnn as tg; n = 'tinygrad_rnn.{name}'; print(n in sys.modules, tg.{name}.__name__ == n)"

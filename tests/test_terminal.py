@@ -3,10 +3,15 @@
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 
+from pathlib import Path
+
 import pytest
+
+import tinygrad_rnn as tg
 
 from tinygrad_rnn.cli.main import main
 
@@ -80,6 +85,14 @@ def test_a_name_that_is_no_text_is_a_name_too(folder, tmp_path, monkeypatch, cap
         given = ["--out", name + " run", *(more or ["--text", name, *SMALL, "--steps", "8"])]
         assert main(["train", "lm", *given]) == 0, capsys.readouterr().err
     assert main(["sample", name + " run", "--length", "3"]) == 0
+
+
+def test_the_version_is_that_of_the_package(monkeypatch):
+    (number,) = re.findall(
+        r'^version = "(.+)"$', (Path(__file__).parents[1] / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    assert written(monkeypatch, "ascii", "--version") == (0, f"tinygrad-rnn {number}\n", "")
+    assert tg.__version__ == number
 
 
 def test_a_full_disk_behind_standard_output_is_named(folder, monkeypatch, capsys):

@@ -35,10 +35,10 @@ class Ufunc:
 
 
 _UFUNCS = [
-    "absolute", "add", "bitwise_and", "bitwise_or", "divide", "equal", "exp", "floor_divide", "greater",
-    "greater_equal", "invert", "isfinite", "isnan", "less", "less_equal", "log", "log1p", "maximum", "minimum",
-    "multiply", "negative", "not_equal", "positive", "power", "reciprocal", "remainder", "sign", "sqrt", "subtract",
-    "tanh",
+    "absolute", "add", "bitwise_and", "bitwise_or", "cos", "divide", "equal", "exp", "expm1", "floor", "floor_divide",
+    "fmod", "greater", "greater_equal", "invert", "isfinite", "isnan", "less", "less_equal", "log", "log1p", "maximum",
+    "minimum", "multiply", "negative", "not_equal", "positive", "power", "reciprocal", "remainder", "rint", "sign",
+    "sin", "sqrt", "subtract", "tanh",
 ]  # fmt: skip
 for _name in _UFUNCS:
     globals()[_name] = Ufunc(getattr(np, _name))
@@ -200,6 +200,17 @@ def _each(arrays):
 
 def broadcast_to(array, shape):
     return _array(array)._view(np.broadcast_to(array._host, shape))
+
+
+def argsort(a, axis=-1, kind=None):
+    if kind not in (None, "stable"):
+        raise ValueError("kind can only be None or 'stable'")
+    return compute("argsort", lambda host: np.argsort(host, axis, kind="stable"), _array(a), launches=4)
+
+
+def take(a, indices, axis=None):
+    """Indices that are out of range wrap."""
+    return compute("take", lambda host, at: np.take(host, at, axis, mode="wrap"), _array(a), _array(indices))
 
 
 def flip(a, axis=None):

@@ -57,7 +57,7 @@ def _in_one_line(error: BaseException) -> str:
 
 def _parsed() -> Parser:
     parser = Parser(prog="tinygrad-rnn", description="Recurrent networks: train, use, evaluate, draw.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {tinygrad_rnn.__version__}")
+    parser.add_argument("--version", action="version", version=f"tinygrad-rnn {tinygrad_rnn.__version__}")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND", parser_class=Parser)
     common = Parser(add_help=False)
     common.add_argument("--device", help='"cpu", "gpu" or "gpu:N" (default: TINYGRAD_RNN_DEVICE, else cpu)')
@@ -71,6 +71,7 @@ def _parsed() -> Parser:
         ("score", language_model.add_score, "log P of a sentence under a trained language model"),
         ("translate", translation.add_translate, "let a trained model of pairs write the target of a source"),
         ("evaluate", evaluation.add_evaluate, "how well a trained model predicts a text, or hits the right targets"),
+        ("export", language_model.add_export, "write a trained language model as a program in C"),
         ("draw", draw.add_draw, "draw a network, unrolled or folded"),
     ):
         add(commands.add_parser(name, help=text, parents=[common]))

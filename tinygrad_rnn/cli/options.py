@@ -10,22 +10,24 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tinygrad_rnn.tasks.config import OPTIMIZERS, SCHEDULES, checked
+from tinygrad_rnn.tasks.config import checked
 from tinygrad_rnn.tasks.kind import Kind
+from tinygrad_rnn.tasks.optimizers import OPTIMIZERS, SCHEDULES
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
-OPTIMISING = {
+WEIGHT_DECAY = 0.01  # of AdamW, where nothing else is said: that of `optim.AdamW`
+LEARNING = {
     "optimizer": "what makes steps of gradients",
-    "weight_decay": "of sgd (in the gradient) and adamw (apart from it)",
-    "schedule": "of the learning rate; cosine: down to the last epoch",
-    "lr_factor": "schedules step and plateau: what the learning rate is multiplied by",
-    "lr_epochs": "step: every so many epochs; plateau: after so many without a better held-out loss",
-    "warmup": "updates in which the learning rate rises from 0",
-    "accumulate": "batches that an update learns from, one by one: as a --batch N times as large, in less memory",
-    "patience": "stop after so many epochs without a better held-out loss; 0: never",
-    "log_every": "updates between lines; 0: a line each minute, if this is no terminal",
+    "weight_decay": f"of sgd, added to the gradient; of adamw, apart from it, {WEIGHT_DECAY} if not given",
+    "schedule": "of the learning rate; cosine: down until the last epoch; step_decay, plateau: see --step-size",
+    "step_size": "the learning rate falls; step_decay: after so many epochs; plateau: after so many without gain",
+    "gamma": "with step_decay and plateau: by this factor",
+    "warmup": "steps at the beginning in which the learning rate rises to its schedule",
+    "accumulate": "batches that a step learns from, one by one: as a --batch N times as large, in less memory",
+    "patience": "end when held-out data has not become better for so many epochs; 0: go on to the last",
+    "log_every": "steps between lines; 0: a line each minute, if this is no terminal",
 }
-OPTIMISING_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+CHOICES = {"optimizer": tuple(OPTIMIZERS), "schedule": tuple(SCHEDULES)}
 CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"
 
 
@@ -52,8 +54,8 @@ def of_training(
         help=f"one to validate on (default: a share, --valid, of --{kind.source})",
     )
     p.add_argument(f"--test-{kind.source}", metavar="FILE", help="one that the trained model is evaluated on")
-    choices = {**OPTIMISING_CHOICES, **(choices or {})}
-    for name, text in {**texts, **OPTIMISING}.items():
+    choices = {**CHOICES, **(choices or {})}
+    for name, text in {**texts, **LEARNING}.items():
         _of_field(p, name, getattr(default, name), text, choices.get(name))
     p.add_argument("--cell", help=CELL)
     p.add_argument(
@@ -97,6 +99,8 @@ def given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
         if args.resume:
             raise ValueError("--config: must be left out with --resume: the options of a run stay")
         found = {**_of_file(Path(args.config), kind), **found}
+    if found.get("optimizer") == "adamw" and not args.resume:
+        found.setdefault("weight_decay", WEIGHT_DECAY)
     tokenizers = [name for name in names if name.endswith("tokenizer")]
     for name in (*kind.sources, *tokenizers, "from_run"):
         if found.get(name):
@@ -142,8 +146,8 @@ def _as_in(found: dict[str, Any], kind: Kind) -> dict[str, Any]:
 
 
 def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
-    """The config of a resumed run: as it was saved, but that more epochs may be asked for, and that the file may have
-    been moved. ValueError if other options were given, or if there is no such file.
+    """The config of a resumed run: as it was saved, but that more epochs or patience may be asked for, and that
+    files may have been moved. ValueError if other options were given, or if there is no such file.
     """
     keep, old = kept(kind), asdict(saved)
     for key, value in found.items():

@@ -33,10 +33,9 @@ def train(
     size = sum(p.size for p in trainer.model.parameters())
     try:
         _announce(args, trainer, config, title(config, vocabularies, size))
-        learned = trainer.progress.epoch
         trainer.fit(config.epochs, report)
-        if trainer.waited_enough and trainer.progress.epoch > learned:
-            report(_waited(trainer))
+        if trainer.exhausted and trainer.progress.epoch < config.epochs:
+            report(_exhausted(trainer))
     except BaseException as error:
         if first and trainer.folder.last.exists():
             if isinstance(error, (OSError, MemoryError, KeyboardInterrupt)):
@@ -45,14 +44,6 @@ def train(
             trainer.folder.withdraw()
         raise
     return trainer, config
-
-
-def _waited(trainer: Trainer) -> str:
-    rows, n = trainer.progress.rows, trainer.patience
-    return (
-        f"stopped after epoch {len(rows)}: none of the last {n} was better on held-out data than epoch "
-        f"{trainer.best_epoch}, whose weights are kept; --resume with a larger --patience goes on"
-    )
 
 
 def show(trainer: Trainer, what_was_learned: Callable[[], None]) -> None:
@@ -86,10 +77,10 @@ def _announce(args: argparse.Namespace, trainer: Trainer, config: Any, title: st
     several = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
     where = f"{default_device()}, {config.dtype}{several}; in {trainer.folder.path}/"
     report(f"{title}, {task.tokens():,} to learn from; {where}")
-    if trainer.waited_enough:
-        report(_waited(trainer))
-    elif progress.epoch >= config.epochs:
+    if progress.epoch >= config.epochs:
         report(f"all {config.epochs} epochs are done; a larger --epochs goes on")
+    elif trainer.exhausted:
+        pass  # `train` says so
     elif args.resume:
         before = progress.rows[-1]["learning_rate"] if progress.rows and not progress.batch else lr
         moved = f", not {before:.3g}: its cosine now ends with epoch {config.epochs}"
@@ -98,3 +89,9 @@ def _announce(args: argparse.Namespace, trainer: Trainer, config: Any, title: st
             f"goes on at epoch {progress.epoch + 1}, batch {progress.batch + 1} of {len(task)}, "
             f"with learning rate {lr:.3g}{moved}"
         )
+
+
+def _exhausted(trainer: Trainer) -> str:
+    """Why a run has ended before its last epoch."""
+    epoch, waited = trainer.progress.epoch, trainer.progress.waited
+    return f"ended after epoch {epoch}: none was better than epoch {epoch - waited}; a larger --patience goes on"

@@ -36,7 +36,7 @@ OPTIONS = {
     "sampling": "scheduled sampling: share of its own tokens that the decoder is fed in the last epoch",
     "epochs": "times through the pairs",
     "batch": "pairs learned side by side",
-    "lr": "learning rate at the start; see --schedule",
+    "lr": "learning rate, from where its schedule leads down",
     "clip": "largest norm of the gradient; 0: no limit",
     "valid": "share of the sources held out, between 0 and 1",
     "seed": "of the weights, of dropout and of the order of the pairs",

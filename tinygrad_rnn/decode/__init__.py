@@ -12,6 +12,7 @@ included.
 """
 
 from tinygrad_rnn.decode.beam import beam_search
+from tinygrad_rnn.decode.ctc import ctc_beam_search, ctc_greedy
 from tinygrad_rnn.decode.found import Hypothesis
 from tinygrad_rnn.decode.model import Step
 from tinygrad_rnn.decode.one_each import greedy, sample, score
@@ -21,5 +22,6 @@ from tinygrad_rnn.decode.tokens import sample_tokens
 draw = sample_tokens  # its former name
 
 __all__ = [
-    "Hypothesis", "Step", "Weights", "beam_search", "draw", "greedy", "sample", "sample_tokens", "score",
+    "Hypothesis", "Step", "Weights", "beam_search", "ctc_beam_search", "ctc_greedy", "draw", "greedy", "sample",
+    "sample_tokens", "score",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import ops
-from tinygrad_rnn.autograd.tensor import Parameter, Tensor
+from tinygrad_rnn.autograd.tensor import Parameter, Tensor, tensor
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.ops.kernels import fused
@@ -60,15 +60,28 @@ class Linear(Module):
 class Embedding(Module):
     """A learned vector for each of V ids.   E: (V, D)  ids: (...) integers  returns: (..., D)
 
+    padding_idx: an id whose vector is 0 at first, and is not learned: no gradient comes to it; None for none. From the
+    end if negative, as in PyTorch
     IndexError for an id that is not from 0 to V-1; of ids on a GPU with the next value that is read from it.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int):
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None):
         _check("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.E = Parameter(init.normal((num_embeddings, embedding_dim)))
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ValueError(f"Embedding: padding_idx must be an id below {num_embeddings}, got {padding_idx}")
+        self.padding_idx = padding_idx if padding_idx is None else padding_idx % num_embeddings
+        vectors = init.normal((num_embeddings, embedding_dim))
+        if padding_idx is not None:
+            row = tensor(np.arange(num_embeddings)[:, None] == self.padding_idx, device=vectors.device)
+            vectors = ops.where(row, 0.0, vectors)
+        self.E = Parameter(vectors)
 
     def forward(self, ids: Any) -> Tensor:
-        return ops.embedding(ids, self.E)
+        found = ops.embedding(ids, self.E)
+        if self.padding_idx is None:
+            return found
+        given = ids if isinstance(ids, Tensor) else tensor(ids, device=found.device)
+        return ops.where((given == self.padding_idx)[..., None], found.detach(), found)
 
 
 class LayerNorm(Module):

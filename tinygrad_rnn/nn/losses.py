@@ -1,18 +1,17 @@
-"""Losses, in nats (natural logarithm). `reduction` says "sum", "mean" or "none" (one for each target)."""
+"""Losses of classes, in nats (natural logarithm). `reduction` says "sum", "mean" or "none" (one for each target)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinygrad_rnn import ops
 from tinygrad_rnn.autograd import arrays
-from tinygrad_rnn.autograd.arrays import xp
 from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.nn.linear_loss import Pass, linear_nll
+from tinygrad_rnn.nn.reduction import check_tensor, reduced
 from tinygrad_rnn.ops.index import counted, nll, target_places
 from tinygrad_rnn.ops.kernels import fused
 
@@ -20,17 +19,22 @@ SMALL = 1 << 20  # multiplications of a product below which a pass over blocks i
 
 
 def cross_entropy(
-    logits: Tensor, targets: Any, *, reduction: str = "mean", ignore_index: int = -100, label_smoothing: float = 0.0
-) -> Tensor:
+    logits: Tensor, targets: Any, *, weight: Any = None, reduction: str = "mean", ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
     """-log P(target), P = softmax(logits).
 
     With label_smoothing ε the target distribution is 1 - ε on the target plus ε / V on each of the V classes.
     logits: (..., V)  targets: (...) integers; positions that hold `ignore_index` (dummies, padding) count for nothing
-    returns: in nats; "mean" is over the positions that count, and 0 if there are none
+    weight: (V,), what a target of each class counts for; 1 if None
+    returns: in nats; "mean" is over the positions that count, each for its target's weight, and 0 if there are none
     IndexError for a target that is not from 0 to V-1; of targets on a GPU it comes with the next value that is read.
     """
-    _check_tensor(logits, "cross_entropy: logits")
+    check_tensor(logits, "cross_entropy: logits")
     given = _targets(targets, logits, "cross_entropy", "logits")
+    if weight is not None:
+        options: Any = {"reduction": reduction, "ignore_index": ignore_index}
+        return _weighted(ops.log_softmax(logits, axis=-1), given, weight, label_smoothing, "cross_entropy", **options)
     counts, ids = counted(given, ignore_index, logits.shape[-1], "cross_entropy", logits.device)
     at = target_places(ids, logits.shape[-1])
     if not label_smoothing:
@@ -39,7 +43,39 @@ def cross_entropy(
         logp = ops.log_softmax(logits, axis=-1)
         loss = nll(logp, at=at, counts=counts, total=False)
         loss = (1 - label_smoothing) * loss - label_smoothing * ops.where(counts, logp.mean(-1), 0)
-    return _reduced(loss, reduction, lambda: counts.sum(), "cross_entropy")
+    return reduced(loss, reduction, lambda: counts.sum(), "cross_entropy")
+
+
+def nll_loss(
+    log_probs: Tensor, targets: Any, *, weight: Any = None, reduction: str = "mean", ignore_index: int = -100
+) -> Tensor:
+    """-log P(target) of log probabilities (..., V), such as log_softmax gives them; the rest as in cross_entropy."""
+    check_tensor(log_probs, "nll_loss: log_probs")
+    given = _targets(targets, log_probs, "nll_loss", "log_probs")
+    if weight is not None:
+        return _weighted(log_probs, given, weight, 0.0, "nll_loss", reduction=reduction, ignore_index=ignore_index)
+    counts, ids = counted(given, ignore_index, log_probs.shape[-1], "nll_loss", log_probs.device)
+    loss = nll(log_probs, at=target_places(ids, log_probs.shape[-1]), counts=counts, total=False)
+    return reduced(loss, reduction, lambda: counts.sum(), "nll_loss")
+
+
+def _weighted(
+    logp: Tensor, targets: Any, weight: Any, smoothing: float, who: str, *, reduction: str, ignore_index: int
+) -> Tensor:
+    """-((1 - ε) w(target) log P(target) + ε / V Σᵥ w(v) log P(v)); the mean is the sum over Σ w(target)."""
+    V = logp.shape[-1]
+    w = weight if isinstance(weight, Tensor) else tensor(weight, logp.dtype, logp.device)
+    if w.shape != (V,):
+        raise ValueError(f"{who}: weight must be ({V},), a number for each class, got {w.shape}")
+    counts, ids = counted(targets, ignore_index, V, who, logp.device)
+    of_target = ops.where(counts, ops.take(w, ids), 0)
+    loss = nll(logp, at=target_places(ids, V), counts=counts, total=False) * of_target
+    if smoothing:
+        loss = (1 - smoothing) * loss - smoothing / V * ops.where(counts, (logp * w).sum(-1), 0)
+    if reduction != "mean":
+        return reduced(loss, reduction, lambda: 1, who)
+    total = of_target.sum()
+    return loss.sum() / ops.where(total == 0, 1, total)
 
 
 @fused
@@ -61,8 +97,8 @@ def linear_cross_entropy(
     ys: (..., H)  W: (H, V)  b: (V,) or None  targets: (...) integers; the rest as in cross_entropy
     returns: in nats
     """
-    _check_tensor(ys, "linear_cross_entropy: ys")
-    _check_tensor(W, "linear_cross_entropy: W")
+    check_tensor(ys, "linear_cross_entropy: ys")
+    check_tensor(W, "linear_cross_entropy: W")
     _check_weights(ys, W, b)
     ids = _targets(targets, ys, "linear_cross_entropy", "ys")
     options: Any = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
@@ -73,7 +109,7 @@ def linear_cross_entropy(
     counts, at = counted(ids.reshape(-1), ignore_index, W.shape[-1], "linear_cross_entropy", ys.device)
     plain = lambda ys, W, b: cross_entropy(_linear(ys, W, b), ids.reshape(-1), reduction="sum", **options)
     loss = linear_nll(ys.reshape(-1, ys.shape[-1]), W, b, call=Pass(plain, wanted, at, counts, label_smoothing))
-    return _reduced(loss, reduction, lambda: counts.sum(), "linear_cross_entropy")
+    return reduced(loss, reduction, lambda: counts.sum(), "linear_cross_entropy")
 
 
 def _linear(ys: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
@@ -95,37 +131,3 @@ def _targets(targets: Any, like: Tensor, who: str, what: str) -> Any:
     if ids.shape != like.shape[:-1]:
         raise ValueError(f"{who}: targets must be {like.shape[:-1]} for {what} {like.shape}, got {ids.shape}")
     return ids
-
-
-def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
-    """(prediction - target)², of one shape; "mean" is over all elements."""
-    _check_tensor(prediction, "mse_loss: prediction")
-    target = target if isinstance(target, Tensor) else tensor(target, prediction.dtype, prediction.device)
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"mse_loss: prediction and target must have one shape, got {prediction.shape} and {target.shape}"
-        )
-    d = prediction - target
-    return _reduced(d * d, reduction, lambda: d.size, "mse_loss")
-
-
-def _check_tensor(x: Any, what: str) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{what} must be a tensor, got {type(x).__name__}; make it one by tensor(…)")
-
-
-def _reduced(loss: Tensor, reduction: str, count: Callable[[], Any], who: str) -> Tensor:
-    if reduction == "none":
-        return loss
-    if reduction not in ("sum", "mean"):
-        raise ValueError(f'{who}: reduction must be "sum", "mean" or "none", got {reduction!r}')
-    if loss.dtype == np.float16 and reduction == "mean":  # the sum alone may be too large
-        return _reduced(loss.astype(np.float32), reduction, count, who).astype(np.float16)
-    total = loss.sum() if loss.ndim else loss
-    return total if reduction == "sum" else total / _at_least_one(count(), total.dtype)
-
-
-def _at_least_one(count: Any, dtype: np.dtype) -> Any:
-    """A number of positions, or 1 if there are none; one that was counted on a GPU stays there, nobody waits for it."""
-    lib = xp(count)
-    return max(int(count), 1) if lib is np else Tensor(lib.maximum(count, 1).astype(dtype))

@@ -23,12 +23,18 @@ from tinygrad_rnn.ops.kernels import on_gpu
 # NumPy's ufuncs pass cupy arrays on to CuPy.
 FUNCTIONS: dict[str, Callable] = {
     "abs": np.abs,
+    "cos": np.cos,
     "exp": np.exp,
+    "expm1": np.expm1,
+    "floor": np.floor,
     "fmax": np.maximum,
     "fmin": np.minimum,
+    "fmod": np.fmod,
     "log": np.log,
     "log1p": np.log1p,
+    "rint": np.rint,
     "sign": np.sign,
+    "sin": np.sin,
     "sqrt": np.sqrt,
     "tanh": np.tanh,
 }
@@ -58,6 +64,7 @@ mul = elementwise("mul", "a * b", a=lambda g, b: g * b, b=lambda g, a: g * a)
 div = elementwise("div", "a / b", True, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 neg = elementwise("neg", "-x", x=lambda g: -g)
 exp = elementwise("exp", "exp(x)", True, x=lambda g, y: g * y)
+expm1 = elementwise("expm1", "expm1(x)", True, x=lambda g, y: g * (y + 1))
 log = elementwise("log", "log(x)", True, x=lambda g, x: g / x)
 sqrt = elementwise("sqrt", "sqrt(x)", True, x=lambda g, y: g / (y + y))
 abs = elementwise("abs", "abs(x)", x=lambda g, x: g * sign(x))
@@ -65,6 +72,12 @@ sign: Any = elementwise("sign", "sign(x)")
 tanh = elementwise("tanh", "tanh(x)", True, x=_tanh_rule)
 relu = elementwise("relu", "fmax(x, 0)", x=lambda g, y: g * (y > 0))
 softplus = elementwise("softplus", "fmax(x, 0) + log1p(exp(-abs(x)))", True, x=lambda g, x: g * sigmoid(x))
+
+sin: Any = elementwise("sin", "sin(x)", True, x=lambda g, x: g * cos(x))
+cos: Any = elementwise("cos", "cos(x)", True, x=lambda g, x: -g * sin(x))
+floor = elementwise("floor", "floor(x)")  # steps: no derivative, as of sign
+round = elementwise("round", "rint(x)")  # halves to the even neighbour
+fmod = elementwise("fmod", "fmod(a, b)", a=lambda g: g, b=lambda g, y, a, b: -g * round((a - y) / b))  # sign of a
 
 greater = elementwise("greater", "a > b")
 greater_equal = elementwise("greater_equal", "a >= b")

@@ -68,6 +68,20 @@ class Plateau:
                 self.times, waited = self.times + 1, 0
 
 
+def one_cycle(
+    max_lr: float, total_steps: int, pct_start: float = 0.3, div_factor: float = 25.0, final_div_factor: float = 1e4
+) -> Schedule:
+    """Half a cosine from max_lr / div_factor up to max_lr in the first `pct_start` of the steps, then another down to
+    max_lr / (div_factor final_div_factor) at the last one. PyTorch's OneCycleLR. Smith and Topin (2018),
+    arXiv:1708.07120."""
+    if not checked_number(total_steps, "one_cycle: total_steps") > 0:
+        raise ValueError(f"one_cycle: total_steps must be greater than 0, got {total_steps}")
+    if not 0 <= checked_number(pct_start, "one_cycle: pct_start") <= 1:
+        raise ValueError(f"one_cycle: pct_start must be from 0 to 1, got {pct_start}")
+    first = max_lr / div_factor
+    return partial(_one_cycle, (first, max_lr, first / final_div_factor), total_steps, pct_start * total_steps - 1)
+
+
 def warmup(schedule: float | Schedule, steps: int) -> Schedule:
     """The first `steps` steps at (step + 1) / steps of the schedule's rate: a straight line up, then the schedule."""
     after = schedule if callable(schedule) else constant(checked_number(schedule, "warmup: schedule"))
@@ -82,8 +96,16 @@ def _step_decay(lr: float, step_size: int, gamma: float, step: int) -> float:
     return lr * gamma ** (step // step_size)
 
 
-def _cosine(lr: float, total_steps: int, min_lr: float, step: int) -> float:
+def _cosine(lr: float, total_steps: float, min_lr: float, step: float) -> float:
     return min_lr + 0.5 * (lr - min_lr) * (1 + math.cos(math.pi * min(step / total_steps, 1.0)))
+
+
+def _one_cycle(rates: tuple[float, float, float], total_steps: int, top: float, step: int) -> float:
+    first, highest, last = rates
+    step = min(step, total_steps - 1)
+    if step <= top:
+        return _cosine(first, top, highest, step) if top else highest
+    return _cosine(highest, total_steps - 1 - top, last, step - top)
 
 
 def _warmup(after: Schedule, steps: int, step: int) -> float:

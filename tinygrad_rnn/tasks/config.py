@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tinygrad_rnn.data.subwords import LEAST
+from tinygrad_rnn.tasks.optimizers import DECAYING, OPTIMIZERS, SCHEDULES
 
-POSITIVE = ("hidden", "embed", "layers", "epochs", "batch", "accumulate", "lr_epochs")
+POSITIVE = ("hidden", "embed", "layers", "epochs", "batch", "accumulate", "step_size")
 COUNTS = ("seed", "warmup", "patience", "log_every")
-OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
-SCHEDULES = ("constant", "cosine", "step", "plateau")
 OF_OLD = ("cell", "hidden", "embed", "layers", "epochs", "batch", "lr", "clip", "valid", "seed", "dtype")  # in all runs
 MODEL = ("cell", "hidden", "embed", "layers", "dtype")  # what the weights of a model depend on
 Limits = dict[str, tuple[bool, str]]  # by option: is its value within the limits, and what are they?
@@ -37,9 +36,9 @@ class CommonConfig:
     optimizer: str = "adam"
     weight_decay: float = 0.0
     schedule: str = "cosine"
-    lr_factor: float = 0.5
-    lr_epochs: int = 1
-    warmup: int = 0
+    step_size: int = 1  # epochs
+    gamma: float = 0.1
+    warmup: int = 0  # steps
     accumulate: int = 1
     patience: int = 0
     log_every: int = 0
@@ -47,6 +46,7 @@ class CommonConfig:
 
     def limits(self) -> Limits:
         """The limits of the options, once their types are right; for `checked`."""
+        decays = 0 <= self.weight_decay < math.inf and (not self.weight_decay or self.optimizer in DECAYING)
         return {
             **{name: (getattr(self, name) >= 1, "at least 1") for name in POSITIVE},
             **{name: (getattr(self, name) >= 0, "at least 0") for name in COUNTS},
@@ -55,17 +55,11 @@ class CommonConfig:
             "dropout": (0 <= self.dropout < 1, "from 0 to less than 1"),
             "valid": (0 < self.valid < 1, "between 0 and 1"),
             "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
-            "weight_decay": self._weight_decay(),
+            "weight_decay": (decays, f"a finite number of at least 0, and 0 with all but {' and '.join(DECAYING)}"),
             "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-            "lr_factor": (0 < self.lr_factor < 1, "between 0 and 1"),
+            "gamma": (0 < self.gamma <= 1, "greater than 0 and at most 1"),
             "dtype": (self.dtype in ("float32", "float64"), "float32 or float64"),
         }
-
-    def _weight_decay(self) -> tuple[bool, str]:
-        """Its limits: where the gradient is divided by its own size, decay in it would not be what is asked for."""
-        if self.optimizer in ("rmsprop", "adam"):
-            return self.weight_decay == 0, f"0 with {self.optimizer}: adamw and sgd decay weights"
-        return 0 <= self.weight_decay < math.inf, "a finite number of at least 0"
 
 
 def subwords_limit(subwords: int) -> tuple[bool, str]:

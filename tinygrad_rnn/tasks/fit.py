@@ -79,6 +79,12 @@ class Progress:
     best: float | None = None
     rows: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def waited(self) -> int:
+        """The epochs since the loss on held-out data was last lower than in all before."""
+        losses = [row["valid_loss"] for row in self.rows]
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
 
 @dataclass
 class Trainer:
@@ -88,7 +94,7 @@ class Trainer:
     seed: of what each of several processes draws
     overlap: add up gradients during the backward pass? None: if there are enough of them, on their way between machines
     plateau: a schedule that is told the held-out losses
-    patience: epochs without a better held-out loss after which it stops; 0: none
+    patience: epochs without a lower loss on held-out data after which a run ends; 0: it does not
     log_every: batches between lines; 0: see `Log`
     """
 
@@ -125,6 +131,11 @@ class Trainer:
     def _shared(self) -> bool:
         """Does each process update a part of the parameters?"""
         return isinstance(self.optimizer, optim.ZeroRedundancyOptimizer)
+
+    @property
+    def exhausted(self) -> bool:
+        """Has the run waited for a lower loss on held-out data as long as it may?"""
+        return 0 < self.patience <= self.progress.waited
 
     def save(self, path: Path) -> None:
         """Write the run as it is after the last whole batch into a file, from which `restore` goes on.
@@ -184,7 +195,8 @@ class Trainer:
             raise ValueError(f"checkpoint: {str(path)!r} does not fit this run ({error})") from None
 
     def fit(self, epochs: int, report: Callable[[str], None]) -> None:
-        """Train up to `epochs` epochs, counted from the start of the run. RuntimeError if another process does.
+        """Train up to `epochs` epochs, counted from the start of the run, or until `exhausted`. RuntimeError if another
+        process does.
 
         ValueError where a loss is not finite: on the CPU before its step is made, on a GPU one step later, where losses
         are read when the next step is under way; in any case before anything is saved.
@@ -193,7 +205,7 @@ class Trainer:
         self.model.train()
         stop = False
         with self._locked(), stopping(again=AGAIN if self.world.size > 1 else 0) as asked:
-            while self.progress.epoch < epochs and not stop and not self.waited_enough:
+            while self.progress.epoch < epochs and not (stop or self.exhausted):
                 title = f"epoch {self.progress.epoch + 1}/{epochs}"
                 with _bar(self.task, title, self.progress.tokens, hidden=self.world.rank > 0) as bar:
                     stop = self._epoch(bar, asked, self._log(title, report))
@@ -215,17 +227,6 @@ class Trainer:
     def _agreed(self, asked: Callable[[], bool]) -> bool:
         """Has any process been asked to stop?"""
         return self.world.total(asked())[0] > 0
-
-    @property
-    def waited_enough(self) -> bool:
-        """Has the held-out loss not been better than before for `patience` epochs?"""
-        return 0 < self.patience <= len(self.progress.rows) - self.best_epoch
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch with the smallest held-out loss, whose weights are kept, from 1; 0: none."""
-        rows = enumerate(self.progress.rows, 1)
-        return next((i for i, row in rows if row["valid_loss"] == self.progress.best), 0)
 
     def _tell_plateau(self) -> None:
         if self.plateau:

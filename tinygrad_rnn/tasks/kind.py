@@ -18,7 +18,7 @@ from tinygrad_rnn.state_dicts import without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
 from tinygrad_rnn.tasks.config import MODEL, OF_OLD, CommonConfig, checked
 from tinygrad_rnn.tasks.fit import Task, Trainer
-from tinygrad_rnn.tasks.optimizers import optimizer
+from tinygrad_rnn.tasks.optimizers import make_optimizer
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 Vocabularies = tuple[Tokens, ...]
@@ -33,7 +33,7 @@ class Kind:
     source, default_source: the option that names the file that is learned; what is learned without one, for errors
     vocabulary_files: in the run's folder, one for each of its vocabularies
     model: the options that the model and its vocabularies depend on
-    lr_falls_by: the learning rate ends at this part of what it begins with
+    lr_falls_by: the cosine of the learning rate ends at this part of what it begins with
     read: config -> what the file holds, and its text, by which it is known again
     vocabularies: config, what the file holds -> its vocabularies
     batches: config, what the file holds, each vocabulary -> batches to learn from, and held-out ones
@@ -167,7 +167,7 @@ class Kind:
         random.manual_seed(config.seed)
         model = self.build(config, *map(len, vocabularies)).to(default_device())
         task = self.task(config, model, *batches)
-        made, plateau = optimizer(config, model.parameters(), len(task), self.lr_falls_by)
+        made, plateau = make_optimizer(config, model.parameters(), len(task), self.lr_falls_by)
         return Trainer(
             model, optim.ZeroRedundancyOptimizer(made) if share_update else made, task, folder, config.clip,
             save_every, seed=config.seed, plateau=plateau, patience=config.patience, log_every=config.log_every,

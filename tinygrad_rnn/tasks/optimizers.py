@@ -1,38 +1,35 @@
-"""The optimiser of a run and its learning rate, as its options name them."""
+"""The optimiser of a run and its learning rate, by the names that options have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from tinygrad_rnn import optim
 from tinygrad_rnn.autograd.tensor import Parameter
-from tinygrad_rnn.tasks.config import CommonConfig
 
-Make = Callable[[Iterable[Parameter], optim.Schedule, float], optim.Optimizer]  # parameters, schedule, weight decay
-MAKE: dict[str, Make] = {
-    "sgd": lambda parameters, lr, decay: optim.SGD(parameters, lr, weight_decay=decay),
-    "rmsprop": lambda parameters, lr, _: optim.RMSprop(parameters, lr),
-    "adam": lambda parameters, lr, _: optim.Adam(parameters, lr),
-    "adamw": lambda parameters, lr, decay: optim.AdamW(parameters, lr, weight_decay=decay),
+OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
+    "sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam, "adamw": optim.AdamW,
+}  # fmt: skip
+DECAYING = ("sgd", "adamw")  # these have an argument weight_decay
+SCHEDULES: dict[str, Callable[[Any, int, float], optim.Schedule]] = {  # config, batches of an epoch, lowest rate
+    "constant": lambda config, n, lowest: optim.constant(config.lr),
+    "step_decay": lambda config, n, lowest: optim.step_decay(config.lr, config.step_size * n, config.gamma),
+    "cosine": lambda config, n, lowest: optim.cosine(config.lr, config.epochs * n, lowest),
+    "plateau": lambda config, n, lowest: optim.Plateau(config.lr, config.gamma, config.step_size),
 }
 
 
-def optimizer(
-    config: CommonConfig, parameters: Iterable[Parameter], steps: int, falls_by: float
+def make_optimizer(
+    config: Any, parameters: Iterable[Parameter], batches: int, lr_falls_by: int = 10
 ) -> tuple[optim.Optimizer, optim.Plateau | None]:
-    """The optimiser of a run, and what it wants to be told of the held-out loss, if it does.
+    """The optimiser that a config asks for, new; and its schedule, if that wants to be told the held-out losses.
 
-    steps: in an epoch
-    falls_by: a cosine ends at this part of the learning rate that it begins with
+    batches: of an epoch  lr_falls_by: a cosine ends at this part of what it begins with
     """
-    lr, plateau = config.lr, None
-    schedule: optim.Schedule = optim.constant(lr)
-    if config.schedule == "cosine":
-        schedule = optim.cosine(lr, config.epochs * steps, min_lr=lr / falls_by)
-    elif config.schedule == "step":
-        schedule = optim.step_decay(lr, config.lr_epochs * steps, config.lr_factor)
-    elif config.schedule == "plateau":
-        schedule = plateau = optim.Plateau(lr, config.lr_factor, config.lr_epochs)
+    schedule = asked = SCHEDULES[config.schedule](config, batches, config.lr / lr_falls_by)
     if config.warmup:
         schedule = optim.warmup(schedule, config.warmup)
-    return MAKE[config.optimizer](parameters, schedule, config.weight_decay), plateau
+    decay = {"weight_decay": config.weight_decay} if config.optimizer in DECAYING else {}
+    made = OPTIMIZERS[config.optimizer](parameters, schedule, **decay)
+    return made, asked if isinstance(asked, optim.Plateau) else None

@@ -26,6 +26,7 @@ template <class T> __device__ inline T sign_of(T x) {
   return x > T(0) ? T(1) : x < T(0) ? T(-1) : x == T(0) ? T(0) : x;
 }
 template <class T> __device__ inline T magnitude(T x) { return x < T(0) ? -x : x; }
+template <class T> __device__ inline T remainder_of(T a, T b) { return b ? a % b : T(0); }
 template <class T> __device__ inline T power(T x, T n) {
   T y = 1;
   for (; n > 0; n /= 2, x *= x) if (n % 2) y *= x;
@@ -33,9 +34,12 @@ template <class T> __device__ inline T power(T x, T n) {
 }
 """
 
-LIBRARY = {"abs": "fabs", **{name: name for name in ("erf", "exp", "log", "log1p", "pow", "sqrt", "tanh")}}
+REAL_FUNCTIONS = (
+    "cos", "erf", "exp", "expm1", "floor", "fmod", "log", "log1p", "pow", "rint", "sin", "sqrt", "tanh",
+)  # fmt: skip
+LIBRARY = {"abs": "fabs", **{name: name for name in REAL_FUNCTIONS}}
 OWN = {"fmax": "larger", "fmin": "smaller", "sign": "sign_of"}  # of PRELUDE
-WHOLE = {"abs": "magnitude", "pow": "power"}  # of whole numbers
+WHOLE = {"abs": "magnitude", "pow": "power", "floor": "", "rint": "", "fmod": "remainder_of"}  # of whole numbers
 FUNCTIONS = frozenset((*LIBRARY, *OWN))
 
 SIGNS = {

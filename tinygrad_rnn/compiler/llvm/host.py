@@ -34,7 +34,7 @@ def machine() -> tuple[str, str, int, tuple[int, ...]]:
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    for name in ("tanh", "exp", "log", "log1p", "pow", "erf"):
+    for name in ("tanh", "exp", "log", "log1p", "pow", "erf", "cos", "sin", "expm1", "fmod", "floor", "rint"):
         for suffix in ("", "f"):
             llvm.add_symbol(name + suffix, _address_of(name + suffix))
     llvm.add_symbol(YIELD, _address_of(YIELD))
