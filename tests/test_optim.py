@@ -246,3 +246,20 @@ def test_one_cycle_is_pytorchs(steps, start):
         if len(found) < steps:
             theirs.step()
     assert [ours(n) for n in range(steps)] == pytest.approx(found, rel=1e-12)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("patience, threshold", [(0, 0.0), (1, 1e-4), (2, 0.1), (3, 0.0)])
+def test_a_plateau_is_pytorchs(patience, threshold):
+    import torch
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=patience, threshold=threshold, eps=0
+    )
+    ours, losses = optim.Plateau(1.0, 0.5, patience, threshold), []
+    for loss in np.random.default_rng(patience).integers(1, 30, 60) / 10 + 3 / np.arange(1, 61):
+        losses.append(loss)
+        theirs.step(loss)
+        ours.report(losses)
+        assert ours(0) == optimizer.param_groups[0]["lr"]

@@ -9,18 +9,26 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn import data
 from tinygrad_rnn import export as exporting
 from tinygrad_rnn.cli import options, training
 from tinygrad_rnn.cli.output import draw_to, report, say
+from tinygrad_rnn.data.subwords import Tokens
 from tinygrad_rnn.tasks import language_model
+from tinygrad_rnn.tasks.fit import perplexity
 from tinygrad_rnn.tasks.kind import Vocabularies
 from tinygrad_rnn.tasks.language_model import KIND
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 OPTIONS = {
     "words": "words as tokens (default: characters)",
+    "tokenizer": "subwords as tokens, by a JSON file of the library tokenizers",
+    "subwords": "subwords as tokens, so many, learned from the text (byte pair encoding)",
+    "min_count": "tokens that come less often count as unknown; 0: words that come once",
+    "max_vocab": "most tokens that there may be: the most frequent ones; 0: all",
+    "tie": "the embedding is the output's weights too: --embed as --hidden",
     "hidden": "units of each layer",
-    "embed": "size of the embedding; with --words as --hidden",
+    "embed": "size of the embedding; with --words or --tie as --hidden",
     "layers": "recurrent layers",
     "dropout": "share of the embedding and of each layer's output that is dropped",
     "epochs": "times through the text",
@@ -44,7 +52,7 @@ def add_sample(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=sample)
     p.add_argument("folder", metavar="DIR", help="a run's folder")
     p.add_argument("--prompt", default="", help="the beginning of the text")
-    p.add_argument("--length", type=int, default=400, help="how many characters or words (default: %(default)s)")
+    p.add_argument("--length", type=int, default=400, help="how many tokens (default: %(default)s)")
     p.add_argument(
         "--temperature", type=float, default=0.8, help="0 takes the likeliest each time (default: %(default)s)"
     )
@@ -75,23 +83,52 @@ def train(args: argparse.Namespace) -> None:
 def _show(folder: RunFolder, config: language_model.Config) -> None:
     """Draw a trained model, unrolled, and let it write."""
     model, vocabulary = language_model.load(folder)
-    ids = vocabulary.encode(language_model.read(config)[0][:200])[:5]
+    ids = vocabulary.encode(language_model.read(config)[1][:200])[:5]
     pictures = [folder.path / "unrolled.svg", folder.path / "unrolled.png"]
     draw_to(language_model.unrolled(model, ids), pictures, tokens=[vocabulary.decode([i]) for i in ids[:-1]])
     written = language_model.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)
     report("\n" + "".join(written))
+    if config.test_text:
+        text = data.read_text(config.test_text)
+        report(
+            "\n"
+            + evaluated(
+                f"the test text {config.test_text}", language_model.evaluate(model, vocabulary, text), vocabulary
+            )
+        )
+
+
+def evaluated(what: str, found: language_model.Evaluation, vocabulary: Tokens) -> str:
+    """How well a model predicts a text, as a table."""
+    unit = vocabulary.unit
+    unknown = f", {found.unknown / found.tokens:.2%} of them unknown" if found.unknown else ""
+    lines = [f"{what}: {found.tokens:,} {unit}s{unknown}", f"{'':<16}{'nats':>10}{'bits':>10}{'perplexity':>14}"]
+    for name, n in (f"per {unit}", found.tokens), ("per word*", found.words):
+        if n:
+            nats = found.nats / n
+            lines.append(f"{name:<16}{nats:>10.4f}{nats / np.log(2):>10.4f}{perplexity(nats):>14,.2f}")
+    return "\n".join([*lines, f"* here what stands between blanks, {found.words:,} of them, whatever the tokens are"])
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print how well a model predicts a text."""
+    folder = RunFolder(Path(args.folder))
+    (model, vocabulary), config = language_model.load(folder), KIND.read_config(folder)
+    path = args.text or config.test_text
+    text = data.read_text(path) if path else language_model.held_out(config, vocabulary)
+    say(evaluated(path or "what it was validated on", language_model.evaluate(model, vocabulary, text), vocabulary))
 
 
 def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:
     (vocabulary,) = vocabularies
-    tokens = f"{len(vocabulary)} different {'words' if vocabulary.words else 'characters'}"
+    tokens = f"{len(vocabulary):,} different {vocabulary.unit}s"
     return f"{config.cell} language model, {size:,} parameters, {tokens}"
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """The options that were named; with --words the embedding is as large as a layer, unless it was named too."""
+    """The options that were named; with --words or --tie the embedding is as large as a layer, unless it was named."""
     given = options.given(args, KIND)
-    if given.get("words") and "embed" not in given and not args.resume:
+    if (given.get("words") or given.get("tie")) and not ("embed" in given or args.resume):
         given["embed"] = given.get("hidden", language_model.Config.hidden)
     return given
 
@@ -111,8 +148,8 @@ def score(args: argparse.Namespace) -> None:
     """Print log P of a sentence, and how much that is for each token."""
     model, vocabulary = language_model.load(RunFolder(Path(args.folder)))
     nats, n = language_model.score(model, vocabulary, args.sentence)
-    if vocabulary.words:
-        detail = f"{n} words, perplexity {np.exp(-nats / n):.1f}"
+    if vocabulary.unit != "character":
+        detail = f"{n} {vocabulary.unit}s, perplexity {np.exp(-nats / n):.1f}"
     else:
         detail = f"{n} characters, {-nats / n / np.log(2):.3f} bits per character"
     say(f"log P = {nats:.3f} nats  ({detail})")

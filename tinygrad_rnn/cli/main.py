@@ -11,7 +11,7 @@ import tinygrad_rnn
 
 from tinygrad_rnn import parallel
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
-from tinygrad_rnn.cli import draw, language_model, translation
+from tinygrad_rnn.cli import draw, evaluation, language_model, translation
 from tinygrad_rnn.cli.options import Parser
 from tinygrad_rnn.cli.output import escape_unwritable, nobody_reads, note
 
@@ -70,7 +70,7 @@ def _parsed() -> Parser:
         ("sample", language_model.add_sample, "let a trained language model write"),
         ("score", language_model.add_score, "log P of a sentence under a trained language model"),
         ("translate", translation.add_translate, "let a trained model of pairs write the target of a source"),
-        ("evaluate", translation.add_evaluate, "compare a trained model of pairs with the right targets"),
+        ("evaluate", evaluation.add_evaluate, "how well a trained model predicts a text, or hits the right targets"),
         ("export", language_model.add_export, "write a trained language model as a program in C"),
         ("draw", draw.add_draw, "draw a network, unrolled or folded"),
     ):

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from tinygrad_rnn.tasks.config import checked
 from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.optimizers import OPTIMIZERS, SCHEDULES
-
-CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
 WEIGHT_DECAY = 0.01  # of AdamW, where nothing else is said: that of `optim.AdamW`
 LEARNING = {
     "optimizer": "what makes steps of gradients",
     "weight_decay": f"of sgd, added to the gradient; of adamw, apart from it, {WEIGHT_DECAY} if not given",
-    "schedule": "of the learning rate: constant; step_decay, see --step-size; cosine, down until the last epoch",
-    "step_size": "with step_decay: the learning rate falls after so many epochs",
-    "gamma": "with step_decay: by this factor",
+    "schedule": "of the learning rate; cosine: down until the last epoch; step_decay, plateau: see --step-size",
+    "step_size": "the learning rate falls; step_decay: after so many epochs; plateau: after so many without gain",
+    "gamma": "with step_decay and plateau: by this factor",
     "warmup": "steps at the beginning in which the learning rate rises to its schedule",
+    "accumulate": "batches that a step learns from, one by one: as a --batch N times as large, in less memory",
     "patience": "end when held-out data has not become better for so many epochs; 0: go on to the last",
+    "log_every": "steps between lines; 0: a line each minute, if this is no terminal",
 }
 CHOICES = {"optimizer": tuple(OPTIMIZERS), "schedule": tuple(SCHEDULES)}
+CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,9 +48,21 @@ def of_training(
     """
     default: Any = kind.config()
     p.add_argument(f"--{kind.source}", metavar="FILE", help=file)
+    p.add_argument(
+        f"--valid-{kind.source}",
+        metavar="FILE",
+        help=f"one to validate on (default: a share, --valid, of --{kind.source})",
+    )
+    p.add_argument(f"--test-{kind.source}", metavar="FILE", help="one that the trained model is evaluated on")
+    choices = {**CHOICES, **(choices or {})}
     for name, text in {**texts, **LEARNING}.items():
-        _of_field(p, name, getattr(default, name), text, {**CHOICES, **(choices or {})}.get(name))
+        _of_field(p, name, getattr(default, name), text, choices.get(name))
     p.add_argument("--cell", help=CELL)
+    p.add_argument(
+        "--from", dest="from_run", metavar="RUN",
+        help="begin with the weights of another run, and with its vocabulary and the options of its model",
+    )  # fmt: skip
+    p.add_argument("--config", metavar="FILE", help="a run's config.json: its options, where none are given here")
     p.add_argument("--dtype", choices=["float32", "float64"], help=f"(default: {default.dtype})")
     p.add_argument("--out", default=f"runs/{kind.name}", metavar="DIR", help="the run's folder (default: %(default)s)")
     p.add_argument(
@@ -67,28 +83,71 @@ def _of_field(p: argparse.ArgumentParser, name: str, value: Any, text: str, choi
     if isinstance(value, bool):
         p.add_argument(flag, dest=name, action="store_true", default=None, help=text)
         return
-    text = f"{text} (default: {value})"
+    text = f"{text} (default: {value})" if value != "" else text
     if choices:
         p.add_argument(flag, dest=name, choices=choices, help=text)
     else:
-        metavar = {int: "N", float: "X"}.get(type(value), "NAME")
+        metavar = {int: "N", float: "X"}.get(type(value), "FILE" if name.endswith("tokenizer") else "NAME")
         p.add_argument(flag, dest=name, type=type(value), metavar=metavar, help=text)
 
 
 def given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
-    """The fields of a run's config that were named on the command line."""
+    """The fields of a run's config that were named: on the command line, else in --config, else by --from."""
     names = [f.name for f in fields(kind.config)]
     found = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    if args.config is not None:
+        if args.resume:
+            raise ValueError("--config: must be left out with --resume: the options of a run stay")
+        found = {**_of_file(Path(args.config), kind), **found}
     if found.get("optimizer") == "adamw" and not args.resume:
         found.setdefault("weight_decay", WEIGHT_DECAY)
-    if kind.source in found:
-        found[kind.source] = str(Path(found[kind.source]).absolute())
+    tokenizers = [name for name in names if name.endswith("tokenizer")]
+    for name in (*kind.sources, *tokenizers, "from_run"):
+        if found.get(name):
+            found[name] = str(Path(found[name]).absolute())
+    if found.get("from_run") and not args.resume:
+        found = _as_in(found, kind)
     return found
 
 
+def _of_file(path: Path, kind: Kind) -> dict[str, Any]:
+    """The options in a file as a run's config.json; ValueError that names what is wrong with it."""
+    try:
+        saved = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"--config: {str(path)!r} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"--config: {str(path)!r} must be JSON, as a run's config.json ({error})") from None
+    if not isinstance(saved, dict) or saved.get("task", kind.name) != kind.name:
+        raise ValueError(f"--config: {str(path)!r} must hold the options of {kind.what}, got those of something else")
+    names = {f.name for f in fields(kind.config)}
+    unknown = sorted(key for key in saved.keys() - names if key != "task" and not key.endswith("_sha256"))
+    if unknown:
+        raise ValueError(f"--config: {str(path)!r} has options that there are not: {', '.join(unknown)}; take them out")
+    found = {key: value for key, value in saved.items() if key in names}
+    checked(kind.config(**found), f"--config: {path}: ")
+    return found
+
+
+def _as_in(found: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """The options, with those of the model that another run has trained; ValueError if others were given."""
+    folder = RunFolder(Path(found["from_run"]))
+    saved = asdict(kind.read_config(folder))
+    if not folder.weights.exists():
+        raise ValueError(f"--from: {str(folder.path)!r} must hold trained weights, it has none yet")
+    for name in kind.model:
+        if found.get(name, saved[name]) != saved[name]:
+            flag = name.replace("_", "-")
+            raise ValueError(
+                f"--from: the model stays as it is; {folder.path} has --{flag} {saved[name]}, got {found[name]}; leave "
+                "the option out"
+            )
+    return {**found, **{name: saved[name] for name in kind.model}}
+
+
 def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
-    """The config of a resumed run: as it was saved, but that more epochs or patience may be asked for, and that the
-    file may have been moved. ValueError if other options were given, or if there is no such file.
+    """The config of a resumed run: as it was saved, but that more epochs or patience may be asked for, and that
+    files may have been moved. ValueError if other options were given, or if there is no such file.
     """
     keep, old = kept(kind), asdict(saved)
     for key, value in found.items():
@@ -96,12 +155,13 @@ def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
             flag = key.replace("_", "-")
             has = f"--{flag} {old[key]}" if not isinstance(value, bool) else f"no --{flag}"
             raise ValueError(f"--resume: the options of a run stay; it has {has}, got {value}; leave the option out")
-    path, source = old[kind.source], kind.source
-    if path and source not in found and not Path(path).exists():
-        raise ValueError(f"--resume: there is no file {path!r} any more; if it was moved, add --{source} FILE")
+    for source in kind.sources:
+        if old[source] and source not in found and not Path(old[source]).exists():
+            flag = source.replace("_", "-")
+            raise ValueError(f"--resume: there is no file {old[source]!r} any more; if it was moved, add --{flag} FILE")
     return replace(saved, **{key: value for key, value in found.items() if key in keep})
 
 
 def kept(kind: Kind) -> tuple[str, ...]:
     """The options that may be others when a run is resumed."""
-    return "epochs", "patience", kind.source
+    return "epochs", "patience", "log_every", *kind.sources

@@ -23,6 +23,11 @@ OPTIONS = {
     "query": "what attention asks with: the decoder's output, its previous output, or the previous context",
     "source_words": "words as tokens of the source (default: characters)",
     "target_words": "words as tokens of the target (default: characters)",
+    "source_tokenizer": "subwords as tokens of the source, by a JSON file of the library tokenizers",
+    "target_tokenizer": "the same of the target",
+    "source_subwords": "subwords as tokens of the source, so many, learned from it (byte pair encoding)",
+    "target_subwords": "the same of the target",
+    "bpe_dropout": "share of the merges of subwords that are left out while training, anew in each epoch",
     "min_count": "tokens that come less often count as unknown",
     "hidden": "units of each layer; of the encoder half in each direction",
     "embed": "size of the embeddings",
@@ -61,11 +66,9 @@ def add_translate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--alignments", metavar="FILE", help="where the model looked, as a picture; of the first source")
 
 
-def add_evaluate(p: argparse.ArgumentParser) -> None:
-    """Add the options of `tinygrad-rnn evaluate` to its parser."""
-    p.set_defaults(run=evaluate)
-    p.add_argument("folder", metavar="DIR", help="a run's folder")
-    p.add_argument("--pairs", metavar="FILE", required=True, help="pairs to compare with, source TAB target")
+def add_evaluation(p: argparse.ArgumentParser) -> None:
+    """Add the options of `tinygrad-rnn evaluate` for models of pairs to its parser."""
+    p.add_argument("--pairs", metavar="FILE", help="pairs to compare with, source TAB target")
     _search_options(p)
     p.add_argument("--bleu", action="store_true", help='also BLEU; needs the extra "bleu"')
 
@@ -78,6 +81,15 @@ def _search_options(p: argparse.ArgumentParser) -> None:
         "--length-penalty", type=float, default=1.0, metavar="X",
         help="hypotheses compare by log P / length^X (default: %(default)s)",
     )  # fmt: skip
+    p.add_argument(
+        "--replace-unk", action="store_true", help="<unk> becomes the word of the source that attention points at"
+    )
+
+
+def _replacing(translator: Translator, args: argparse.Namespace) -> bool:
+    if args.replace_unk:
+        translator.check_replacing()
+    return args.replace_unk
 
 
 def _check_search(args: argparse.Namespace) -> None:
@@ -99,6 +111,9 @@ def _show(folder: RunFolder, config: translation.Config) -> None:
     texts = translation.held_out_sources(config)[:5]
     for text, (best, *_) in zip(texts, translator(texts), strict=True):
         report(f"{text} → {translator.text(best)}")
+    if config.test_pairs:
+        pairs = data.read_pairs(config.test_pairs)
+        report(f"{config.test_pairs}: {_scores(pairs, translation.evaluate(translator, pairs))}")
 
 
 def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:
@@ -115,6 +130,7 @@ def translate(args: argparse.Namespace) -> None:
             f"--n-best: must be from 1 to --beam, {args.beam}, got {args.n_best}; a larger --beam finds more"
         )
     translator = Translator.load(RunFolder(Path(args.folder)))
+    replacing = _replacing(translator, args)
     texts = [line.strip() for line in _sources(args)]
     wanted = [text for text in texts if text]
     if not wanted and not args.file:
@@ -124,7 +140,8 @@ def translate(args: argparse.Namespace) -> None:
         _align(translator, wanted[0], found[0][0], Path(args.alignments))
     answers = iter(found)
     for text in texts:
-        lines = [_line(translator, h, args.n_best) for h in next(answers)] if text else []
+        read = text if replacing else None
+        lines = [_line(translator, h, args.n_best, read) for h in next(answers)] if text else []
         say("\n".join([*lines, *[""] * (args.n_best - len(lines))]))
 
 
@@ -149,8 +166,8 @@ def _is_file(name: str) -> bool:
         return False
 
 
-def _line(translator: Translator, hypothesis: Hypothesis, n_best: int) -> str:
-    text = translator.text(hypothesis)
+def _line(translator: Translator, hypothesis: Hypothesis, n_best: int, read: str | None) -> str:
+    text = translator.text(hypothesis, read)
     return text if n_best == 1 else f"{hypothesis.log_prob:9.4f}  {text}"
 
 
@@ -167,12 +184,18 @@ def _align(translator: Translator, text: str, best: Hypothesis, path: Path) -> N
 def evaluate(args: argparse.Namespace) -> None:
     """Print how well a model does on pairs."""
     _check_search(args)
-    translator = Translator.load(RunFolder(Path(args.folder)))
-    pairs = data.read_pairs(args.pairs)
-    search = {"beam": args.beam, "length_penalty": args.length_penalty}
-    scores = translation.evaluate(translator, pairs, bleu=args.bleu, **search)
+    folder = RunFolder(Path(args.folder))
+    translator, config = Translator.load(folder), KIND.read_config(folder)
+    path = args.pairs or config.test_pairs
+    pairs = data.read_pairs(path) if path else translation.held_out(config)
+    search = {"beam": args.beam, "length_penalty": args.length_penalty, "replace_unk": _replacing(translator, args)}
+    said = _scores(pairs, translation.evaluate(translator, pairs, bleu=args.bleu, **search))
+    say(said if args.pairs else f"{path or 'what it was validated on'}: {said}")
+
+
+def _scores(pairs: list[tuple[str, str]], scores: dict[str, float]) -> str:
     sources = len({source for source, _ in pairs})
     said = ", ".join(
         f"{name} {value:.1f}" if name == "BLEU" else f"{name} {value:.2%}" for name, value in scores.items()
     )
-    say(f"{sources:,} sources, {len(pairs):,} targets: {said}")
+    return f"{sources:,} sources, {len(pairs):,} targets: {said}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,21 +39,35 @@ class Vocabulary:
         words: bool = False,
         *,
         min_count: int | None = None,
+        max_size: int | None = None,
         special: Sequence[str] = (),
     ) -> Vocabulary:
         """The vocabulary of a text, or of several: characters by code, words by how often they come.
 
         min_count: tokens that come less often count as "<unk>"; 1 for characters, 2 for words if not given
+        max_size: of all tokens together; those that come least often count as "<unk>" too
         special: tokens put first, such as START and END
         """
         min_count = (2 if words else 1) if min_count is None else min_count
         counts: Counter[str] = Counter()
         for part in [text] if isinstance(text, str) else text:
             counts.update(words_of(part) if words else part)
-        by = (lambda token: (-counts[token], token)) if words else None
-        kept = sorted((t for t, n in counts.items() if n >= min_count and t not in special), key=by)
-        unknown = [UNKNOWN] if (words or min_count > 1) and UNKNOWN not in special else []
-        return cls([*unknown, *special, *kept], words)
+        kept = [t for t, n in counts.items() if n >= min_count and t not in special]
+        kept.sort(key=lambda token: (-counts[token], token))
+        unknown = [UNKNOWN] if (words or min_count > 1 or max_size) and UNKNOWN not in special else []
+        if max_size:
+            kept = kept[: max(max_size - len(unknown) - len(special), 0)]
+        return cls([*unknown, *special, *(kept if words else sorted(kept))], words)
+
+    @property
+    def unit(self) -> str:
+        """What a token is called."""
+        return "word" if self.words else "character"
+
+    @property
+    def newline(self) -> int:
+        """The number of a line's end; 0 if none was learned."""
+        return self.ids.get("\n", 0)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it: the arguments of the class."""
@@ -103,8 +117,18 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens, from their numbers: what was given to `encode`, exactly, if nothing was unknown."""
-        tokens = [self.tokens[i] for i in ids]
+        return self.joined([self.tokens[i] for i in ids])
+
+    def joined(self, tokens: Sequence[str]) -> str:
+        """The text of tokens; a word or a sign may be one that was never learned."""
         return "".join(self.spaced(t, before) for before, t in zip(["", *tokens], tokens, strict=False))
+
+    def written(self, ids: Iterable[int], before: Iterable[int] = ()) -> Iterator[str]:
+        """The text that each token adds to those before."""
+        last = "".join(self.tokens[i] for i in [*before][-1:])
+        for i in ids:
+            yield self.spaced(self.tokens[i], last)
+            last = self.tokens[i]
 
     def spaced(self, token: str, before: str) -> str:
         """A token as it stands after another one, or "" at the beginning."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Real
 from typing import Any
@@ -37,6 +37,37 @@ def step_decay(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
 def cosine(lr: float, total_steps: int, min_lr: float = 0.0) -> Schedule:
     """Half a cosine from lr to min_lr at total_steps, then min_lr. Loshchilov and Hutter (2017), arXiv:1608.03983."""
     return partial(_cosine, lr, max(checked_number(total_steps, "cosine: total_steps"), 1), min_lr)
+
+
+class Plateau:
+    """η = lr factorᵏ, k the times that more than `patience` reports in a row were no better than the best so far.
+
+    Better: less than (1 - threshold) of it. PyTorch's ReduceLROnPlateau.
+
+    `report` gets all losses so far, one for each epoch, say: what it makes of them depends on nothing else, so a run
+    that is resumed has nothing to keep.
+    """
+
+    def __init__(self, lr: float, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4):
+        if not 0 < checked_number(factor, "Plateau: factor") < 1:
+            raise ValueError(f"Plateau: factor must be greater than 0 and less than 1, got {factor}")
+        if not checked_number(patience, "Plateau: patience") >= 0:
+            raise ValueError(f"Plateau: patience must be at least 0, got {patience}")
+        if not 0 <= checked_number(threshold, "Plateau: threshold") < 1:
+            raise ValueError(f"Plateau: threshold must be at least 0 and less than 1, got {threshold}")
+        self.lr, self.factor, self.patience, self.threshold, self.times = lr, factor, patience, threshold, 0
+
+    def __call__(self, step: int) -> float:
+        """The learning rate, the same at all steps until the next report."""
+        return self.lr * self.factor**self.times
+
+    def report(self, losses: Iterable[float]) -> None:
+        """All losses so far, oldest first."""
+        self.times, waited, best = 0, 0, math.inf
+        for loss in losses:
+            best, waited = (loss, 0) if loss < best * (1 - self.threshold) else (best, waited + 1)
+            if waited > self.patience:
+                self.times, waited = self.times + 1, 0
 
 
 def one_cycle(

@@ -7,10 +7,13 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tinygrad_rnn.data.subwords import LEAST
 from tinygrad_rnn.tasks.optimizers import DECAYING, OPTIMIZERS, SCHEDULES
 
-POSITIVE = ("hidden", "embed", "layers", "epochs", "batch", "step_size")
-LATER = ("optimizer", "weight_decay", "schedule", "step_size", "gamma", "warmup", "patience")  # 0.1.0 had them not
+POSITIVE = ("hidden", "embed", "layers", "epochs", "batch", "accumulate", "step_size")
+COUNTS = ("seed", "warmup", "patience", "log_every")
+OF_OLD = ("cell", "hidden", "embed", "layers", "epochs", "batch", "lr", "clip", "valid", "seed", "dtype")  # in all runs
+MODEL = ("cell", "hidden", "embed", "layers", "dtype")  # what the weights of a model depend on
 Limits = dict[str, tuple[bool, str]]  # by option: is its value within the limits, and what are they?
 
 
@@ -25,37 +28,43 @@ class CommonConfig:
     dropout: float = 0.0
     epochs: int = 8
     batch: int = 32
-    optimizer: str = "adam"
-    weight_decay: float = 0.0
     lr: float = 5e-3
-    schedule: str = "cosine"
-    step_size: int = 1  # epochs
-    gamma: float = 0.1
-    warmup: int = 0  # steps
-    patience: int = 0  # epochs
     clip: float = 1.0
     valid: float = 0.05
     seed: int = 0
     dtype: str = "float32"
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    step_size: int = 1  # epochs
+    gamma: float = 0.1
+    warmup: int = 0  # steps
+    accumulate: int = 1
+    patience: int = 0
+    log_every: int = 0
+    from_run: str = ""  # a run's folder, with whose weights this one began
 
     def limits(self) -> Limits:
         """The limits of the options, once their types are right; for `checked`."""
         decays = 0 <= self.weight_decay < math.inf and (not self.weight_decay or self.optimizer in DECAYING)
         return {
             **{name: (getattr(self, name) >= 1, "at least 1") for name in POSITIVE},
+            **{name: (getattr(self, name) >= 0, "at least 0") for name in COUNTS},
             "lr": (0 < self.lr < math.inf, "a finite number greater than 0"),
-            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
-            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-            "weight_decay": (decays, f"a finite number of at least 0, and 0 with all but {' and '.join(DECAYING)}"),
-            "gamma": (0 < self.gamma <= 1, "greater than 0 and at most 1"),
-            "warmup": (self.warmup >= 0, "at least 0"),
-            "patience": (self.patience >= 0, "at least 0"),
             "clip": (0 <= self.clip < math.inf, "a finite number of at least 0"),
             "dropout": (0 <= self.dropout < 1, "from 0 to less than 1"),
             "valid": (0 < self.valid < 1, "between 0 and 1"),
-            "seed": (self.seed >= 0, "at least 0"),
+            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+            "weight_decay": (decays, f"a finite number of at least 0, and 0 with all but {' and '.join(DECAYING)}"),
+            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+            "gamma": (0 < self.gamma <= 1, "greater than 0 and at most 1"),
             "dtype": (self.dtype in ("float32", "float64"), "float32 or float64"),
         }
+
+
+def subwords_limit(subwords: int) -> tuple[bool, str]:
+    """Is it a number of subwords that can be learned, or 0?"""
+    return subwords == 0 or subwords >= LEAST, f"at least {LEAST} (each byte is one), or 0"
 
 
 def checked(config: Any, who: str = "--") -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 import warnings
 
@@ -27,6 +28,7 @@ from tinygrad_rnn.autograd.transfers import Reading
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.state_dicts import prefixed, without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
+from tinygrad_rnn.tasks.log import Log
 from tinygrad_rnn.tasks.run_folder import RunFolder
 from tinygrad_rnn.tasks.stopping import AGAIN, stopping
 
@@ -38,6 +40,8 @@ class Task(Protocol):
     """What `fit` needs to know of what it trains.
 
     One that several processes can learn has besides: `world`, the processes that share its batches, and `rows`.
+    One that learns a batch in parts, one after the other, to need less memory, has `parts`, their number: `loss` is
+    called with the numbers batch · parts to batch · parts + parts - 1 then.
     """
 
     unit: str  # what a token is called in the progress bar
@@ -50,8 +54,8 @@ class Task(Protocol):
         """Begin an epoch, from 0; returns what is carried into its first batch: a nest of tensors, or None."""
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
-        """Of this process's part of a batch: the loss in nats (summed); the number of tokens in the parts of all
-        processes; and what is carried into the next batch."""
+        """Of this process's part of a batch: the loss in nats (summed); the number of tokens in the whole batch, that
+        of all processes; and what is carried into the next batch."""
 
     def tokens(self) -> int:
         """The number of tokens in an epoch."""
@@ -88,8 +92,10 @@ class Trainer:
 
     Several processes, each with a trainer, make the same run together: its file is one, and does not tell how many.
     seed: of what each of several processes draws
-    patience: epochs without a lower loss on held-out data after which a run ends; 0: it does not
     overlap: add up gradients during the backward pass? None: if there are enough of them, on their way between machines
+    plateau: a schedule that is told the held-out losses
+    patience: epochs without a lower loss on held-out data after which a run ends; 0: it does not
+    log_every: batches between lines; 0: see `Log`
     """
 
     model: Module
@@ -104,7 +110,9 @@ class Trainer:
     seed: int = 0
     world: parallel.World = field(default_factory=parallel.world)
     overlap: bool | None = None
+    plateau: optim.Plateau | None = None
     patience: int = 0
+    log_every: int = 0
 
     def __post_init__(self) -> None:
         if self.world.size > 1 and getattr(self.task, "world", None) is not self.world:
@@ -178,6 +186,7 @@ class Trainer:
             self.carry = self.task.start(progress["epoch"])
             random.set_rng_state(progress.pop("generator"))  # after `start`, which may draw
             self.progress = Progress(**progress)
+            self._tell_plateau()
             saved = without_prefix("carry", arrays)
             if saved:
                 values = iter(self._part(saved[str(i)]) for i in range(len(saved)))
@@ -199,7 +208,7 @@ class Trainer:
             while self.progress.epoch < epochs and not (stop or self.exhausted):
                 title = f"epoch {self.progress.epoch + 1}/{epochs}"
                 with _bar(self.task, title, self.progress.tokens, hidden=self.world.rank > 0) as bar:
-                    stop = self._epoch(bar, asked)
+                    stop = self._epoch(bar, asked, self._log(title, report))
                 if not stop:
                     line = self._finish_epoch(self.task.validate(), epochs)
                     if self.world.rank == 0:
@@ -219,7 +228,29 @@ class Trainer:
         """Has any process been asked to stop?"""
         return self.world.total(asked())[0] > 0
 
-    def _epoch(self, bar: tqdm, asked: Callable[[], bool]) -> bool:
+    def _tell_plateau(self) -> None:
+        if self.plateau:
+            self.plateau.report(row["valid_loss"] for row in self.progress.rows)
+
+    def _log(self, title: str, report: Callable[[str], None]) -> Callable[[int, float, int], None]:
+        """What one process says in an epoch, given after each batch what it taught."""
+        task, unit = self.task, self.task.unit
+
+        def line(nats: float, tokens: int, seconds: float) -> str:
+            learned = f"{task.metric} {task.measure(nats / tokens):.3f}, learning rate {self.optimizer.lr:.3g}"
+            return f"{learned}, {tokens / max(seconds, 1e-9):,.0f} {unit}s/s"
+
+        log = Log(self.log_every, line)
+
+        def tell(batch: int, nats: float, tokens: int) -> None:
+            said = log.told(batch, nats, tokens) if self.world.rank == 0 else ""
+            if said:
+                with tqdm.external_write_mode(file=sys.stdout):
+                    report(f"{title}, batch {batch} of {len(task)}: {said}")
+
+        return tell
+
+    def _epoch(self, bar: tqdm, asked: Callable[[], bool], tell: Callable[[int, float, int], None]) -> bool:
         """The batches that are left of the epoch, saved every now and then, and when it is stopped: is it?
 
         By whose clock it is saved, and who was asked to stop, all processes learn with the sums of a batch.
@@ -236,6 +267,7 @@ class Trainer:
             now = time.monotonic()
             progress.seconds, clock = progress.seconds + now - clock, now
             self._show(bar, progress.nats - nats, progress.tokens - tokens)
+            tell(progress.batch, progress.nats - nats, progress.tokens - tokens)
             if due:
                 self.save(self.folder.last)
                 saved = time.monotonic()
@@ -259,16 +291,22 @@ class Trainer:
         """
         world, parameters, optimizer = self.world, self.optimizer.parameters, self.optimizer
         shared = optimizer if isinstance(optimizer, optim.ZeroRedundancyOptimizer) else None
-        loss, n, carry, error = Tensor(np.float32(0)), 1, None, None
+        loss, n, carry, error = Tensor(np.float32(0)), 1, self.carry, None
         rows: Mapping[Parameter, np.ndarray] = {}
         if world.size > 1:  # anew in each step: nothing to save, whatever the number of processes
             random.manual_seed([self.seed, optimizer.steps, world.rank])
             rows = self.task.rows(batch)  # type: ignore[attr-defined]
+        parts = getattr(self.task, "parts", 1)
+        losses = []
         try:
-            with world.overlapping(parameters, rows) if self.overlap else nullcontext():
-                loss, n, carry = self.task.loss(batch, self.carry)
-                if loss.requires_grad and (loss.device != "cpu" or math.isfinite(loss.item())):
-                    (loss / n).backward()
+            for part in range(batch * parts, batch * parts + parts):
+                last = part == batch * parts + parts - 1  # in which gradients become complete
+                with world.overlapping(parameters, rows) if self.overlap and last else nullcontext():
+                    loss, n, carry = self.task.loss(part, carry)
+                    losses.append(loss.detach())
+                    if loss.requires_grad and (loss.device != "cpu" or math.isfinite(loss.item())):
+                        (loss / n).backward()
+            loss = sum(losses[1:], losses[0])
         except Exception as caught:
             error = caught
         add_up = shared.all_reduce if shared else partial(world.all_reduce, parameters)
@@ -314,6 +352,8 @@ class Trainer:
         best = progress.best is None or not valid >= progress.best
         self.progress = Progress(progress.epoch + 1, best=valid if best else progress.best, rows=[*progress.rows, row])
         self.carry = None
+        self._tell_plateau()
+        row["learning_rate"] = self.optimizer.lr  # of the next step
         self.world.first(lambda: self.folder.write_metrics(self.progress.rows))
         if best:
             self.save(self.folder.best)

@@ -12,15 +12,16 @@ from typing import Any
 from tinygrad_rnn import nn, optim, parallel
 from tinygrad_rnn.autograd import random
 from tinygrad_rnn.autograd.devices import default_device
-from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.data import read_text
+from tinygrad_rnn.data.subwords import Tokens, from_dict
 from tinygrad_rnn.state_dicts import without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
-from tinygrad_rnn.tasks.config import LATER, CommonConfig, checked
+from tinygrad_rnn.tasks.config import MODEL, OF_OLD, CommonConfig, checked
 from tinygrad_rnn.tasks.fit import Task, Trainer
 from tinygrad_rnn.tasks.optimizers import make_optimizer
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
-Vocabularies = tuple[Vocabulary, ...]
+Vocabularies = tuple[Tokens, ...]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Kind:
     config: the class of its options
     source, default_source: the option that names the file that is learned; what is learned without one, for errors
     vocabulary_files: in the run's folder, one for each of its vocabularies
+    model: the options that the model and its vocabularies depend on
     lr_falls_by: the cosine of the learning rate ends at this part of what it begins with
     read: config -> what the file holds, and its text, by which it is known again
     vocabularies: config, what the file holds -> its vocabularies
@@ -53,6 +55,7 @@ class Kind:
     build: Callable[..., nn.Module]
     task: Callable[[Any, Any, Any, Any], Task]
     default_source: str = ""
+    model: tuple[str, ...] = MODEL
 
     def new_run(
         self, config: Any, folder: RunFolder, save_every: float = 10.0, share_update: bool = False
@@ -63,13 +66,14 @@ class Kind:
         """
         world = parallel.world()
         examples, text = world.first(lambda: self.read(checked(config)))
-        vocabularies = self.vocabularies(config, examples)
+        vocabularies = world.first(lambda: self._vocabularies(config, examples))
         trainer = self._trainer(config, folder, examples, vocabularies, save_every, share_update)
-        path = getattr(config, self.source)
-        saved = {**asdict(config), "task": self.name, self.source: str(Path(path).absolute()) if path else ""}
+        self._take_weights(trainer, config)
+        saved = {**asdict(config), "task": self.name}
+        saved |= {key: str(Path(saved[key]).absolute()) for key in (*self.sources, "from_run") if saved[key]}
         named = zip(self.vocabulary_files, vocabularies, strict=True)
         files = {name: v.as_dict() for name, v in named}
-        world.first(lambda: folder.create({**saved, f"{self.source}_sha256": _sha256(text)}, files))
+        world.first(lambda: folder.create({**saved, **self._digests(config, text)}, files))
         return trainer, vocabularies
 
     def resumed_run(
@@ -82,26 +86,57 @@ class Kind:
         if world.first(lambda: _last_is_there(folder)):
             trainer.restore(folder.last)
             world.first(lambda: folder.write_metrics(trainer.progress.rows))
+        else:
+            self._take_weights(trainer, config)
         return trainer, vocabularies
+
+    def _vocabularies(self, config: Any, examples: Any) -> Vocabularies:
+        """Those of the run that this one goes on from, or new ones."""
+        if config.from_run:
+            return self._read_vocabularies(RunFolder(Path(config.from_run)))
+        return self.vocabularies(config, examples)
+
+    def _take_weights(self, trainer: Trainer, config: Any) -> None:
+        """Begin with the best weights of the run that is named, if one is."""
+        if config.from_run:
+            best = RunFolder(Path(config.from_run)).weights
+            arrays, _ = trainer.world.first(lambda: load_checkpoint(best))
+            self._fill(trainer.model, arrays, best)
 
     def _read_again(self, config: Any, folder: RunFolder) -> tuple[Any, Vocabularies]:
         """What a run learns, and its vocabularies."""
         examples, text = self.read(config)
-        if _sha256(text) != folder.read("config").get(f"{self.source}_sha256"):  # but the file may have been moved
-            raise ValueError(
-                f"--resume: {getattr(config, self.source) or self.default_source!r} is not the {self.source} this run "
-                f"was started with; --{self.source} FILE names another"
-            )
+        saved = folder.read("config")
+        for key, digest in self._digests(config, text).items():
+            if digest != saved.get(key):  # but the file may have been moved
+                name = key.removesuffix("_sha256")
+                raise ValueError(
+                    f"--resume: {getattr(config, name) or self.default_source!r} is not the {name.replace('_', ' ')} "
+                    f"this run was started with; --{name.replace('_', '-')} FILE names another"
+                )
         return examples, self._read_vocabularies(folder)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The options that name files to learn from, to validate on and to test with."""
+        names = (self.source, f"valid_{self.source}", f"test_{self.source}")
+        return tuple(name for name in names if hasattr(self.config, name))
+
+    def _digests(self, config: Any, text: str) -> dict[str, str]:
+        """By what the files that a run depends on are known again; text: of what it learns."""
+        valid = f"valid_{self.source}"
+        path = getattr(config, valid, "")
+        found = {f"{self.source}_sha256": _sha256(text)}
+        return {**found, f"{valid}_sha256": _sha256(read_text(path))} if path else found
 
     def read_config(self, folder: RunFolder) -> Any:
         """The config of a run; ValueError if it is damaged, or of another kind of run."""
         saved = folder.read("config")
         if not isinstance(saved, dict) or saved.get("task") != self.name:
             raise ValueError(f"run: {str(folder.path)!r} must hold {self.what}, its config.json says otherwise")
+        default = asdict(self.config())  # of an option that came later: what was always done before
         try:
-            later = {key: default for key, default in asdict(self.config()).items() if key in LATER}
-            config = self.config(**{key: {**later, **saved}[key] for key in asdict(self.config())})
+            config = self.config(**{k: saved[k] if k in OF_OLD else saved.get(k, v) for k, v in default.items()})
         except KeyError as error:
             raise ValueError(f"run: {str(folder.path / 'config.json')!r} is damaged, it lacks {error}") from None
         return checked(config, f"run: {folder.path}/config.json: ")
@@ -111,14 +146,17 @@ class Kind:
         files are damaged."""
         config, vocabularies = self.read_config(folder), self._read_vocabularies(folder)
         model = self.build(config, *map(len, vocabularies)).to(default_device())
-        path = folder.best if folder.best.exists() else folder.last
-        arrays, _ = load_checkpoint(path)
+        arrays, _ = load_checkpoint(folder.weights)
+        self._fill(model, arrays, folder.weights)
+        model.eval()
+        return model, vocabularies
+
+    def _fill(self, model: nn.Module, arrays: Any, path: Path) -> None:
+        """Give a model the weights of a checkpoint."""
         try:
             model.load_state_dict(without_prefix("model", arrays))
         except ValueError as error:
             raise ValueError(f"checkpoint: {str(path)!r} does not fit the run's config ({error})") from None
-        model.eval()
-        return model, vocabularies
 
     def _trainer(
         self, config: Any, folder: RunFolder, examples: Any, vocabularies: Vocabularies, save_every: float,
@@ -129,12 +167,11 @@ class Kind:
         random.manual_seed(config.seed)
         model = self.build(config, *map(len, vocabularies)).to(default_device())
         task = self.task(config, model, *batches)
-        optimizer: Any = make_optimizer(config, model.parameters(), len(task), self.lr_falls_by)
-        if share_update:
-            optimizer = optim.ZeroRedundancyOptimizer(optimizer)
+        made, plateau = make_optimizer(config, model.parameters(), len(task), self.lr_falls_by)
         return Trainer(
-            model, optimizer, task, folder, config.clip, save_every, seed=config.seed, patience=config.patience
-        )
+            model, optim.ZeroRedundancyOptimizer(made) if share_update else made, task, folder, config.clip,
+            save_every, seed=config.seed, plateau=plateau, patience=config.patience, log_every=config.log_every,
+        )  # fmt: skip
 
     def _read_vocabularies(self, folder: RunFolder) -> Vocabularies:
         return tuple(_read_vocabulary(folder, name) for name in self.vocabulary_files)
@@ -155,11 +192,11 @@ def _last_is_there(folder: RunFolder) -> bool:
         return folder.last.exists()
 
 
-def _read_vocabulary(folder: RunFolder, name: str) -> Vocabulary:
+def _read_vocabulary(folder: RunFolder, name: str) -> Tokens:
     saved = folder.read(name)
     try:
-        return Vocabulary(saved["tokens"], saved["words"])
-    except (KeyError, TypeError) as error:
+        return from_dict(saved)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"run: {str(folder.path / name) + '.json'!r} is damaged ({error!r})") from None
 
 

@@ -5,12 +5,13 @@ P(w₁ … wₙ) = Π P(wₖ | w₁ … wₖ₋₁): the targets are the inputs 
 
 from __future__ import annotations
 
+import itertools
 import math
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,12 +20,13 @@ from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
-from tinygrad_rnn.data import Vocabulary
+from tinygrad_rnn.data import UNKNOWN, Subwords, Vocabulary
 from tinygrad_rnn.data.batches import Stream, hold_out
+from tinygrad_rnn.data.subwords import Tokens
 from tinygrad_rnn.parallel import World, world
 from tinygrad_rnn.tasks import cells_by_name
 from tinygrad_rnn.tasks.ahead import Ahead
-from tinygrad_rnn.tasks.config import CommonConfig, Limits
+from tinygrad_rnn.tasks.config import MODEL, CommonConfig, Limits, subwords_limit
 from tinygrad_rnn.tasks.fit import evaluating, perplexity, rows_read
 from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
@@ -35,31 +37,62 @@ class Config(CommonConfig):
     """What a language model is and how it is trained; the options of `tinygrad-rnn train lm`."""
 
     text: str = ""  # a file; "" for Python's language reference
+    valid_text: str = ""
+    test_text: str = ""
     words: bool = False
+    tokenizer: str = ""
+    subwords: int = 0
+    min_count: int = 0
+    max_vocab: int = 0
+    tie: bool = False
     steps: int = 32
 
     def limits(self) -> Limits:
-        """Those of every kind of run, and that of its own option."""
-        return {**super().limits(), "steps": (self.steps >= 1, "at least 1")}
+        """Those of every kind of run, and those of its own options."""
+        counts = {name: (getattr(self, name) >= 0, "at least 0") for name in ("min_count", "max_vocab")}
+        tied = not self.tie or self.embed == self.hidden, f"left out unless --embed, {self.embed}, is --hidden"
+        one = sum(map(bool, (self.words, self.tokenizer, self.subwords))) <= 1
+        limited = not (self.max_vocab or self.min_count) or not (self.tokenizer or self.subwords)
+        counts |= {
+            "tokenizer": (one, "left out beside --words or --subwords"),
+            "subwords": subwords_limit(self.subwords),
+            "max_vocab": (self.max_vocab >= 0 and limited, "at least 0, and left out beside subwords"),
+        }
+        return {**super().limits(), **counts, "steps": (self.steps >= 1, "at least 1"), "tie": tied}
 
 
 class LanguageModel(nn.Module):
     """Embedding → recurrent layers → logits of the next token.
 
     ids: (T, B) integers  state: as the cell's  returns: logits (T, B, V), the state after the last step
+    tie: the weights of the output are the embedding's, Eᵀ. Press and Wolf (2017), arXiv:1608.05859
     """
 
     def __init__(
-        self, vocabulary_size: int, embedding_size: int, cell: nn.Cell, output_size: int, dropout: float = 0.0
-    ):
+        self, vocabulary_size: int, embedding_size: int, cell: nn.Cell, output_size: int, dropout: float = 0.0,
+        tie: bool = False,
+    ):  # fmt: skip
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         self.recurrent = nn.Recurrent(cell)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(output_size, vocabulary_size)
+        self.tied = tie
+        if tie:
+            self.bias = nn.Parameter(nn.init.zeros((vocabulary_size,)))
+            self.embedding.E.data = nn.init.uniform(self.embedding.E.shape, 1 / math.sqrt(embedding_size))  # as Linear
+        else:
+            self.output = nn.Linear(output_size, vocabulary_size)
 
     def forward(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
         ys, state = self.read(ids, state)
-        return self.output(ys), state
+        return self._logits(ys), state
+
+    def _logits(self, ys: Tensor) -> Tensor:
+        return ys @ self.embedding.E.T + self.bias if self.tied else self.output(ys)
+
+    def loss(self, ys: Tensor, targets: Any) -> Tensor:
+        """Nats of targets (T, B) after what the output layer is given, summed."""
+        W, b = (self.embedding.E.T, self.bias) if self.tied else (self.output.W, self.output.b)
+        return nn.linear_cross_entropy(ys, W, b, targets, reduction="sum")
 
     def read(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
         """What the output layer is given, (T, B, H), and the state after the last step."""
@@ -69,7 +102,7 @@ class LanguageModel(nn.Module):
     def step(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
         """One step: ids (B,), returns logits (B, V) and the new state."""
         y, state = self.recurrent.cell(self.dropout(self.embedding(ids)), state)
-        return self.output(self.dropout(y)), state
+        return self._logits(self.dropout(y)), state
 
     def initial_state(self, batch_size: int) -> Any:
         """The state before the first token."""
@@ -80,7 +113,7 @@ def build(config: Config, vocabulary_size: int) -> LanguageModel:
     """The model that a config describes, its weights drawn from the library's generator."""
     make = lambda inputs, units: cells_by_name.make_cell(config.cell, inputs, units)
     cell = cells_by_name.stacked(make, config.embed, config.hidden, config.layers, config.dropout)
-    model = LanguageModel(vocabulary_size, config.embed, cell, config.hidden, config.dropout)
+    model = LanguageModel(vocabulary_size, config.embed, cell, config.hidden, config.dropout, config.tie)
     return model.to(config.dtype)
 
 
@@ -90,16 +123,21 @@ def build(config: Config, vocabulary_size: int) -> LanguageModel:
 class LanguageTask:
     """Truncated backpropagation through time over a stream: the state is carried on, gradients stop at each window.
 
-    train, valid: the strands of this process, one of `processes`
+    train, valid: the strands of this process, one of `processes`; several streams are groups of the strands of one
+    text, which are read one group after the other: the numbers are those of all at once, and less memory is needed
     """
 
     def __init__(
-        self, model: LanguageModel, train: Stream, valid: Stream, words: bool, processes: World | None = None
+        self, model: LanguageModel, train: Stream | Sequence[Stream], valid: Stream | Sequence[Stream], words: bool,
+        processes: World | None = None, unit: str = "",
     ):  # fmt: skip
-        self.model, self.train, self.valid, self.words = model, train, valid, words
-        self.world = processes or World()
-        self.learned, self.held_out = (Ahead(partial(_window, s), len(s)) for s in (train, valid))
-        self.unit, self.metric = ("word", "perplexity") if words else ("character", "bits per character")
+        learned, held_out = ([s] if isinstance(s, Stream) else list(s) for s in (train, valid))
+        self.model, self.train, self.valid = model, learned[0], held_out[0]
+        self.world, self.parts = processes or World(), len(learned)
+        self.strands = [[s.columns.shape[1] for s in streams] for streams in (learned, held_out)]
+        self.learned, self.held_out = (Ahead(partial(_window, s), len(s[0]) * len(s)) for s in (learned, held_out))
+        self.unit = unit or ("word" if words else "character")
+        self.metric = "bits per character" if self.unit == "character" else "perplexity"
 
     def __len__(self) -> int:
         return len(self.train)
@@ -109,82 +147,121 @@ class LanguageTask:
         return self.train.tokens
 
     def start(self, epoch: int) -> Any:
-        """The state before the first window: every strand begins anew in each epoch."""
-        return self.model.initial_state(self.train.columns.shape[1])
+        """The state of each group before the first window: every strand begins anew in each epoch."""
+        return tuple(self.model.initial_state(n) for n in self.strands[0])
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
-        """Nats of window `batch`, summed; the tokens in it of all processes; the state after it, cut off."""
-        loss, steps, state = self._loss(self.learned, batch, carry)
-        return loss, steps * self.train.batch_size, state
+        """Nats of a group of strands in a window, summed; the tokens in the window of all strands; the states, that of
+        the next group first."""
+        loss, steps, state = self._loss(self.learned, batch, carry[0])
+        return loss, steps * self.train.batch_size, (*carry[1:], state)
 
     def rows(self, batch: int) -> Mapping[Parameter, np.ndarray]:
-        """The rows of the embedding that are read in a window, if it has many more."""
-        return rows_read(self.model.embedding.E, lambda: self.train.read(batch))
+        """The rows of the embedding that are read in a window, if it has many more; the output reads them all."""
+        return {} if self.model.tied else rows_read(self.model.embedding.E, lambda: self.train.read(batch))
 
     def _loss(self, windows: Ahead, batch: int, state: Any) -> tuple[Tensor, int, Any]:
-        output = self.model.output
-        (inputs, targets), _ = windows.get(batch, output.W.device)
+        (inputs, targets), _ = windows.get(batch, self.model.embedding.E.device)
         ys, state = self.model.read(inputs, state)
-        loss = nn.linear_cross_entropy(ys, output.W, output.b, targets, reduction="sum")
-        return loss, len(targets), nn.detached(state)
+        return self.model.loss(ys, targets), len(targets), nn.detached(state)
 
     def validate(self) -> float:
         """Nats per token on the held-out tail, the state carried from its beginning to its end."""
         total: Any = 0.0
-        strands = self.valid.columns.shape[1]
-        state = self.model.initial_state(strands)
+        groups = len(self.strands[1])
+        states = [self.model.initial_state(n) for n in self.strands[1]]
         with evaluating(self.model):
-            for i in range(len(self.valid) if strands else 0):  # there may be fewer strands than processes
-                loss, _, state = self._loss(self.held_out, i, state)
-                total += loss.astype("float64")
+            for i in range(len(self.valid) * groups):
+                if self.strands[1][i % groups]:  # there may be fewer strands than processes
+                    loss, _, states[i % groups] = self._loss(self.held_out, i, states[i % groups])
+                    total += loss.astype("float64")
         return self.world.total(float(total))[0] / self.valid.tokens
 
     def measure(self, nats: float) -> float:
-        """Bits per character, or perplexity per word."""
-        return perplexity(nats) if self.words else nats / math.log(2)
+        """Bits per character, or perplexity per word or subword."""
+        return nats / math.log(2) if self.unit == "character" else perplexity(nats)
 
 
-def _window(stream: Stream, i: int) -> tuple[tuple[np.ndarray, np.ndarray], None]:
-    return stream.window(i), None
+def _window(streams: Sequence[Stream], i: int) -> tuple[tuple[np.ndarray, np.ndarray], None]:
+    """Windows in the order in which they are learned: of each group the first, of each the second, …"""
+    return streams[i % len(streams)].window(i // len(streams)), None
 
 
 # ---- the kind of run -------------------------------------------------------------------------------------------------
 
 
-def read(config: Config) -> tuple[str, str]:
-    """The text that a config names, as what is learned and as the content of its file: the same."""
+Texts = tuple[str, str]  # to learn from, and to validate on; "": the end of the other
+
+
+def read(config: Config) -> tuple[Texts, str]:
+    """The texts that a config names, and the one that is learned, by which its file is known again."""
     text = data.read_text(config.text) if config.text else data.python_reference()
-    return text, text
+    if config.test_text:
+        data.read_text(config.test_text)  # that it is missing shows before a run, not after it
+    return (text, data.read_text(config.valid_text) if config.valid_text else ""), text
 
 
-def batches(config: Config, text: str, vocabulary: Vocabulary) -> tuple[Stream, Stream]:
-    """The text as strands to learn from, and its end, held out: those of this process."""
+def vocabulary_of(config: Config, texts: Texts) -> tuple[Tokens]:
+    """The vocabulary of the text that is learned, or the tokenizer that is named."""
+    if config.tokenizer:
+        return (Subwords.read(config.tokenizer),)
+    if config.subwords:
+        return (Subwords.of(texts[0].splitlines(keepends=True), config.subwords),)
+    counts: dict[str, Any] = {"min_count": config.min_count or None, "max_size": config.max_vocab or None}
+    return (Vocabulary.of(texts[0], config.words, **counts),)
+
+
+def batches(config: Config, texts: Texts, vocabulary: Tokens) -> tuple[list[Stream], list[Stream]]:
+    """The text as strands to learn from, and its end, held out: those of this process, in `accumulate` groups."""
     processes = world()
     if config.batch < processes.size:
         raise ValueError(f"--batch: must be at least the number of processes, {processes.size}, got {config.batch}")
-    ids = vocabulary.encode(text)
+    learned, held_out = parts(config, texts, vocabulary)
+    strands = config.batch * config.accumulate
+    numbers = (learned, strands), (held_out, min(strands, max(1, len(held_out) // 256)))
+    train, valid = (_groups(config, part, n, processes) for part, n in numbers)
+    return train, valid
+
+
+def parts(config: Config, texts: Texts, vocabulary: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """The ids to learn from, and those to validate on."""
+    ids, least = vocabulary.encode(texts[0]), 2 * config.batch * config.accumulate
+    if texts[1]:
+        held_out = vocabulary.encode(texts[1], "--valid-text")
+        for name, found in ("--text", ids), ("--valid-text", held_out):
+            if len(found) < least:
+                raise ValueError(
+                    f"{name}: it must have at least {least} tokens, got {len(found)}; a smaller --batch needs less"
+                )
+        return ids, held_out
     try:
-        learned, held_out = hold_out(ids, config.valid, at_least=2 * config.batch)
+        return hold_out(ids, config.valid, at_least=least)
     except ValueError as error:
         raise ValueError(f"{error}; a smaller --batch needs less") from None
-    strands = min(config.batch, max(1, len(held_out) // 256))
-    numbers = (learned, config.batch), (held_out, strands)
-    train, valid = (Stream(part, n, config.steps, processes.part(n)) for part, n in numbers)
-    return train, valid
+
+
+def _groups(config: Config, ids: np.ndarray, strands: int, processes: World) -> list[Stream]:
+    """A text as strands, in groups; of each the part of this process."""
+    ends = [strands * i // config.accumulate for i in range(config.accumulate + 1)]
+    parts = [(start, processes.part(end - start)) for start, end in itertools.pairwise(ends)]
+    return [Stream(ids, strands, config.steps, slice(at + p.start, at + p.stop)) for at, p in parts]
 
 
 KIND = Kind(
     name="lm", what="a language model", config=Config, lr_falls_by=10,
     source="text", default_source="the language reference", vocabulary_files=("vocabulary",),
-    read=read, vocabularies=lambda config, text: (Vocabulary.of(text, config.words),), batches=batches, build=build,
-    task=lambda config, model, train, valid: LanguageTask(model, train, valid, config.words, world()),
+    read=read, vocabularies=vocabulary_of, batches=batches, build=build,
+    task=lambda config, model, train, valid: LanguageTask(
+        model, train, valid, config.words, world(), "subword" if config.tokenizer or config.subwords else ""
+    ),
+    model=(*MODEL, "words", "tokenizer", "subwords", "min_count", "max_vocab", "tie"),
 )  # fmt: skip
 
 
 # ---- using a trained model -------------------------------------------------------------------------------------------
 
 
-def load(folder: RunFolder) -> tuple[LanguageModel, Vocabulary]:
+def load(folder: RunFolder) -> tuple[LanguageModel, Tokens]:
     """The best model of a run, for evaluation; ValueError if there is none, or if its files are damaged."""
     model, (vocabulary,) = KIND.load(folder)
     return model, vocabulary
@@ -205,7 +282,7 @@ def read_in(model: LanguageModel, ids: np.ndarray) -> tuple[np.ndarray, Any]:
 
 def sample(
     model: LanguageModel,
-    vocabulary: Vocabulary,
+    vocabulary: Tokens,
     prompt: str = "",
     length: int = 200,
     temperature: float = 1.0,
@@ -226,30 +303,65 @@ def sample(
     rng = np.random.default_rng(seed)
     ids = vocabulary.encode(prompt.rstrip(" ") if vocabulary.words else prompt, "prompt")
     context = ids if len(ids) else _start(vocabulary)
+    choose = partial(decode.sample_tokens, temperature=temperature, top_k=top_k, rng=rng)
+    yield from vocabulary.written(_sampled(model, context, length, choose), ids)
+
+
+def _sampled(model: LanguageModel, context: np.ndarray, length: int, choose: Callable[..., Any]) -> Iterator[int]:
+    """The ids of `length` tokens that go on after others."""
     logp, state = read_in(model, context)
-    last, before = logp[-1], vocabulary.tokens[ids[-1]] if len(ids) else ""
+    last = logp[-1]
     for _ in range(length):
-        chosen = int(decode.sample_tokens(last[None], temperature=temperature, top_k=top_k, rng=rng)[0])
-        token = vocabulary.tokens[chosen]
-        yield vocabulary.spaced(token, before)
-        before = token
+        chosen = int(choose(last[None])[0])
+        yield chosen
         with no_grad():
             logits, state = model.step(np.array([chosen]), state)
         last = logits.numpy()[0].astype(np.float64)
 
 
-def _start(vocabulary: Vocabulary) -> np.ndarray:
+def _start(vocabulary: Tokens) -> np.ndarray:
     """What stands before a text that has nothing before it: the end of a line, or else the first token."""
-    return np.array([vocabulary.ids.get("\n", 0)])
+    return np.array([vocabulary.newline])
 
 
-def score(model: LanguageModel, vocabulary: Vocabulary, sentence: str) -> tuple[float, int]:
+def score(model: LanguageModel, vocabulary: Tokens, sentence: str) -> tuple[float, int]:
     """log P(sentence) in nats by the chain rule, given that a line begins with it, and its number of tokens."""
     ids = vocabulary.encode(sentence, "sentence")
     if not len(ids):
         raise ValueError("score: the sentence is empty")
     logp, _ = read_in(model, np.concatenate([_start(vocabulary), ids[:-1]]))
     return float(logp[np.arange(len(ids)), ids].sum()), len(ids)
+
+
+class Evaluation(NamedTuple):
+    """How well a model predicts a text: nats of all its tokens; how many these are, and of them unknown; its words,
+    which here are what stands between blanks, in any model, so that models of unlike tokens can be compared."""
+
+    nats: float
+    tokens: int
+    unknown: int
+    words: int
+
+
+@no_grad()
+def evaluate(model: LanguageModel, vocabulary: Tokens, text: str, window: int = 1024) -> Evaluation:
+    """Let a model read a text from its beginning, as `score` does, to its end, `window` tokens at a time."""
+    ids = vocabulary.encode(text, "--text")
+    if not len(ids):
+        raise ValueError("--text: must have at least one token, got none")
+    before = np.concatenate([_start(vocabulary), ids[:-1]])
+    state, nats = model.initial_state(1), 0.0
+    for i in range(0, len(ids), window):
+        ys, state = model.read(before[i : i + window, None], state)
+        nats += model.loss(ys, ids[i : i + window, None]).item()
+    unknown = int((ids == vocabulary.ids[UNKNOWN]).sum()) if UNKNOWN in vocabulary.ids else 0
+    return Evaluation(nats, len(ids), unknown, len(text.split()))
+
+
+def held_out(config: Config, vocabulary: Tokens) -> str:
+    """The text that a run is validated on."""
+    texts, _ = read(config)
+    return texts[1] or vocabulary.decode(parts(config, texts, vocabulary)[1])
 
 
 def unrolled(model: LanguageModel, ids: np.ndarray) -> Tensor:

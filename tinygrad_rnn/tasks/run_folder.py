@@ -24,6 +24,11 @@ class RunFolder:
         self.path = path
         self.last, self.best = path / "last.safetensors", path / "best.safetensors"
 
+    @property
+    def weights(self) -> Path:
+        """The checkpoint with the best weights; the last one, where no epoch has ended yet."""
+        return self.best if self.best.exists() else self.last
+
     def create(self, config: Mapping[str, Any], more: Mapping[str, Any]) -> None:
         """Make the folder for a new run; ValueError if there is anything in it. `more`: other JSON files by name."""
         if not self.path.is_dir() and self.path.exists():

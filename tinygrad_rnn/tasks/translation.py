@@ -5,8 +5,9 @@ P(y₁ … y_T | x₁ … x_S) = Π P(y_t | y₁ … y_{t-1}, x): pronunciation,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -16,20 +17,23 @@ from tinygrad_rnn import data, decode, metrics, nn
 from tinygrad_rnn.autograd import arrays, random
 from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
-from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
+from tinygrad_rnn.data import END, START, UNKNOWN, Subwords, Vocabulary
 from tinygrad_rnn.data.batches import IGNORED, Batch, Pairs, padded, rounded
+from tinygrad_rnn.data.subwords import Tokens
+from tinygrad_rnn.data.words import is_blank, parts_of, words_of
 from tinygrad_rnn.decode import Hypothesis
 from tinygrad_rnn.nn.lengths import Lengths
 from tinygrad_rnn.parallel import World, world
 from tinygrad_rnn.tasks import cells_by_name
 from tinygrad_rnn.tasks.ahead import Ahead
-from tinygrad_rnn.tasks.config import CommonConfig, Limits
+from tinygrad_rnn.tasks.config import MODEL, CommonConfig, Limits, subwords_limit
 from tinygrad_rnn.tasks.fit import evaluating, perplexity, rows_read
 from tinygrad_rnn.tasks.kind import Kind
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
 QUERIES = ("output", "previous", "context")
 MEMORIES = ("none", "context", *nn.ATTENTIONS)
+Parts = Sequence[tuple[np.ndarray, np.ndarray]]  # numbers of pairs, and those of the batch that they are a part of
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,15 @@ class Config(CommonConfig):
     """What a model of pairs is and how it is trained; the options of `tinygrad-rnn train seq2seq`."""
 
     pairs: str = ""
+    valid_pairs: str = ""
+    test_pairs: str = ""
     source_words: bool = False
     target_words: bool = False
+    source_tokenizer: str = ""
+    target_tokenizer: str = ""
+    source_subwords: int = 0
+    target_subwords: int = 0
+    bpe_dropout: float = 0.0
     min_count: int = 1
     attention: str = "general"
     query: str = "output"
@@ -50,15 +61,26 @@ class Config(CommonConfig):
 
     def limits(self) -> Limits:
         """Those of every kind of run, and those of its own options."""
+        subwords = self.source_tokenizer, self.target_tokenizer, self.source_subwords, self.target_subwords
+        cut = not self.bpe_dropout or any(subwords)
         even = self.hidden >= 2 and self.hidden % 2 == 0
         return {
             **super().limits(),
             "hidden": (even, "even: each direction of the encoder has half of them"),
+            **{k: v for side in ("source", "target") for k, v in self._tokens_of(side)},
+            "bpe_dropout": (0 <= self.bpe_dropout < 1 and cut, "from 0 to less than 1, and 0 without subwords"),
             "sampling": (0 <= self.sampling <= 1, "from 0 to 1"),
             "min_count": (self.min_count >= 1, "at least 1"),
             "attention": (self.attention in MEMORIES, f"one of {', '.join(MEMORIES)}"),
             "query": (self.query in QUERIES, f"one of {', '.join(QUERIES)}"),
         }
+
+    def _tokens_of(self, side: str) -> Iterator[tuple[str, tuple[bool, str]]]:
+        """The limits of the options that say what a side's tokens are."""
+        words, tokenizer, subwords = (getattr(self, f"{side}_{name}") for name in ("words", "tokenizer", "subwords"))
+        one = sum(map(bool, (words, tokenizer, subwords))) <= 1
+        yield f"{side}_tokenizer", (one, f"left out beside --{side}-words or --{side}-subwords")
+        yield f"{side}_subwords", (subwords_limit(subwords)[0] and one, subwords_limit(subwords)[1] + ", without words")
 
 
 def build(config: Config, sources: int, targets: int) -> nn.EncoderDecoder:
@@ -91,18 +113,21 @@ class PairTask:
 
     sampling: the share of its own tokens in the last epoch; it grows linearly from none over `epochs`
     processes: each takes every n-th pair of a batch, so that all have pairs of like lengths
+    parts: in how many parts a batch is learned, one after the other
+    train: the pairs, or a function from the number of an epoch to them, always as many
     """
 
     unit, metric = "token", "perplexity"
 
     def __init__(
-        self, model: nn.EncoderDecoder, train: Pairs, valid: Pairs, sampling: float = 0.0, epochs: int = 1,
-        processes: World | None = None,
+        self, model: nn.EncoderDecoder, train: Pairs | Callable[[int], Pairs], valid: Pairs, sampling: float = 0.0,
+        epochs: int = 1, processes: World | None = None, parts: int = 1,
     ):  # fmt: skip
-        self.model, self.train, self.valid, self.sampling, self.epochs = model, train, valid, sampling, epochs
-        self.world = processes or World()
-        self.mine = slice(self.world.rank, None, self.world.size)
-        self.held_out = _ahead(valid, valid.order(0), self.mine)
+        self.model, self.valid, self.sampling, self.epochs = model, valid, sampling, epochs
+        self.pairs_of: Callable[[int], Pairs] = train if callable(train) else lambda epoch: train
+        self.world, self.parts = processes or World(), parts
+        self.validated = self._mine(valid, valid.order(0), 1)
+        self.held_out = _ahead(valid, self.validated)
         self.start(0)
 
     def __len__(self) -> int:
@@ -114,14 +139,17 @@ class PairTask:
 
     def start(self, epoch: int) -> None:
         """Shuffle the batches for an epoch, and set the share of its own tokens that the decoder is fed; no carry."""
+        self.train = self.pairs_of(epoch)
         self.order = self.train.order(epoch)
-        self.batches = _ahead(self.train, self.order, self.mine)
+        self.mine = self._mine(self.train, self.order, self.parts)
+        self.batches = _ahead(self.train, self.mine)
         self.share = self.sampling * min(epoch / max(self.epochs - 1, 1), 1)
 
     def loss(self, batch: int, carry: Any) -> tuple[Tensor, int, Any]:
-        """Nats of this process's pairs of a batch, summed, and the number of tokens of all its pairs."""
-        if not self.share or not len(self.order[batch][self.mine]):
-            return (*self._loss_of(self.batches, self.order, batch), None)
+        """Nats of this process's pairs of a part of a batch, summed, and the number of tokens of all pairs of the
+        batch."""
+        if not self.share or not len(self.mine[batch][0]):
+            return (*self._loss_of(self.batches, self.mine, batch), None)
         (source, lengths, inputs, targets), (_, n) = self.batches.get(batch, "cpu")
         found = Batch(source, lengths, inputs, targets)
         return self._nats(found._replace(inputs=sampled_inputs(self.model, found, self.share))), n, None
@@ -138,9 +166,14 @@ class PairTask:
         """Nats of these pairs, summed, and the number of their tokens."""
         return self._nats(batch), int((batch.targets != IGNORED).sum())
 
-    def _loss_of(self, batches: Ahead, order: Sequence[np.ndarray], i: int) -> tuple[Tensor, int]:
+    def _mine(self, pairs: Pairs, order: Sequence[np.ndarray], parts: int) -> Parts:
+        """Of each part of each batch the pairs of this process, and all pairs of the batch."""
+        n, every = pairs.batch_size // parts, slice(self.world.rank, None, self.world.size)
+        return [(batch[i * n : (i + 1) * n][every], batch) for batch in order for i in range(parts)]
+
+    def _loss_of(self, batches: Ahead, mine: Parts, i: int) -> tuple[Tensor, int]:
         last: Any = self.model.output
-        if not len(order[i][self.mine]):  # the last batch may have fewer pairs than there are processes
+        if not len(mine[i][0]):  # the last batch may have fewer pairs than there are processes, or parts
             return Tensor(np.zeros((), last.W.dtype)), batches.get(i, "cpu")[1][1]
         (source, there, inputs, targets), (lengths, n) = batches.get(i, last.W.device)
         both: Any = lengths if there is lengths else Lengths(lengths, there.array)
@@ -154,10 +187,9 @@ class PairTask:
     def validate(self) -> float:
         """Nats per token of the held-out pairs."""
         total: Any = 0.0
-        order = self.valid.order(0)
         with evaluating(self.model):
-            for i in range(len(order)):
-                loss, _ = self._loss_of(self.held_out, order, i)
+            for i in range(len(self.valid)):
+                loss, _ = self._loss_of(self.held_out, self.validated, i)
                 total += loss.astype("float64")
         return self.world.total(float(total))[0] / self.valid.tokens
 
@@ -166,13 +198,14 @@ class PairTask:
         return perplexity(nats)
 
 
-def _ahead(pairs: Pairs, order: Sequence[np.ndarray], mine: slice) -> Ahead:
-    """A process's part of batches of pairs, in an order, and what the host must know of each: the lengths, and the
-    number of tokens in the parts of all."""
+def _ahead(pairs: Pairs, order: Parts) -> Ahead:
+    """Pairs side by side, and what the host must know of them: their lengths, and the number of tokens in all of the
+    batch that they are a part of."""
 
     def make(i: int) -> tuple[Batch, tuple[np.ndarray, int]]:
-        batch = pairs.batch(order[i][mine])
-        return batch, (batch.lengths, pairs.tokens_of(order[i]))
+        mine, whole = order[i]
+        batch = pairs.batch(mine)
+        return batch, (batch.lengths, pairs.tokens_of(whole))
 
     return Ahead(make, len(order))
 
@@ -210,47 +243,91 @@ def hold_out(pairs: Sequence[tuple[str, str]], share: float, seed: int) -> tuple
     return [p for p in pairs if p[0] not in held], [p for p in pairs if p[0] in held]
 
 
-def vocabularies_of(config: Config, pairs: Sequence[tuple[str, str]]) -> tuple[Vocabulary, Vocabulary]:
+def vocabularies_of(config: Config, pairs: Sequence[tuple[str, str]]) -> tuple[Tokens, Tokens]:
     """The vocabulary of the sources, and that of the targets."""
     sources, targets = zip(*pairs, strict=True)
-    source = Vocabulary.of(sources, config.source_words, min_count=config.min_count, special=[UNKNOWN])
-    special = [UNKNOWN, START, END]
-    return source, Vocabulary.of(targets, config.target_words, min_count=config.min_count, special=special)
+    return _tokens(config, "source", sources, []), _tokens(config, "target", targets, [START, END])
+
+
+def _tokens(config: Config, side: str, texts: Sequence[str], special: list[str]) -> Tokens:
+    words, tokenizer, subwords = (getattr(config, f"{side}_{name}") for name in ("words", "tokenizer", "subwords"))
+    if tokenizer or subwords:
+        return Subwords.read(tokenizer, special) if tokenizer else Subwords.of(texts, subwords, special)
+    return Vocabulary.of(texts, words, min_count=config.min_count, special=[UNKNOWN, *special])
 
 
 def numbered(
-    pairs: Sequence[tuple[str, str]], source: Vocabulary, target: Vocabulary, batch: int, seed: int = 0
+    pairs: Sequence[tuple[str, str]], source: Tokens, target: Tokens, batch: int, seed: int = 0,
+    encode: Callable[[Tokens, str], np.ndarray] = lambda tokens, text: tokens.encode(text),
 ) -> Pairs:  # fmt: skip
     """Pairs of texts as pairs of ids, in batches."""
-    sources, targets = [source.encode(s) for s, _ in pairs], [target.encode(t) for _, t in pairs]
+    sources, targets = [encode(source, s) for s, _ in pairs], [encode(target, t) for _, t in pairs]
     return Pairs(sources, targets, batch, start=target.ids[START], end=target.ids[END], seed=seed)
 
 
+def held_out(config: Config) -> list[tuple[str, str]]:
+    """The pairs that a run with this config is validated on, in the order of the file."""
+    return _parts(config, read(config)[0])[1]
+
+
 def held_out_sources(config: Config) -> list[str]:
-    """What a run with this config does not learn from, in the order of the file."""
-    _, held_out = hold_out(read(config)[0], config.valid, config.seed)
-    return list(dict.fromkeys(source for source, _ in held_out))
+    """Their sources, each once."""
+    return list(dict.fromkeys(source for source, _ in held_out(config)))
 
 
-def read(config: Config) -> tuple[list[tuple[str, str]], str]:
-    """The pairs that a config names, and the text of their file."""
+Examples = tuple[list[tuple[str, str]], list[tuple[str, str]]]  # to learn from; to validate on, or [] for some of them
+
+
+def read(config: Config) -> tuple[Examples, str]:
+    """The pairs that a config names, and the text of the file that is learned."""
     if not config.pairs:
         raise ValueError("--pairs: must name a file with a pair in each line, source TAB target")
-    return data.read_pairs(config.pairs), data.read_text(config.pairs)
+    if config.test_pairs:
+        data.read_pairs(config.test_pairs)  # that it is missing shows before a run, not after it
+    valid = data.read_pairs(config.valid_pairs) if config.valid_pairs else []
+    return (data.read_pairs(config.pairs), valid), data.read_text(config.pairs)
 
 
-def batches(config: Config, pairs: Sequence[tuple[str, str]], source: Vocabulary, target: Vocabulary) -> Any:
-    """The pairs to learn from, and those held out, as numbers."""
-    parts = hold_out(pairs, config.valid, config.seed)
-    train, valid = (numbered(part, source, target, config.batch, config.seed) for part in parts)
-    return train, valid
+def _parts(config: Config, examples: Examples) -> Examples:
+    """The pairs to learn from, and those to validate on."""
+    return examples if examples[1] else hold_out(examples[0], config.valid, config.seed)
+
+
+def batches(config: Config, examples: Examples, source: Tokens, target: Tokens) -> Any:
+    """The pairs to learn from, and those held out, as numbers; with --bpe-dropout the former for each epoch anew."""
+    parts = _parts(config, examples)
+    learned, valid = parts[0], numbered(parts[1], source, target, config.batch, config.seed)
+    size = config.batch * config.accumulate
+    if not config.bpe_dropout:
+        return numbered(learned, source, target, size, config.seed), valid
+
+    for tokens in source, target:
+        if isinstance(tokens, Subwords):
+            tokens.check_dropout()
+
+    @lru_cache(1)
+    def cut(epoch: int) -> Pairs:
+        rng = np.random.default_rng([config.seed, epoch, 1])  # another one than that of the order
+
+        def encode(tokens: Tokens, text: str) -> np.ndarray:
+            if isinstance(tokens, Subwords):
+                return tokens.encode_with_dropout(text, config.bpe_dropout, rng)
+            return tokens.encode(text)
+
+        return numbered(learned, source, target, size, config.seed, encode)
+
+    return cut, valid
 
 
 KIND = Kind(
     name="seq2seq", what="a model of pairs", config=Config, lr_falls_by=50,
     source="pairs", vocabulary_files=("source_vocabulary", "target_vocabulary"),
-    read=read, vocabularies=vocabularies_of, batches=batches, build=build,
-    task=lambda config, model, train, valid: PairTask(model, train, valid, config.sampling, config.epochs, world()),
+    read=read, vocabularies=lambda config, examples: vocabularies_of(config, examples[0]), batches=batches, build=build,
+    task=lambda config, model, train, valid: PairTask(
+        model, train, valid, config.sampling, config.epochs, world(), config.accumulate
+    ),
+    model=(*MODEL, "source_words", "target_words", "source_tokenizer", "target_tokenizer",
+           "source_subwords", "target_subwords", "min_count", "attention", "query"),
 )  # fmt: skip
 
 
@@ -260,7 +337,7 @@ KIND = Kind(
 class Translator:
     """A trained model with its vocabularies: texts in, texts out."""
 
-    def __init__(self, model: nn.EncoderDecoder, source: Vocabulary, target: Vocabulary):
+    def __init__(self, model: nn.EncoderDecoder, source: Tokens, target: Tokens):
         self.model, self.source, self.target = model, source, target
 
     @classmethod
@@ -300,9 +377,34 @@ class Translator:
             self.model.step, state, width=beam, n_best=n_best, length_penalty=length_penalty, **options
         )
 
-    def text(self, hypothesis: Hypothesis) -> str:
-        """A hypothesis as text, without the start and end tokens."""
-        return self.target.decode(hypothesis.tokens).strip()
+    def text(self, hypothesis: Hypothesis, source: str | None = None) -> str:
+        """A hypothesis as text, without the start and end tokens.
+
+        source: what was translated; each "<unk>" becomes that word of it to which most attention was paid, as in
+        Luong et al. (2015), arXiv:1410.8206. Of words on both sides only, as `check_replacing` says
+        """
+        if source is None or isinstance(self.target, Subwords) or hypothesis.weights is None:
+            return self.target.decode(hypothesis.tokens).strip()
+        read = self.source.split(source)
+        seen = hypothesis.weights.reshape(len(hypothesis.weights), hypothesis.weights.shape[1], -1).mean(-1)
+        tokens = [self.target.tokens[i] for i in hypothesis.tokens]
+        nearest = [read[int(row[: len(read)].argmax())] for row in seen]
+        said = [word if token == UNKNOWN else token for token, word in zip(tokens, nearest, strict=False)]
+        return self.target.joined(said).strip()
+
+    def check_replacing(self) -> None:
+        """ValueError unless unknown words can be replaced by those that attention points at."""
+        if not (self.source.words and self.target.words):
+            raise ValueError("--replace-unk: the tokens of both sides must be words (--source-words, --target-words)")
+        if not isinstance(self.model.decoder.cell, nn.AttentionCell):
+            raise ValueError("--replace-unk: this model was trained without attention, it points at nothing")
+
+    def scored(self, text: str) -> list[str]:
+        """What is compared of a text: tokens; of words without the gaps; of subwords the words that they make."""
+        if isinstance(self.target, Subwords):
+            return [parts_of(token)[1] for token in words_of(text) if not is_blank(token)]
+        tokens = self.target.split(text)
+        return [t for t in tokens if t.strip()] if self.target.words else tokens
 
 
 def unrolled(translator: Translator, text: str) -> tuple[Tensor, list[list[str]], list[str]]:
@@ -329,21 +431,34 @@ def _by_length(ids: Sequence[np.ndarray], batch: int) -> Iterator[list[int]]:
         yield from (part[i : i + batch] for i in range(0, len(part), batch))
 
 
+def _said(translator: Translator, hypothesis: Hypothesis, source: str | None) -> list[str]:
+    """What is compared of a hypothesis; source: see `Translator.text`."""
+    vocabulary = translator.target
+    if source is not None or isinstance(vocabulary, Subwords):
+        return translator.scored(translator.text(hypothesis, source))
+    tokens = vocabulary.shown(hypothesis.tokens)
+    return [t for t in tokens if t.strip()] if vocabulary.words else tokens
+
+
 def evaluate(
-    translator: Translator, pairs: Sequence[tuple[str, str]], *, bleu: bool = False, **options: Any
+    translator: Translator,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    bleu: bool = False,
+    replace_unk: bool = False,
+    **options: Any,
 ) -> dict[str, float]:
     """How well a model does on pairs; several targets of one source are alternatives, of which the closest counts.
 
     returns: "accuracy", the share of the sources with a target hit exactly; "token error rate", edits by tokens of the
-    targets; "BLEU" if asked for, of several targets all count; options: as the translator's
+    targets; "BLEU" if asked for, of several targets all count. Subwords are joined first: tokens are words and signs
+    replace_unk: as `Translator.text` does  options: as the translator's
     """
-    vocabulary = translator.target
-    seen = lambda tokens: [t for t in tokens if t.strip()] if vocabulary.words else tokens  # words, not the gaps
     references: dict[str, list[list[str]]] = {}
     for source, target in pairs:
-        references.setdefault(source, []).append(seen(vocabulary.split(target)))
-    best = [found[0] for found in translator(list(references), **options)]
-    said = [seen(vocabulary.shown(hypothesis.tokens)) for hypothesis in best]
+        references.setdefault(source, []).append(translator.scored(target))
+    found = [best for best, *_ in translator(list(references), **options)]
+    said = [_said(translator, h, s if replace_unk else None) for h, s in zip(found, references, strict=True)]
     answers = list(references.values())
     scores = {
         "accuracy": 1 - metrics.sequence_error_rate(said, answers),
