@@ -137,6 +137,115 @@ def test_a_batch_of_utterances_is_zero_behind_each_end_and_a_line_of_them_is_rea
     assert lengths.tolist() == [7, 29] and speakers.tolist() == [2, 0]
 
 
+def test_dates_have_one_meaning_and_days_that_are_held_out_are_not_learned():
+    module, rng = example("dates", "babel"), np.random.default_rng(0)
+    some = module.pairs(rng.integers(module.FIRST, module.LAST + 1, 3000), rng)
+    assert len(dict(some)) == len(set(some)) and len(module.LANGUAGES) == len(set(module.LANGUAGES)) == 20
+    assert module.format_date(module.date(2019, 11, 4), "medium", locale="pl") == "4 lis 2019"
+    assert module.format_date(module.date(2019, 10, 4), "medium", locale="hr") == "4. lis 2019."
+
+
+@pytest.mark.slow
+def test_dates_are_learned_with_and_without_attention_and_drawn(tmp_path, monkeypatch):
+    module = example("dates", "babel", "matplotlib")
+    monkeypatch.setattr(module, "LANGUAGES", ["pl"])
+    monkeypatch.setattr(module, "FIRST", module.date(2048, 6, 1).toordinal())
+    scored = []
+    monkeypatch.setattr(module, "evaluate", lambda model, pairs: scored.append(pairs) or {"accuracy": 0.5})
+    monkeypatch.setattr(module, "HELD_OUT", 100)
+    learned = []
+    train = module.train
+    monkeypatch.setattr(module, "train", lambda pairs, *rest: learned.extend(pairs) or train(pairs, *rest))
+    assert module.main(200, tmp_path, epochs=1, hidden=16, embed=8) == {"none": 0.5, "general": 0.5}
+    assert len(scored[0]) == 100 and not {day for _, day in scored[0]} & {day for _, day in learned}
+    assert set("czwartek,17ni025␣") <= texts(tmp_path / "alignment.svg")
+
+
+MLBENCH = ROOT / "runs/mlbench"
+
+
+@pytest.fixture
+def splice():
+    if not MLBENCH.exists() or importlib.util.find_spec("rdata") is None:
+        pytest.skip("R's mlbench, in runs/mlbench, or rdata is not there; examples/splice.py says how to get them")
+    return example("splice")
+
+
+@pytest.mark.slow
+def test_splice_junctions_are_told_apart_better_than_by_chance(splice, capsys):
+    assert min(splice.main(MLBENCH, epochs=2, seeds=1)) > 0.6  # 0.51 for always saying neither
+    assert "of 1186 sequences right; published: 95.9 %" in capsys.readouterr().out
+
+
+def test_splice_junctions_are_parted_as_in_statlog_and_a_donor_is_gt(splice):
+    (bases, classes), (unseen, truth) = splice.junctions(MLBENCH)
+    assert bases.shape == (2000, 60) and unseen.shape == (1186, 60) and set(bases.ravel()) == {0, 1, 2, 3}
+    assert np.bincount(classes).tolist() == [464, 485, 1051] and np.bincount(truth).tolist() == [303, 280, 603]
+    after, before = bases[classes == 0, 30:32], bases[classes == 1, 28:30]  # an intron begins with GT and ends with AG
+    assert all(np.mean((part == np.median(part, axis=0)).all(1)) > 0.95 for part in (after, before))
+
+
+def test_where_dna_is_spliced_is_learned_from_a_base_in_its_place():
+    module, rng = example("splice"), np.random.default_rng(0)
+    bases, classes = rng.integers(0, 4, (600, 60)), rng.integers(0, 3, 600)
+    bases[:, 28] = classes  # 75 % are right of who is not told the places
+    model = module.train(bases[:400], classes[:400], seed=0, epochs=12)
+    assert np.mean(model(bases[400:]).argmax(-1).numpy() == classes[400:]) > 0.95
+
+
+def test_without_mlbench_a_line_says_what_to_install(tmp_path):
+    with pytest.raises(SystemExit, match=r"is not there; apt-get .* && dpkg -x .* && pip install rdata$"):
+        example("splice").main(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "text"),
+    [
+        (7, 3, "seven and three: the first is larger; together ten, an even number"),
+        (0, 9, "zero and nine: the second is larger; together nine, an odd number"),
+        (4, 4, "four and four: both are equal; together eight, an even number"),
+    ],
+)
+def test_a_sentence_about_two_digits_is_true(a, b, text):
+    module = example("two_digits", "sklearn")
+    assert module.sentence(a, b) == text == module.WORDS.decode(module.WORDS.encode(text))
+    assert module.SENTENCES[10 * a + b] == text
+
+
+@pytest.mark.slow
+def test_two_digits_are_told_of_freely_as_well_as_by_teacher_forcing():
+    exact, forced, free = example("two_digits", "sklearn").main(steps=800, asked=300)
+    assert exact > 0.6 and forced < free < 0.1  # free running leads one error on to the next
+
+
+@pytest.fixture
+def chatbot(monkeypatch, tmp_path):
+    """The module, with a small file of its format in place of the corpus."""
+    for package in "yaml", "chatterbot_corpus":
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    module, path = example("chatbot"), tmp_path / "small.yml"
+    talks = [["How are you?", "Fine."], ["How are you?", "I am  well.", "Good."], ["Who is Ada", "A programmer."]]
+    talks += [[1, 2], ["Why", "so " * 30], ["so " * 30, "Yes."]]
+    path.write_text(module.yaml.safe_dump({"categories": ["small"], "conversations": talks}))
+    monkeypatch.setattr(module, "FILES", [path])
+    return module
+
+
+def test_questions_have_all_their_answers_and_long_ones_are_left_out(chatbot):
+    answers = {"how are you": ["Fine.", "I am well."], "who is ada": ["A programmer."], "1": ["2"]}
+    assert chatbot.dialogues() == answers
+    assert chatbot.nearest("please tell me who ada is", answers) == "who is ada"
+    asked = {rule: " ".join(change(["who", "is", "ada"])) for rule, change in chatbot.RULES.items()}
+    assert [*asked.values()] == ["who is ada", "please tell me who is ada", "who ada", "is ada who"]
+
+
+def test_a_chatbot_learns_what_it_is_taught(chatbot, capsys):
+    scores = chatbot.main(epochs=150, hidden=32)
+    assert list(scores) == [*chatbot.RULES] and scores["as taught"] == [1, 1, 1]
+    assert capsys.readouterr().out.startswith("3 questions")
+
+
 @pytest.mark.slow
 def test_digits_are_spelled():
     assert example("digits", "sklearn").main(steps=150) > 0.7
