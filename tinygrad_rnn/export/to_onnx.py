@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,22 +13,17 @@ import numpy as np
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.arrays import to_numpy
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
-from tinygrad_rnn.compiler.ir.infer import stand_in
 from tinygrad_rnn.export.chain import Part, modules_of, of_cell, part_of
-from tinygrad_rnn.export.lower import lower
 from tinygrad_rnn.export.onnx_nodes import Graph, Nodes
-from tinygrad_rnn.export.program import Array, Program
-from tinygrad_rnn.export.recorded import Recorded, evaluating, record
+from tinygrad_rnn.export.onnx_scan import Loop, Wire, loop_of, scan
+from tinygrad_rnn.export.program import Shape
+from tinygrad_rnn.export.recorded import evaluating, record
+from tinygrad_rnn.export.sizes import program_of
 from tinygrad_rnn.files import write_atomically
-from tinygrad_rnn.nn.attention import Memory
-from tinygrad_rnn.nn.attention_cells import AttentionState
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.rnn import Bidirectional, Layers
 
-OPSET, IR_VERSION = 21, 10  # of onnx 1.16 (2024), and of whatever reads newer ones
-# What sizes that a call may choose are while a step is recorded: twice with other numbers, to be told from others.
-SIZES = (10007, 10009, 10037), (10039, 10061, 10067)
-LETTERS = "TBS"
+OPSET, IR_VERSION = 21, 10  # those of onnx 1.16, of 2024
 
 
 class Ports(NamedTuple):
@@ -35,6 +33,14 @@ class Ports(NamedTuple):
     outputs: list[str]
 
 
+class Start(NamedTuple):
+    """A state that is given: an example of it, the paths of its leaves, and these; none if they are to be inputs."""
+
+    example: Any
+    paths: list[str]
+    wires: list[Wire]
+
+
 def onnx(module: Any, xs: Any, file: str | Path, *, state: Any = None, lengths: bool = False) -> Ports:
     """Write a recurrent model as ONNX; any T and B can be run, whatever xs has.
 
@@ -42,10 +48,10 @@ def onnx(module: Any, xs: Any, file: str | Path, *, state: Any = None, lengths: 
     `initial_state`, or a list of modules one after the other, [nn.Embedding, nn.LSTM, nn.Linear]; in evaluation
     xs: an example of what it reads, (T, B, I), or (T, B) of ids; of its values nothing is kept
     state: an example of the state before the first step: the file then takes one, `state.h`; without, it starts from
-    the initial one. What attention looks at may have another S at each call. If several of a list have states, a tuple
+    the initial one. What attention looks at may have another S at each call. A tuple, where several of a list have one
     lengths: does it take `lengths`, (B,) int64, as nn.Recurrent does? Of a list, each part with a state does
-    returns: the names of its inputs, xs first, and of its outputs: ys, and the last state, `last.h`; not what no step
-    changes
+    returns: the names of its inputs, xs first, and of its outputs: ys, and the last state, `last.h`, but not what no
+    step changes
 
     ValueError if an operation has no form in ONNX, with its line; ImportError without onnx (the extra "onnx").
     """
@@ -53,13 +59,13 @@ def onnx(module: Any, xs: Any, file: str | Path, *, state: Any = None, lengths: 
     xs = xs if isinstance(xs, Tensor) else tensor(xs)
     if xs.ndim not in (2, 3):
         raise ValueError(f"export.onnx: xs must be (T, B, I), or (T, B) of ids, got {xs.shape}")
+    stateful = [m for m in modules if part_of(m) is not None or isinstance(m, (Bidirectional, Layers))]
+    states = iter([state] if len(stateful) == 1 or state is None else state)
     writer = _File(_library(), xs, lengths)
-    several = [m for m in modules if part_of(m) is not None or isinstance(m, (Bidirectional, Layers))]
-    states = iter([state] if len(several) == 1 or state is None else state)
     for i, part in enumerate(modules):
+        own = next(states, None) if part in stateful else None
         with evaluating(part):
-            own = next(states, None) if part in several else None
-            writer.add(part, own, f"{i}." if len(modules) > 1 else "", len(several) > 1)
+            writer.add(part, own, f"part{i}.", f"{i}." if len(stateful) > 1 else "")
     write_atomically(Path(file), writer.model().SerializeToString())
     return Ports([v.name for v in writer.inputs], [v.name for v in writer.outputs])
 
@@ -76,76 +82,185 @@ def _library() -> Any:
 class _File:
     """A model that grows part by part.
 
-    x        what the next part reads: its name, its shape of one step and sequence, its dtype
-    alive    (T, B) of bool, which sequences go on, if there are lengths
+    ys     what the last part gave: one thing, or several of a nest
+    B      of the example
+    alive  (T, B) of bool, which sequences go on; "" without lengths
     """
 
     def __init__(self, library: Any, xs: Tensor, lengths: bool):
-        self.library = library
-        sizes = {"T": "sizes.T", "B": "sizes.B"}
-        self.graph = Graph(library, {}, sizes)
-        self.inputs = [self._port("xs", ("T", "B", *xs.shape[2:]), xs.dtype)]
+        self.library, self.B = library, xs.shape[1]
+        self.graph = g = Graph(library, {}, {"T": "sizes.T", "B": "sizes.B"})
+        self.inputs: list[Any] = []
         self.outputs: list[Any] = []
-        self.x: tuple[str, tuple, Any] = ("xs", xs.shape[2:], xs.dtype)
-        g = self.graph
-        for letter, start in (("T", 0), ("B", 1)):
-            g.node("Shape", ["xs"], sizes[letter], start=start, end=start + 1)
+        self.ys = [self._input("xs", ("T", "B", *xs.shape[2:]), xs.dtype)]
+        for axis, letter in enumerate("TB"):
+            g.node("Shape", ["xs"], g.sizes[letter], start=axis, end=axis + 1)
         self.alive = self._alive() if lengths else ""
 
     def _alive(self) -> str:
         g = self.graph
-        self.inputs.append(self._port("lengths", ("B",), np.int64))
+        self._input("lengths", ("B",), np.int64)
         zero, one = (g.constant(n, np.int64) for n in (0, 1))
         T = g.node("Squeeze", [g.sizes["T"], g.integers(0)], "alive.T")
         steps = g.node("Unsqueeze", [g.node("Range", [zero, T, one], "alive.steps"), g.integers(1)], "alive.column")
         return g.node("Less", [steps, "lengths"], "alive")
 
-    def _port(self, name: str, shape: tuple, dtype: Any) -> Any:
-        helper = self.library.helper
-        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape))
+    def _info(self, w: Wire) -> Any:
+        kind = self.library.helper.np_dtype_to_tensor_dtype(np.dtype(w.dtype))
+        return self.library.helper.make_tensor_value_info(w.name, kind, list(w.shape))
+
+    def _input(self, name: str, shape: Shape, dtype: Any) -> Wire:
+        wire = Wire(name, shape, dtype)
+        self.inputs.append(self._info(wire))
+        return wire
+
+    def _output(self, name: str, wire: Wire) -> None:
+        self.graph.node("Identity", [wire.name], name)
+        self.outputs.append(self._info(wire._replace(name=name)))
 
     def model(self) -> Any:
         """The whole, checked."""
-        name, shape, dtype = self.x
-        if name != "ys":  # the last part has another name for it
-            self.graph.node("Identity", [name], "ys")
-        ys = self._port("ys", ("T", "B", *shape), dtype)
-        helper, n = self.library.helper, self.library.numpy_helper
-        constants = [n.from_array(numbers, name) for name, numbers in self.graph.constants.items()]
-        graph = helper.make_graph(
-            self.graph.nodes, "tinygrad_rnn", self.inputs, [ys, *self.outputs], initializer=constants
-        )
-        self.outputs.insert(0, ys)
+        last, self.outputs = self.outputs, []
+        for i, wire in enumerate(self.ys):
+            self._output("ys" if len(self.ys) == 1 else f"ys.{i}", wire)
+        self.outputs += last
+        helper, numbers = self.library.helper, self.library.numpy_helper
+        constants = [numbers.from_array(a, name) for name, a in self.graph.constants.items()]
+        graph = helper.make_graph(self.graph.nodes, "tinygrad_rnn", self.inputs, self.outputs, initializer=constants)
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opset, producer_name="tinygrad_rnn", ir_version=IR_VERSION)
-        self.library.checker.check_model(model, full_check=True)
+        self.library.checker.check_model(model)
         return model
 
     # ---- parts ----
 
-    def add(self, module: Module, state: Any, prefix: str, several: bool) -> None:
-        """A module reads what the one before it gave. several: have other parts states too?"""
-        path = prefix if several else ""
-        if isinstance(module, Layers) and (module.bidirectional or state is not None or module.num_layers > 1):
-            self._layers(module, state, prefix, path)
-        elif isinstance(module, Layers):
+    def add(self, module: Module, state: Any, prefix: str, path: str) -> None:
+        """A module reads what the one before it gave. prefix: before names inside  path: before those of its state"""
+        if len(self.ys) > 1:
+            raise ValueError(f"export.onnx: {type(module).__name__} must read one tensor, got a nest of them")
+        if isinstance(module, Layers):
             self._layers(module, state, prefix, path)
         elif isinstance(module, Bidirectional):
-            past, future = (None, None) if state is None else state
-            cells = zip(module.cells, (past, future), ("[0]", "[1]"), (False, True), strict=True)
-            self._side_by_side([(of_cell(c, back), s, f"{prefix}{n}.", f"{path}{n}") for c, s, n, back in cells])
+            states = (None, None) if state is None else state
+            rows = [(s, f"state[{i}]") for i, s in enumerate(states)]
+            for i, new in enumerate(self._pair(module, [self._starting(*row, path) for row in rows], prefix)):
+                self._last(new, f"last[{i}]", path)
         elif (part := part_of(module)) is not None:
-            self._scanned(part, state, prefix, path)
+            self.ys, new = self._run(part, self._starting(state, "state", path), prefix)
+            self._last(new, "last", path)
         else:
             self._at_once(module, prefix)
 
     def _at_once(self, module: Module, prefix: str) -> None:
         """A module without a state, over all steps."""
-        name, shape, dtype = self.x
+        who, (_, _, *shape), dtype = type(module).__name__, self.ys[0].shape, self.ys[0].dtype
         step = lambda x, _: (module(x), ())
-        program = _program(lambda T, B, S: record(module, step, ((T, B, *shape), dtype), ()))
-        nodes = Nodes(self.graph, program, {program.x: name}, prefix)
-        y = program.outputs[0]
-        if len(program.outputs) > 1 or y.shape[:2] != ("T", "B"):
-            raise ValueError(f"export.onnx: {type(module).__name__} must give one tensor (T, B, …), got {y.shape}")
-        self.x = nodes.of(y), y.shape[2:], y.dtype
+        program = program_of(lambda T, B, S: record(module, step, ((T, B, *shape), dtype), ()), module, shape)[0]
+        nodes = Nodes(self.graph, program, {program.x: self.ys[0].name}, prefix)
+        self.ys = [Wire(nodes.of(y), y.shape, y.dtype) for y in program.outputs]
+        if any(y.shape[:2] != ("T", "B") for y in self.ys):
+            raise ValueError(f"export.onnx: {who} must give a tensor (T, B, …), got {self.ys[0].shape}")
+
+    def _run(self, part: Part, start: Start | None, prefix: str) -> tuple[list[Wire], dict[str, Wire]]:
+        """A cell over all steps: ys, and the last state of what a step changes, by the paths of its leaves."""
+        state = None if start is None else start.example
+        loop = loop_of(part, self.ys[0], state, self.B)
+        if start is None:
+            start = Start(None, nest.paths(part.initial(1), ""), self._initial(part, loop, prefix))
+        elif not start.wires:
+            pairs = zip(start.paths, loop.leaves, strict=True)
+            start = start._replace(wires=[self._input(path, *leaf) for path, leaf in pairs])
+        wide = [self._wide(w, *leaf, f"{prefix}first.{i}")
+                for i, (w, leaf) in enumerate(zip(start.wires, loop.leaves, strict=True))]  # fmt: skip
+        if "S" not in self.graph.sizes:
+            self._find_memory(start.wires, loop)
+        ys, new = scan(self.graph, loop, wide, self.ys[0], self.alive, part.reverse, prefix)
+        return ys, {start.paths[i]: w for i, w in zip(loop.moving, new, strict=True)}
+
+    def _find_memory(self, wires: Sequence[Wire], loop: Loop) -> None:
+        """How large what attention looks at is, S, is told by the first leaf that has such an axis."""
+        for wire, (shape, _) in zip(wires, loop.leaves, strict=True):
+            if "S" in shape:
+                axis = shape.index("S")
+                self.graph.sizes["S"] = self.graph.node("Shape", [wire.name], "sizes.S", start=axis, end=axis + 1)
+                return
+
+    def _initial(self, part: Part, loop: Loop, prefix: str) -> list[Wire]:
+        """The initial state as constants, one row for all sequences."""
+        found = []
+        for i, s in enumerate(nest.leaves(part.initial(2))):
+            numbers = to_numpy(getattr(s, "array", np.asarray(s)))
+            if loop.leaves[i][0][:1] == ("B",) and numbers.shape[:1] == (2,):
+                if not np.array_equal(numbers[0], numbers[1], equal_nan=numbers.dtype.kind == "f"):
+                    raise ValueError("export.onnx: the initial state must be the same for each sequence; pass state=…")
+                numbers = numbers[:1]
+            name = self.graph.constant(numbers, loop.leaves[i][1], f"{prefix}start.{i}")
+            found.append(Wire(name, numbers.shape, numbers.dtype))
+        return found
+
+    def _wide(self, wire: Wire, shape: Shape, dtype: Any, name: str) -> Wire:
+        """A leaf of the first state in the shape that it keeps."""
+        if wire.shape == shape:
+            return wire
+        return Wire(self.graph.node("Expand", [wire.name, self.graph.shape(shape, f"{name}.shape")], name), shape, dtype)
+
+    def _starting(self, state: Any, name: str, path: str) -> Start | None:
+        return None if state is None else Start(state, nest.paths(state, f"{path}{name}"), [])
+
+    def _last(self, new: dict[str, Wire], name: str, path: str) -> None:
+        """The last state, as outputs."""
+        for place, wire in new.items():
+            leaf = re.sub(r"^.*?state(\[\d\])?" if name != "last" else "^.*?state", "", place)
+            self._output(f"{path}{name}{leaf}", wire)
+
+    def _pair(self, module: Bidirectional, starts: Sequence[Start | None], prefix: str) -> list[dict[str, Wire]]:
+        """Two cells over the same, side by side."""
+        read, ys, new = self.ys, [], []
+        for i, (cell, start) in enumerate(zip(module.cells, starts, strict=True)):
+            self.ys = read
+            (y,), last = self._run(of_cell(cell, bool(i)), start, f"{prefix}{i}.")
+            ys.append(y)
+            new.append(last)
+        name = self.graph.node("Concat", [y.name for y in ys], f"{prefix}ys", axis=-1)
+        self.ys = [Wire(name, (*ys[0].shape[:-1], sum(y.shape[-1] for y in ys)), ys[0].dtype)]
+        return new
+
+    def _layers(self, module: Layers, state: Any, prefix: str, path: str) -> None:
+        """Layers of cells, whose states are joined along a first axis, (L·D, B, H)."""
+        n, g = len(module.cells), self.graph
+        starts: list[Start | None] = [None] * n if state is None else self._rows(state, n, prefix, path)
+        if module.bidirectional:
+            new = []
+            for i, layer in enumerate(module.layers):
+                new += [list(last.values()) for last in self._pair(layer, starts[2 * i : 2 * i + 2], f"{prefix}{i}.")]
+        else:
+            cell = module.layers[0].cell
+            self.ys, last = self._run(of_cell(cell), _together(starts), prefix)
+            each = len(last) // n
+            new = [list(last.values())[k * each : (k + 1) * each] for k in range(n)]
+        for name, *wires in zip(nest.paths(module.initial_state(1), f"{path}last"), *new, strict=True):
+            rows = [g.node("Unsqueeze", [w.name, g.integers(0)], f"{w.name}.row") for w in wires]
+            whole = g.node("Concat", rows, f"{wires[0].name}.rows", axis=0)
+            self._output(name, Wire(whole, (n, *wires[0].shape), wires[0].dtype))
+
+    def _rows(self, state: Any, n: int, prefix: str, path: str) -> list[Start | None]:
+        """The states of n cells out of those that are joined."""
+        names = nest.paths(state, f"{path}state")
+        whole = [self._input(name, (n, "B", *s.shape[2:]), s.dtype)
+                 for name, s in zip(names, nest.leaves(state), strict=True)]  # fmt: skip
+        found: list[Start | None] = []
+        for k in range(n):
+            at = self.graph.constant(k, np.int64)
+            wires = [Wire(self.graph.node("Gather", [w.name, at], f"{prefix}{w.name}.{k}", axis=0), w.shape[1:], w.dtype)
+                     for w in whole]  # fmt: skip
+            found.append(Start(nest.map_leaves(lambda s, k=k: s[k], state), [f"{k}.{name}" for name in names], wires))
+        return found
+
+
+def _together(starts: Sequence[Start | None]) -> Start | None:
+    """The states of the cells of a stack as that of the stack."""
+    known = [s for s in starts if s is not None]
+    if len(known) < 2:
+        return starts[0]
+    paths, wires = ([x for s in known for x in each(s)] for each in (lambda s: s.paths, lambda s: s.wires))
+    return Start(tuple(s.example for s in known), paths, wires)
