@@ -17,20 +17,21 @@ from tinygrad_rnn.moved import install
 from tinygrad_rnn.nn.circuit import circuit
 
 if TYPE_CHECKING:
-    from tinygrad_rnn import data, decode, metrics, torch_weights
+    from tinygrad_rnn import data, decode, export, metrics, torch_weights
 
 __version__ = "0.1.0"
 _former = install(__name__)
 __all__ = [
-    "Parameter", "Tensor", "circuit", "data", "decode", "default_device", "device", "enable_grad", "get_rng_state",
-    "grad", "gradcheck", "is_grad_enabled", "manual_seed", "metrics", "nn", "no_grad", "ones", "ops", "optim",
-    "parallel", "primitive", "scope", "set_default_device", "set_rng_state", "tensor", "torch_weights", "zeros",
+    "Parameter", "Tensor", "circuit", "data", "decode", "default_device", "device", "enable_grad", "export",
+    "get_rng_state", "grad", "gradcheck", "is_grad_enabled", "manual_seed", "metrics", "nn", "no_grad", "ones", "ops",
+    "optim", "parallel", "primitive", "scope", "set_default_device", "set_rng_state", "tensor", "torch_weights",
+    "zeros",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package's
 
     def __getattr__(name: str) -> Any:
-        """Import tg.data, tg.decode, tg.metrics or tg.torch_weights when it is first used: together they take 40 ms."""
+        """Import tg.data, tg.decode, tg.export, tg.metrics or tg.torch_weights at its first use: they take time."""
         if name in __all__:
             return importlib.import_module(f"{__name__}.{name}")
         if name in _former:

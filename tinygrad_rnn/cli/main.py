@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tinygrad_rnn import parallel
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
-from tinygrad_rnn.cli import draw, language_model, translation
+from tinygrad_rnn.cli import draw, export, language_model, translation
 from tinygrad_rnn.cli.options import Parser
 from tinygrad_rnn.cli.output import escape_unwritable, nobody_reads, note
 
@@ -69,6 +69,7 @@ def _parsed() -> Parser:
         ("translate", translation.add_translate, "let a trained model of pairs write the target of a source"),
         ("evaluate", translation.add_evaluate, "compare a trained model of pairs with the right targets"),
         ("draw", draw.add_draw, "draw a network, unrolled or folded"),
+        ("export", export.add_export, "write a trained language model as ONNX or C"),
     ):
         add(commands.add_parser(name, help=text, parents=[common]))
     return parser

@@ -13,7 +13,6 @@ from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.nn.rnn import Bidirectional, Layers
 
-
 PART = "part_of_chain_"
 
 

@@ -25,27 +25,25 @@ LOGICAL = {"logical_and", "logical_or", "logical_not"}
 class Graph:
     """Nodes in order, over constants that all graphs of a file share.
 
-    constants  name -> numbers
+    constants  name -> numbers  equal: the names of those that have none of their own
     sizes      the letters of sizes, and what holds each, as integers (1,)
     """
 
-    def __init__(self, onnx: Any, constants: dict[str, np.ndarray], sizes: dict[str, str]):
-        self.onnx, self.constants, self.sizes = onnx, constants, sizes
+    def __init__(self, onnx: Any, sizes: dict[str, str], outer: Graph | None = None):
+        self.onnx, self.sizes = onnx, sizes
+        self.constants: dict[str, np.ndarray] = {} if outer is None else outer.constants
+        self.equal: dict[tuple, str] = {} if outer is None else outer.equal
         self.nodes: list[Any] = []
 
     def body(self) -> Graph:
         """The graph of one step, within this one."""
-        return Graph(self.onnx, self.constants, self.sizes)
+        return Graph(self.onnx, self.sizes, self)
 
     def constant(self, numbers: Any, dtype: Any, name: str = "") -> str:
         """The name of a constant; equal ones are one, but for those that have a name."""
         numbers = np.asarray(numbers, dtype)
-        if not name:
-            for known, there in self.constants.items():
-                if known.startswith("constant.") and there.dtype == numbers.dtype and there.shape == numbers.shape:
-                    if there.tobytes() == numbers.tobytes():
-                        return known
-            name = f"constant.{len(self.constants)}"
+        key = (numbers.dtype, numbers.shape, numbers.tobytes())
+        name = name or self.equal.setdefault(key, f"constant.{len(self.equal)}")
         self.constants[name] = numbers
         return name
 
@@ -53,10 +51,10 @@ class Graph:
         """A constant of integers (n,)."""
         return self.constant(numbers, np.int64)
 
-    def node(self, kind: str, inputs: Sequence[str], to: str, **attributes: Any) -> str:
+    def node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Add a node; its name is that of what it computes."""
-        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [to], name=to, **attributes))
-        return to
+        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
 
     def cast(self, name: str, dtype: Any, to: str) -> str:
         """The same in another dtype."""

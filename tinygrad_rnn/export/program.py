@@ -106,7 +106,7 @@ class Refused(ValueError):
 
     def __init__(self, v: Value, what: str = ""):
         place = place_of(v)
-        super().__init__(f"{v.op}{f' at {place}' if place else ''} {what or 'has no form in an exported file'}")
+        super().__init__(f"export: {v.op}{f' at {place}' if place else ''} {what or 'has no form in an exported file'}")
 
 
 def sizes_in(shapes: Iterable[Shape]) -> set[Any]:

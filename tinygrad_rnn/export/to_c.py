@@ -74,7 +74,7 @@ def c(
 
 def _start(s: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """A leaf of the first state, as the step keeps it."""
-    return np.broadcast_to(to_numpy(getattr(s, "array", s)), shape).astype(dtype)
+    return np.broadcast_to(to_numpy(s.array) if isinstance(s, Tensor) else s, shape).astype(dtype)
 
 
 def quantised(program: Program) -> dict[Array, str]:

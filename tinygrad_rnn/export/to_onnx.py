@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +32,10 @@ class Ports(NamedTuple):
 
 
 class Start(NamedTuple):
-    """A state that is given: an example of it, the paths of its leaves, and these; none if they are to be inputs."""
+    """A state that is given: an example of it, what it is called, and its leaves; none if they are to be inputs."""
 
     example: Any
-    paths: list[str]
+    name: str
     wires: list[Wire]
 
 
@@ -53,7 +51,7 @@ def onnx(module: Any, xs: Any, file: str | Path, *, state: Any = None, lengths: 
     returns: the names of its inputs, xs first, and of its outputs: ys, and the last state, `last.h`, but not what no
     step changes
 
-    ValueError if an operation has no form in ONNX, with its line; ImportError without onnx (the extra "onnx").
+    ValueError if an operation has no form in ONNX, with its line; RuntimeError without onnx (the extra "onnx").
     """
     modules = modules_of(module, "export.onnx")
     xs = xs if isinstance(xs, Tensor) else tensor(xs)
@@ -75,7 +73,7 @@ def _library() -> Any:
     try:
         import onnx  # noqa: PLC0415 (an extra)
     except ImportError:
-        raise ImportError('export.onnx: onnx is not installed; pip install "tinygrad-rnn[onnx]"') from None
+        raise RuntimeError('export.onnx: onnx is not installed; pip install "tinygrad-rnn[onnx]"') from None
     return onnx
 
 
@@ -89,7 +87,7 @@ class _File:
 
     def __init__(self, library: Any, xs: Tensor, lengths: bool):
         self.library, self.B = library, xs.shape[1]
-        self.graph = g = Graph(library, {}, {"T": "sizes.T", "B": "sizes.B"})
+        self.graph = g = Graph(library, {"T": "sizes.T", "B": "sizes.B"})
         self.inputs: list[Any] = []
         self.outputs: list[Any] = []
         self.ys = [self._input("xs", ("T", "B", *xs.shape[2:]), xs.dtype)]
@@ -142,12 +140,12 @@ class _File:
             self._layers(module, state, prefix, path)
         elif isinstance(module, Bidirectional):
             states = (None, None) if state is None else state
-            rows = [(s, f"state[{i}]") for i, s in enumerate(states)]
-            for i, new in enumerate(self._pair(module, [self._starting(*row, path) for row in rows], prefix)):
-                self._last(new, f"last[{i}]", path)
+            starts = [_starting(s, f"{path}state[{i}]") for i, s in enumerate(states)]
+            for i, new in enumerate(self._pair(module, starts, prefix)):
+                self._last(new, f"{path}last[{i}]")
         elif (part := part_of(module)) is not None:
-            self.ys, new = self._run(part, self._starting(state, "state", path), prefix)
-            self._last(new, "last", path)
+            self.ys, new = self._run(part, _starting(state, f"{path}state"), prefix)
+            self._last(new, f"{path}last")
         else:
             self._at_once(module, prefix)
 
@@ -165,17 +163,19 @@ class _File:
         """A cell over all steps: ys, and the last state of what a step changes, by the paths of its leaves."""
         state = None if start is None else start.example
         loop = loop_of(part, self.ys[0], state, self.B)
+        paths = nest.paths(part.initial(1) if start is None else state, "")
         if start is None:
-            start = Start(None, nest.paths(part.initial(1), ""), self._initial(part, loop, prefix))
-        elif not start.wires:
-            pairs = zip(start.paths, loop.leaves, strict=True)
-            start = start._replace(wires=[self._input(path, *leaf) for path, leaf in pairs])
+            wires = self._initial(part, loop, prefix)
+        elif start.wires:
+            wires = start.wires
+        else:
+            wires = [self._input(f"{start.name}{p}", *leaf) for p, leaf in zip(paths, loop.leaves, strict=True)]
         wide = [self._wide(w, *leaf, f"{prefix}first.{i}")
-                for i, (w, leaf) in enumerate(zip(start.wires, loop.leaves, strict=True))]  # fmt: skip
+                for i, (w, leaf) in enumerate(zip(wires, loop.leaves, strict=True))]  # fmt: skip
         if "S" not in self.graph.sizes:
-            self._find_memory(start.wires, loop)
+            self._find_memory(wires, loop)
         ys, new = scan(self.graph, loop, wide, self.ys[0], self.alive, part.reverse, prefix)
-        return ys, {start.paths[i]: w for i, w in zip(loop.moving, new, strict=True)}
+        return ys, {paths[i]: w for i, w in zip(loop.moving, new, strict=True)}
 
     def _find_memory(self, wires: Sequence[Wire], loop: Loop) -> None:
         """How large what attention looks at is, S, is told by the first leaf that has such an axis."""
@@ -189,7 +189,7 @@ class _File:
         """The initial state as constants, one row for all sequences."""
         found = []
         for i, s in enumerate(nest.leaves(part.initial(2))):
-            numbers = to_numpy(getattr(s, "array", np.asarray(s)))
+            numbers = to_numpy(s.array) if isinstance(s, Tensor) else np.asarray(s)
             if loop.leaves[i][0][:1] == ("B",) and numbers.shape[:1] == (2,):
                 if not np.array_equal(numbers[0], numbers[1], equal_nan=numbers.dtype.kind == "f"):
                     raise ValueError("export.onnx: the initial state must be the same for each sequence; pass state=…")
@@ -202,16 +202,14 @@ class _File:
         """A leaf of the first state in the shape that it keeps."""
         if wire.shape == shape:
             return wire
-        return Wire(self.graph.node("Expand", [wire.name, self.graph.shape(shape, f"{name}.shape")], name), shape, dtype)
+        return Wire(
+            self.graph.node("Expand", [wire.name, self.graph.shape(shape, f"{name}.shape")], name), shape, dtype
+        )
 
-    def _starting(self, state: Any, name: str, path: str) -> Start | None:
-        return None if state is None else Start(state, nest.paths(state, f"{path}{name}"), [])
-
-    def _last(self, new: dict[str, Wire], name: str, path: str) -> None:
+    def _last(self, new: dict[str, Wire], name: str) -> None:
         """The last state, as outputs."""
-        for place, wire in new.items():
-            leaf = re.sub(r"^.*?state(\[\d\])?" if name != "last" else "^.*?state", "", place)
-            self._output(f"{path}{name}{leaf}", wire)
+        for path, wire in new.items():
+            self._output(f"{name}{path}", wire)
 
     def _pair(self, module: Bidirectional, starts: Sequence[Start | None], prefix: str) -> list[dict[str, Wire]]:
         """Two cells over the same, side by side."""
@@ -250,11 +248,16 @@ class _File:
                  for name, s in zip(names, nest.leaves(state), strict=True)]  # fmt: skip
         found: list[Start | None] = []
         for k in range(n):
-            at = self.graph.constant(k, np.int64)
-            wires = [Wire(self.graph.node("Gather", [w.name, at], f"{prefix}{w.name}.{k}", axis=0), w.shape[1:], w.dtype)
-                     for w in whole]  # fmt: skip
-            found.append(Start(nest.map_leaves(lambda s, k=k: s[k], state), [f"{k}.{name}" for name in names], wires))
+            at, wires = self.graph.constant(k, np.int64), []
+            for w in whole:
+                row = self.graph.node("Gather", [w.name, at], f"{prefix}{w.name}.{k}", axis=0)
+                wires.append(Wire(row, w.shape[1:], w.dtype))
+            found.append(Start(nest.map_leaves(lambda s, k=k: s[k], state), "", wires))
         return found
+
+
+def _starting(state: Any, name: str) -> Start | None:
+    return None if state is None else Start(state, name, [])
 
 
 def _together(starts: Sequence[Start | None]) -> Start | None:
@@ -262,5 +265,4 @@ def _together(starts: Sequence[Start | None]) -> Start | None:
     known = [s for s in starts if s is not None]
     if len(known) < 2:
         return starts[0]
-    paths, wires = ([x for s in known for x in each(s)] for each in (lambda s: s.paths, lambda s: s.wires))
-    return Start(tuple(s.example for s in known), paths, wires)
+    return Start(tuple(s.example for s in known), "", [w for s in known for w in s.wires])
