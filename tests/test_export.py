@@ -103,6 +103,14 @@ def test_sequences_have_lengths_of_their_own(run, make):
     same(run(cell, drawn(3, 2, I), xs, lengths, lengths=True), *computed(cell, clean, lengths=lengths))
 
 
+def test_what_stands_behind_an_end_reaches_no_other_sequence(run):
+    cell, lengths = randomised(ODD["attention among rows"]()).to("float32"), np.array([7, 3, 0, 1])
+    xs = drawn(7, 4, cell.inputs)
+    for b, n in enumerate(lengths):
+        xs[n:, b] = np.nan
+    same(run(cell, drawn(3, 2, cell.inputs), xs, lengths, lengths=True), *computed(cell, xs, lengths=lengths))
+
+
 LAYERS = {
     "LSTM": lambda: nn.LSTM(I, H),
     "GRU of two layers": lambda: nn.GRU(I, H, 2, reset="after"),
@@ -230,6 +238,24 @@ def test_attention_in_c_looks_at_the_memory_that_the_state_holds(tmp_path, kind)
     state = memory(cell, 1, 5, False)
     ys, _ = computed(cell, xs, state)
     np.testing.assert_allclose(compiled(tmp_path, cell, xs, state=state).step(xs), ys[:, 0], 1e-5, 1e-5)
+
+
+class Queue(nn.Cell):
+    """It says what it read two steps before."""
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, I), self.zeros(batch_size, I)
+
+    def forward(self, x, state):
+        last, before = state
+        return before, (x, last)
+
+
+@needs_cc
+def test_a_state_in_c_reads_what_the_others_were(tmp_path):
+    xs = drawn(9, 1, I)
+    found = compiled(tmp_path, Queue(), xs).step(xs)
+    np.testing.assert_allclose(found, np.concatenate([np.zeros((2, I)), xs[:-2, 0]]), 1e-6)
 
 
 @needs_cc

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CODE_LINES, ATTRIBUTES = 40, 12
-HOUSES = {"tinygrad_rnn": (17, 45), "tinygrad_rnn.compiler": (9, 25), "viz": (13, 40)}  # rooms, arrows, at most
+HOUSES = {"tinygrad_rnn": (18, 49), "tinygrad_rnn.compiler": (9, 25), "viz": (13, 40)}  # rooms, arrows, at most
 
 
 def modules():

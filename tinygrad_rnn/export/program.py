@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -107,8 +107,3 @@ class Refused(ValueError):
     def __init__(self, v: Value, what: str = ""):
         place = place_of(v)
         super().__init__(f"export: {v.op}{f' at {place}' if place else ''} {what or 'has no form in an exported file'}")
-
-
-def sizes_in(shapes: Iterable[Shape]) -> set[Any]:
-    """All sizes in some shapes."""
-    return {n for shape in shapes for n in shape}

@@ -28,9 +28,7 @@ def variables(values: Iterable[Value]) -> dict[Value, str]:
         origin = group[0].origin
         assert origin is not None
         names = _assigned(origin.code.co_filename).get(_span(origin), [])
-        if len(names) == 1:
-            found[group[-1]] = names[0]
-        elif names and len(group) >= len(names):
+        if names and len(group) >= len(names):
             found |= zip(group[-len(names) :], names, strict=True)
     return found
 
