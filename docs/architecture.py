@@ -22,7 +22,7 @@ ROOMS = {
     "tinygrad_rnn.cli": ("what a person\ntypes", "output"),
     "tinygrad_rnn.tasks": ("an experiment, from\noptions to files", "output"),
     "tinygrad_rnn.torch_weights": ("PyTorch's\nweights", "output"),
-    "tinygrad_rnn.export": ("a step as\na C program", "output"),
+    "tinygrad_rnn.export": ("a step as\nONNX or C", "output"),
     "tinygrad_rnn.optim": ("how weights\nfollow gradients", "hidden"),
     "tinygrad_rnn.parallel": ("many processes,\none run", "hidden"),
     "tinygrad_rnn.nn": ("modules, cells,\nany cell over time", "hidden"),

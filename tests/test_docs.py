@@ -25,7 +25,12 @@ PAGES = sorted([*ROOT.glob("CONTRIBUTING.md"), *(ROOT / "docs").glob("*.md")])
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 INSIDE = [ROOT, ROOT / "docs", ROOT / "tinygrad_rnn", ROOT / "tests"]  # where a path in a page may begin
 ROOTS = {"tg": tg, "nn": nn, "ops": tg.ops, "optim": optim, "decode": decode, "viz": viz, "tinygrad_rnn": tg}
-ROOTS |= {"parallel": tg.parallel, "world": tg.parallel.World, "tasks": importlib.import_module("tinygrad_rnn.tasks")}
+ROOTS |= {
+    "export": tg.export,
+    "parallel": tg.parallel,
+    "world": tg.parallel.World,
+    "tasks": importlib.import_module("tinygrad_rnn.tasks"),
+}
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A model's step as C: compiled by a C compiler, it computes what the library computes."""
+"""Exports: what onnxruntime and a C compiler make of each cell is what the library computes."""
 
 import shutil
 import subprocess
@@ -8,219 +8,479 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from cells import CELLS
+from cells import CELLS, MGU
+from odd_cells import ODD
 from test_ops_in_cells import BY_POSITIONS, OPERATIONS, Step
 
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import export, nn, ops
-from tinygrad_rnn.tasks.language_model import LanguageModel
+from tinygrad_rnn.autograd import nest
+from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.tasks import language_model
+from tinygrad_rnn.tasks.run_folder import RunFolder
 
-I, H = 5, 7
-STRICT = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-BOUNDS = [
-    "-fsanitize=bounds",
-    "-fsanitize-undefined-trap-on-error",
-]  # what is read outside an array may be right by luck
-compiles = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
+I, H, D = 2, 3, 4
+LIBRARY = {
+    "LSTM with peepholes": lambda: nn.PeepholeLSTMCell(I, H),
+    "LSTM with coupled gates": lambda: nn.CoupledLSTMCell(I, H),
+    "LSTM with layer norm": lambda: nn.LayerNormLSTMCell(I, H),
+    "LSTM with a projection": lambda: nn.ProjectedLSTMCell(I, H, 2),
+    "LSTM with two biases": lambda: nn.LSTMCell(I, H, biases=2),
+    "GRU with two biases": lambda: nn.GRUCell(I, H, reset="after", biases=2),
+    "IndRNN": lambda: nn.IndRNNCell(I, H),
+    "minimal gated unit": lambda: nn.MGUCell(I, H),
+    "IRNN": lambda: nn.irnn_cell(I, H),
+    "residual": lambda: nn.ResidualCell(MGU(I, I)),
+    "zoneout": lambda: nn.ZoneoutCell(nn.LSTMCell(I, H), 0.2),
+    "variational dropout": lambda: nn.VariationalDropoutCell(nn.LSTMCell(I, H), 0.2, 0.3),
+}
+MAKE = {name: case.make for name, case in CELLS.items()} | LIBRARY
+every_cell = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 
 
-class Odd(nn.Cell):
-    """Operations that the library's cells lack: views, masks, joined parts, a state that moves on, names of C's."""
+def randomised(module, seed=0):
+    """With random parameters, so that no bias is zero, in evaluation."""
+    rng = np.random.default_rng(seed)
+    for p in module.parameters():
+        p.data = rng.uniform(-0.8, 0.8, p.shape).astype(p.dtype)
+    return module.eval()
 
-    def __init__(self, input_size, hidden_size):
-        self.input_size, self.hidden_size = input_size, hidden_size
-        self.double = nn.Parameter(nn.init.normal((input_size, hidden_size)))
-        self.int = nn.Parameter(nn.init.normal((3 * hidden_size, hidden_size), 0.3))
+
+def drawn(*shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def layer(module):
+    return nn.Recurrent(module, engine="eager") if isinstance(module, nn.Cell) else module
+
+
+def computed(module, xs, state=None, lengths=None):
+    """ys, and the leaves of the last state, by the library."""
+    with tg.no_grad():
+        ys, last = layer(module)(tg.tensor(xs), state, lengths)
+    return ys.numpy(), dict(zip(nest.paths(last, "last"), [s.numpy() for s in nest.leaves(last)], strict=True))
+
+
+# ---- ONNX -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Export to ONNX, and run the file with what its inputs are to be, in order: a dict of its outputs."""
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+
+    def exported(module, example, *given, **options):
+        ports = export.onnx(module, example, tmp_path / "x.onnx", **options)
+        session = runtime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
+        assert [v.name for v in session.get_inputs()] == ports.inputs
+        found = session.run(None, dict(zip(ports.inputs, given, strict=True)))
+        return dict(zip(ports.outputs, found, strict=True))
+
+    return exported
+
+
+def same(found, ys, last, tolerance=1e-5):
+    """found: by an exported file  ys, last: by the library, of whose state a file gives what changes"""
+    assert found.keys() - {"ys"} <= last.keys()
+    for name, numbers in ({"ys": ys} | last).items():
+        if name in found:
+            np.testing.assert_allclose(found[name], numbers, tolerance, tolerance, err_msg=name)
+
+
+@every_cell
+def test_a_cell_is_a_scan_over_sequences_of_any_length_and_number(run, make):
+    cell, xs = randomised(make()), drawn(7, 5, I)
+    same(run(cell, drawn(3, 2, I), xs), *computed(cell, xs))
+
+
+@every_cell
+def test_sequences_have_lengths_of_their_own(run, make):
+    cell, xs, lengths = randomised(make()), drawn(7, 4, I), np.array([7, 3, 0, 1])
+    clean = xs.copy()
+    for b, n in enumerate(lengths):
+        xs[n:, b] = np.nan
+    same(run(cell, drawn(3, 2, I), xs, lengths, lengths=True), *computed(cell, clean, lengths=lengths))
+
+
+def test_what_stands_behind_an_end_reaches_no_other_sequence(run):
+    cell, lengths = randomised(ODD["attention among rows"]()).to("float32"), np.array([7, 3, 0, 1])
+    xs = drawn(7, 4, cell.inputs)
+    for b, n in enumerate(lengths):
+        xs[n:, b] = np.nan
+    same(run(cell, drawn(3, 2, cell.inputs), xs, lengths, lengths=True), *computed(cell, xs, lengths=lengths))
+
+
+LAYERS = {
+    "LSTM": lambda: nn.LSTM(I, H),
+    "GRU of two layers": lambda: nn.GRU(I, H, 2, reset="after"),
+    "RNN in both directions": lambda: nn.RNN(I, H, bidirectional=True),
+    "LSTM of two layers in both directions": lambda: nn.LSTM(I, H, 2, bidirectional=True),
+    "LSTM with a projection": lambda: nn.LSTM(I, H, 2, proj_size=2),
+    "layers of any cell": lambda: nn.Layers(MGU, I, H, 2),
+    "two cells": lambda: nn.Bidirectional(nn.LSTMCell(I, H), nn.GRUCell(I, H)),
+    "from the last step": lambda: nn.Recurrent(nn.GRUCell(I, H), reverse=True),
+}
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["from its initial state", "from a given state"])
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_layers_have_their_state_as_the_library_has_it(run, make, given):
+    module, xs, lengths = randomised(make()), drawn(7, 4, I), np.array([7, 3, 0, 1])
+    last = layer(module)(tg.tensor(drawn(2, 4, I, seed=2)))[1]
+    example = layer(module)(tg.tensor(drawn(2, 2, I)))[1]
+    leaves = [s.numpy() for s in nest.leaves(last)] if given else []
+    found = run(module, drawn(3, 2, I), xs, lengths, *leaves, lengths=True, state=example if given else None)
+    same(found, *computed(module, xs, last if given else None, lengths))
+    assert len(found) == 1 + len(nest.leaves(last))
+
+
+def looking(kind, mode):
+    feed = mode != "no feed"
+    query = mode if feed else "output"
+    cell = nn.LSTMCell(I + D * feed, D)
+    return randomised(nn.AttentionCell(cell, nn.ATTENTIONS[kind](D, D), query=query, feed=feed))
+
+
+def memory(cell, B, S, masked, seed=3):
+    lengths = np.arange(B) % S if masked else None  # one has nothing to look at
+    remembered = cell.attention.remember(tg.tensor(drawn(S, B, D, seed=seed)), lengths=lengths)
+    return nest.map_leaves(lambda s: s.detach(), cell.start(cell.cell.initial_state(B), remembered))
+
+
+ASKED = [(kind, "output", True) for kind in nn.ATTENTIONS]
+ASKED += [("general", mode, True) for mode in ("previous", "context", "no feed")] + [("additive", "output", False)]
+
+
+@pytest.mark.parametrize(("kind", "mode", "masked"), ASKED)
+def test_attention_looks_at_a_memory_of_any_length(run, kind, mode, masked):
+    cell, xs = looking(kind, mode), drawn(7, 4, I)
+    state = memory(cell, 4, 6, masked)
+    found = run(cell, drawn(3, 2, I), xs, *[s.numpy() for s in nest.leaves(state)], state=memory(cell, 2, 3, masked))
+    same(found, *computed(cell, xs, state))
+    assert not any("memory" in name for name in found), "what no step changes"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: nn.LSTM(D, H, 2), lambda: nn.LSTM(D, H, bidirectional=True)], ids=["past", "both"]
+)
+def test_modules_one_after_the_other_are_a_language_model(run, make):
+    lstm = make()
+    width = H * (1 + lstm.bidirectional)
+    parts = [nn.Embedding(101, D), nn.Dropout(0.5), lstm, nn.LayerNorm(width), nn.Linear(width, 101)]
+    for seed, part in enumerate(parts):
+        randomised(part, seed).train()
+    ids = np.random.default_rng(0).integers(0, 101, (7, 4))
+    found = run(parts, np.zeros((1, 1), np.int64), ids)
+    assert all(part.training for part in parts), "they are as they were"
+    for part in parts:
+        part.eval()
+    ys, last = computed(lstm, parts[0](ids).numpy())
+    same(found, parts[4](parts[3](tg.tensor(ys))).numpy(), last)
+
+
+# ---- C --------------------------------------------------------------------------------------------------------------
+
+CC = ["cc", "-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+CC += ["-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"]  # what is read outside an array may be right by luck
+needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
+
+class Program(NamedTuple):
+    """An exported file, compiled."""
+
+    file: str
+
+    def __call__(self, text, *arguments):
+        done = subprocess.run([self.file, *arguments], input=text, capture_output=True, check=True)
+        return done.stdout.decode()
+
+    def step(self, xs):
+        """What it writes for xs (T, …), a row a step."""
+        lines = self(" ".join(map(str, xs.ravel())).encode()).splitlines()
+        return np.array([line.split() for line in lines], float)
+
+
+def compiled(folder, module, xs, **options):
+    export.c(module, xs, folder / "model.c", **options)
+    subprocess.run([*CC, "-o", folder / "model", folder / "model.c", "-lm"], check=True)
+    return Program(str(folder / "model"))
+
+
+QUICK = {"LSTM", "nested state", "layer norm", "Stack of LSTM and GRU", "IndRNN"}
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "make", [pytest.param(m, id=n, marks=[] if n in QUICK else [pytest.mark.slow]) for n, m in MAKE.items()]
+)
+def test_a_cell_in_c_computes_the_same_step_by_step(tmp_path, make):
+    cell, xs = randomised(make()), drawn(20, 1, I)
+    ys, _ = computed(cell, xs)
+    np.testing.assert_allclose(compiled(tmp_path, cell, xs).step(xs), ys[:, 0], 1e-5, 1e-5)
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "make", [pytest.param(m, id=n, marks=[] if n == "LSTM" else [pytest.mark.slow]) for n, m in MAKE.items()]
+)
+def test_weights_of_eight_bits_cost_a_hundredth(tmp_path, make):
+    cell, xs = randomised(make()), drawn(20, 1, I)
+    ys, _ = computed(cell, xs)
+    error = np.abs(compiled(tmp_path, cell, xs, weights="int8").step(xs) - ys[:, 0]).max() / np.abs(ys).max()
+    assert 0 < error < 0.02
+
+
+@needs_cc
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", nn.ATTENTIONS)
+def test_attention_in_c_looks_at_the_memory_that_the_state_holds(tmp_path, kind):
+    cell, xs = looking(kind, "output"), drawn(9, 1, I)
+    state = memory(cell, 1, 5, False)
+    ys, _ = computed(cell, xs, state)
+    np.testing.assert_allclose(compiled(tmp_path, cell, xs, state=state).step(xs), ys[:, 0], 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - BY_POSITIONS))
+def test_an_operation_of_papers_is_the_same_in_onnx(run, name):
+    cell, xs = randomised(Step(name)), drawn(5, 3, 4)
+    same(run(cell, xs[:2, :2], xs), *computed(cell, xs), tolerance=1e-4)  # some make rounding errors larger
+
+
+@needs_cc
+def test_operations_of_papers_are_the_same_in_c(tmp_path):
+    tg.manual_seed(1)
+    cell = nn.Stack([Step(name) for name in OPERATIONS if name not in BY_POSITIONS])
+    for p in cell.parameters():
+        p.data = p.numpy() + 0.3 * np.random.default_rng(p.size).standard_normal(p.shape)
+    cell, xs = cell.to("float64"), drawn(6, 1, 4).astype(np.float64)
+    np.testing.assert_allclose(compiled(tmp_path, cell, xs).step(xs), computed(cell, xs)[0][:, 0], 1e-11, 1e-11)
+
+
+@pytest.mark.parametrize("x", [-40, -1e-4, 1e-6, 0.3, 0.7, 30])
+def test_a_small_exponential_loses_no_digits_in_onnx(run, x):
+    class Grown(nn.Cell):
+        def initial_state(self, batch_size):
+            return self.zeros(batch_size, 1)
+
+        def forward(self, x, h):
+            return ops.expm1(x), h
+
+    xs = np.full((1, 1, 1), x, np.float32)
+    np.testing.assert_allclose(run(Grown(), xs, xs)["ys"], np.expm1(xs), 1e-6)
+
+
+class Chosen(nn.Cell):
+    """Some of what it read, counted from the end, and the likeliest of the rest; equal ones are there."""
 
     def initial_state(self, batch_size):
-        return {"now": self.zeros(batch_size, self.hidden_size) + 0.5, "past": self.zeros(batch_size, self.hidden_size)}
+        return self.zeros(batch_size, 2)
+
+    def forward(self, x, h):
+        best = ops.argmax(ops.round(x), 1, keepdims=True)
+        return ops.concat([x[:, np.array([-1, 0, -3])], best.astype(x.dtype), h], 1), h + x[:, [-2, 1]]
+
+
+@needs_cc
+def test_places_from_the_end_and_the_first_of_equal_ones(tmp_path, run):
+    xs = drawn(9, 2, 4)
+    same(run(Chosen(), xs, xs), *computed(Chosen(), xs))
+    np.testing.assert_allclose(compiled(tmp_path, Chosen(), xs[:, :1]).step(xs[:, :1]), computed(Chosen(), xs)[0][:, 0])
+
+
+class Queue(nn.Cell):
+    """It says what it read two steps before."""
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, I), self.zeros(batch_size, I)
 
     def forward(self, x, state):
-        j = x @ self.double
-        k = ops.concat([j, state["now"], state["past"]], 1) @ self.int
-        gate = ops.where(k > state["past"], ops.clip(k, -0.4, 0.6), ops.softplus(j))
-        rows = ops.stack([gate, ops.abs(k) ** 1.5], axis=1)
-        exp = rows.max(1) - rows.min(2).sum(1, keepdims=True) * (k >= 0) + ops.minimum(ops.erf(j), ops.sign(k))
-        new = ops.tanh(
-            exp.reshape(self.hidden_size, 1).permute((1, 0))[:, ::-1] - ops.logical_not(j > k) + ops.log(2 + k * k)
-        )
-        new = new - (k - (j + new)) / (2 * (1 + k * k))
-        return -new, {"now": new, "past": state["now"]}
+        last, before = state
+        return before, (x, last)
 
 
-MORE = {
-    "peephole": lambda: nn.PeepholeLSTMCell(I, H),
-    "coupled": lambda: nn.CoupledLSTMCell(I, H),
-    "layer-norm LSTM": lambda: nn.LayerNormLSTMCell(I, H),
-    "projected": lambda: nn.ProjectedLSTMCell(I, H, 3),
-    "MGU of the library": lambda: nn.MGUCell(I, H),
-    "IndRNN": lambda: nn.IndRNNCell(I, H),
-    "two biases": lambda: nn.LSTMCell(I, H, biases=2),
-    "residual": lambda: nn.ResidualCell(nn.GRUCell(I, I)),
-    "odd": lambda: Odd(I, H),
-    "one unit": lambda: nn.Stack([nn.LSTMCell(1, 1), nn.GRUCell(1, 1)]),
-}
-EVERY = {**{name: case.make for name, case in CELLS.items()}, **MORE}
+@needs_cc
+def test_a_state_in_c_reads_what_the_others_were(tmp_path):
+    xs = drawn(9, 1, I)
+    found = compiled(tmp_path, Queue(), xs).step(xs)
+    np.testing.assert_allclose(found, np.concatenate([np.zeros((2, I)), xs[:-2, 0]]), 1e-6)
 
 
-class Built(NamedTuple):
-    source: str
-    run: object  # lines of input -> an array, a row for each line
+@needs_cc
+def test_double_precision_stays(tmp_path):
+    cell, xs = randomised(MAKE["layer norm"]()).to("float64"), drawn(9, 1, I).astype(np.float64)
+    np.testing.assert_allclose(compiled(tmp_path, cell, xs).step(xs), computed(cell, xs)[0][:, 0], 1e-13, 1e-13)
 
 
-def built(module, folder, **options):
-    path = folder / "net.c"
-    export.c(module, path, **options)
-    subprocess.run(["cc", *STRICT, *BOUNDS, str(path), "-o", str(folder / "net"), "-lm"], check=True)
-
-    def run(lines):
-        text = "\n".join(lines) + "\n"
-        done = subprocess.run([str(folder / "net")], input=text, capture_output=True, text=True, check=True)
-        return np.array([[float(n) for n in line.split()] for line in done.stdout.splitlines()])
-
-    return Built(path.read_text(encoding="utf-8"), run)
+def test_c_has_the_names_and_the_lines_of_the_code(tmp_path):
+    export.c(randomised(MGU(I, H)), drawn(2, 1, I), tmp_path / "mgu.c")
+    text = (tmp_path / "mgu.c").read_text()
+    step = text.split("void mgu_step")[1].split("\n}")[0]
+    line = MGU.forward.__code__.co_firstlineno
+    assert f"/* ops.sigmoid(x @ self.Uf + h @ self.Wf), MGU.forward:{line + 1} */\n  for (int i" in step
+    assert "f[i] = 1.0f / (1.0f + expf(" in step and "n[" not in step.split("float n_2")[0]
+    assert "h[i] = ((1 - f[i])".replace("1 -", "1.0f -") in step
+    assert "malloc" not in text
 
 
-def lines(xs):
-    return [" ".join(map(str, x)) for x in xs]
-
-
-def stirred(module):
-    """With weights that nobody would start from: biases and peepholes that are not 0."""
-    for p in module.parameters():
-        p.data = p.numpy() + 0.3 * np.random.default_rng(p.size).normal(size=p.shape)
-    return module
-
-
-@compiles
-@pytest.mark.parametrize("name", EVERY)
-def test_a_cell_in_c_computes_what_the_library_does(name, tmp_path):
-    tg.manual_seed(3)
-    cell = stirred(EVERY[name]())
-    size = next((m.input_size for m in cell.modules() if hasattr(m, "input_size")), 2)
-    xs = np.random.default_rng(1).normal(size=(6, 1, size)).astype(np.float32)
-    with tg.no_grad():
-        expected = nn.Recurrent(cell, engine="eager")(xs)[0].numpy()[:, 0]
-    net = built(nn.Recurrent(cell), tmp_path, example=np.zeros(size, np.float32))
-    np.testing.assert_allclose(net.run(lines(xs[:, 0])), expected, rtol=1e-5, atol=1e-5)
-    assert "alloc" not in net.source
-
-
-@compiles
-def test_every_operation_in_c_computes_what_the_library_does(tmp_path):
-    names = [name for name in OPERATIONS if name not in BY_POSITIONS]
-    tg.manual_seed(1)
-    cell = stirred(nn.Stack([Step(name) for name in names]))
-    xs = np.random.default_rng(2).normal(size=(4, 1, 4)).astype(np.float32)
-    with tg.no_grad():
-        expected = nn.Recurrent(cell, engine="eager")(xs)[0].numpy()[:, 0]
-    np.testing.assert_allclose(built(cell, tmp_path).run(lines(xs[:, 0])), expected, rtol=1e-4, atol=1e-4)
-
-
-@compiles
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_list_of_layers_is_one_step(dtype, tmp_path):
-    tg.manual_seed(0)
-    parts = [
-        nn.Embedding(9, 4),
-        nn.Recurrent(nn.Stack([nn.GRUCell(4, 6), nn.LSTMCell(6, 5)]), engine="eager"),
-        nn.Linear(5, 9),
-    ]
-    embedding, rnn, output = (stirred(p.to(dtype)) for p in parts)
-    ids = np.array([3, 0, 8, 8, 1])
-    with tg.no_grad():
-        expected = output(rnn(embedding(ids[:, None]))[0]).numpy()[:, 0]
-    got = built(parts, tmp_path).run(map(str, ids))
-    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-
-
-@compiles
-def test_what_the_code_calls_its_values_they_are_called_in_c(tmp_path):
-    source = built(nn.GRUCell(I, H), tmp_path).source
-    assert "n[j] = tanhf(xU[14 + j] + " in source and "h[j] = (1.0f - z[j]) * state->h[j] + z[j] * n[j];" in source
-    assert "/* (1 - z) * h + z * n, GRUCell.forward:" in source
-    assert "void net_step(net_state *state, const float *x, float *y) {" in source
-
-
-@compiles
-@pytest.mark.parametrize("text, said", [("9\n", "an id must be from 0 to 8"), ("-1", "an id"), ("x", "an id")])
-def test_a_program_refuses_what_is_no_id(text, said, tmp_path):
-    built([nn.Embedding(9, 4), nn.GRUCell(4, 6)], tmp_path)
-    done = subprocess.run([str(tmp_path / "net")], input=text, capture_output=True, text=True)
-    assert done.returncode == 1 and said in done.stderr and not done.stdout
-
-
-class Unread(nn.Cell):
-    input_size = 6
-
-    def initial_state(self, batch_size):
-        return self.zeros(batch_size, 2)
-
-    def forward(self, x, h):
-        first, _unread, last = ops.chunk(x, 3, axis=1)
-        h = ops.tanh(first + h) * last
-        return h, h
-
-
-def test_parts_of_which_one_is_not_read_have_no_names(tmp_path):
-    export.c(Unread(), tmp_path / "net.c")
-    source = (tmp_path / "net.c").read_text(encoding="utf-8")
-    assert "h[j] = tanhf(x[j] + state->h[j]) * x[4 + j];" in source
-
-
-# ---- refused --------------------------------------------------------------------------------------------------------
-
-
-class Soft(nn.Cell):
-    input_size = 2
-
-    def initial_state(self, batch_size):
-        return self.zeros(batch_size, 2)
-
-    def forward(self, x, h):
-        h = ops.softmax(x + h)
-        return h, h
-
-
-class Gathered(Soft):
-    def forward(self, x, h):
-        h = x[:, [1, 0, 1, 1]][:, :2] * x[:, [0, 0]] + h
-        return h, h
-
-
-class MasksAdded(Soft):
-    def forward(self, x, h):
-        h = h * ((x > 0) + (x > h))
-        return h, h
-
-
-class Counting(Soft):
-    def initial_state(self, batch_size):
-        return tg.tensor(np.zeros((batch_size, 1), np.int64))
-
-    def forward(self, x, n):
-        return x, n + 1
-
+# ---- what is not as usual -------------------------------------------------------------------------------------------
 
 REFUSED = {
-    "an op": (lambda: Soft(), ValueError, r"no form for softmax, in Soft\.forward, line \d+$"),
-    "elements in no order": (lambda: Gathered(), ValueError, r"no form for getitem, in Gathered\.forward"),
-    "masks that are added": (lambda: MasksAdded(), ValueError, "no form for add, in MasksAdded"),
-    "whole numbers": (lambda: Counting(), ValueError, "no form for .* of int64"),
-    "dropout": (lambda: LanguageModel(5, 3, nn.GRUCell(3, 4), 4, dropout=0.5), ValueError, r"call \.eval\(\) first"),
-    "backwards": (lambda: nn.Recurrent(nn.GRUCell(3, 4), reverse=True), ValueError, "reverse=True"),
-    "no model": (lambda: nn.Linear(2, 3), TypeError, "module must be a cell.* got Linear"),
-    "a list of others": (lambda: [nn.Linear(2, 3), nn.GRUCell(3, 4)], TypeError, r"got \[Linear, GRUCell\]"),
-    "no features": (lambda: nn.GRUCell(0, 4), ValueError, r"of shape \(1, 0\)"),
-    "no size": (CELLS["MGU"].make, ValueError, "pass an example"),
+    "own primitive": "user.bell at OwnPrimitive.mixed",
+    "primitive of two outputs": "user.turned at PrimitiveOfTwoOutputs.mixed",
+    "takes": "getitem at Takes.mixed",
+}
+SEES_THE_BATCH = {"mean over the batch": "BatchMean", "reads shapes": "ShapeReader"}
+CAPTURES = {n for n in ODD if n.startswith("attention") and n not in ("attention among rows", "attention to a state")}
+
+
+@pytest.mark.slow
+@needs_cc
+@pytest.mark.parametrize("name", sorted(ODD.keys() - CAPTURES))
+def test_odd_cells_are_the_same_or_refused(tmp_path, run, name):
+    cell = randomised(ODD[name]()).to("float32")
+    xs = drawn(6, 4, getattr(cell, "inputs", 2))
+    if name in REFUSED:
+        for write in export.c, export.onnx:
+            with pytest.raises(ValueError, match=rf"^export: {REFUSED[name]}, line \d+ "):
+                write(cell, xs, tmp_path / "x")
+        return
+    ys, last = computed(cell, xs)
+    if name in SEES_THE_BATCH:
+        with pytest.raises(ValueError, match=f"^export.onnx: {SEES_THE_BATCH[name]} must do the same .*sizes"):
+            run(cell, xs, xs)
+    else:
+        same(run(cell, xs[:2, :2], xs), ys, last)
+    alone, _ = computed(cell, xs[:, :1])
+    np.testing.assert_allclose(compiled(tmp_path, cell, xs).step(xs[:, :1]), alone.reshape(6, -1), 1e-5, 1e-5)
+
+
+class Drawing(nn.RNNCell):
+    def forward(self, x, h):
+        h, _ = super().forward(x, h)
+        return h + ops.uniform(h.shape), h
+
+
+BAD = {
+    "no module": (
+        lambda w, f: w(3, drawn(2, 1, I), f),
+        "^export.{}: module must be an nn.Module, .* got int$",
+        TypeError,
+    ),
+    "no sequence": (
+        lambda w, f: w(nn.LSTMCell(I, H), drawn(2), f),
+        r"^export.{}: xs must be \(T, B, I\), .* got \(2,\)$",
+    ),
+    "random numbers": (
+        lambda w, f: w(Drawing(I, H), drawn(2, 1, I), f),
+        "^export: .* draws random numbers in its step",
+    ),
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_has_no_form_in_c_is_refused_in_one_line(name, tmp_path):
-    make, error, says = REFUSED[name]
-    with pytest.raises(error, match=says) as caught:
-        tg.export.c(make(), tmp_path / "net.c")
-    assert str(caught.value).startswith("export.c: ") and "\n" not in str(caught.value)
-    assert not [*tmp_path.iterdir()]
+@pytest.mark.parametrize("form", ["c", "onnx"])
+@pytest.mark.parametrize("case", BAD.values(), ids=BAD)
+def test_bad_input_is_told_in_one_line(tmp_path, case, form):
+    if form == "onnx":
+        pytest.importorskip("onnx")
+    call, message, *kind = case
+    with pytest.raises(*(kind or [ValueError]), match=message.format(form)) as error:
+        call(getattr(export, form), tmp_path / "x")
+    assert "\n" not in str(error.value) and not (tmp_path / "x").exists()
+
+
+C_ALONE = {
+    "weights": ({"weights": "int4"}, 'weights must be "float32" or "int8", got \'int4\''),
+    "name": ({"name": "2x"}, "name must be a name in C, got '2x'; pass name="),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), C_ALONE.values(), ids=C_ALONE)
+def test_what_c_cannot_be_is_told(tmp_path, options, message):
+    with pytest.raises(ValueError, match=f"^export.c: {message}"):
+        export.c(nn.LSTMCell(I, H), drawn(2, 1, I), tmp_path / "x.c", **options)
+
+
+def test_c_does_not_know_the_future(tmp_path):
+    for module in nn.LSTM(I, H, bidirectional=True), nn.Recurrent(nn.RNNCell(I, H), reverse=True):
+        with pytest.raises(ValueError, match=r"^export.c: \w+ reads the future, which no step knows"):
+            export.c(module, drawn(2, 1, I), tmp_path / "x.c")
+
+
+def test_without_onnx_a_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(RuntimeError, match=r'^export.onnx: onnx is not installed; pip install "tinygrad-rnn\[onnx\]"$'):
+        export.onnx(nn.LSTMCell(I, H), drawn(2, 1, I), tmp_path / "x.onnx")
+
+
+# ---- trained models -------------------------------------------------------------------------------------------------
+
+TEXT = 'Whether "näïve" or café\\bar, what? the ünicode of 1 + 1 = 2 is: ∞.\n' * 60
+
+
+def train(folder, *more):
+    (folder / "text").write_text(TEXT, encoding="utf-8")
+    options = ["--hidden", "24", "--layers", "2", "--epochs", "3", "--batch", "4", "--lr", "0.02", *more]
+    assert main(["train", "lm", "--text", str(folder / "text"), "--out", str(folder / "run"), *options]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs"), "--embed", "12")
+
+
+@needs_cc
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_trained_model_writes_the_same_500_characters_in_the_library_in_onnx_and_in_c(
+    request, tied, tmp_path, capsys
+):
+    trained = train(tmp_path, "--tie") if tied else request.getfixturevalue("trained")
+    capsys.readouterr()
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    files = {form: str(tmp_path / f"model.{form}") for form in ("onnx", "c")}
+    assert main(["export", str(trained), "--onnx", files["onnx"], "--c", files["c"]]) == 0
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == [
+        f"wrote {file}" for file in files.values()
+    ]
+    model, vocabulary = language_model.load(RunFolder(trained))
+    wanted = "".join(language_model.sample(model, vocabulary, "naïve"[:2], 500, temperature=0))
+    assert len(wanted) == 500 and len(set(wanted)) > 5
+
+    subprocess.run([*CC, "-o", tmp_path / "model", files["c"], "-lm"], check=True)
+    assert Program(str(tmp_path / "model"))(b"na", "500") == wanted
+
+    session = runtime.InferenceSession(files["onnx"], providers=["CPUExecutionProvider"])
+    names = [v.name for v in session.get_inputs()]
+    state = [s.numpy() for s in nest.leaves(model.initial_state(1))]
+    ids, said = vocabulary.encode("na")[:, None], []
+    for _ in range(500):
+        logits, *state = session.run(None, dict(zip(names, [ids, *state], strict=True)))
+        ids = logits[-1:].argmax(-1)
+        said.append(vocabulary.tokens[int(ids[0, 0])])
+    assert "".join(said) == wanted
+
+
+@needs_cc
+def test_letters_that_a_model_does_not_know_are_named(trained, tmp_path):
+    assert main(["export", str(trained), "--c", str(tmp_path / "model.c"), "--weights", "int8"]) == 0
+    subprocess.run([*CC, "-o", tmp_path / "model", tmp_path / "model.c", "-lm"], check=True)
+    for text, line in ("né@", 'model: "@" is no letter that the model knows\n'), ("", "model: there must be a token"):
+        done = subprocess.run([tmp_path / "model", "5"], input=text.encode(), capture_output=True, check=False)
+        assert done.returncode == 2 and done.stderr.decode().startswith(line) and not done.stdout
+
+
+COMMANDS = {
+    "nothing to write": ([], "export: there must be a file to write; add --onnx FILE or --c FILE"),
+    "weights of ONNX": (["--onnx", "x", "--weights", "int8"], "--weights int8: is for a C file; add --c FILE"),
+    "no folder": (["--c", "no-such-folder/x.c"], "'no-such-folder/x.c' cannot be written: there is no folder"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), COMMANDS.values(), ids=COMMANDS)
+def test_the_command_tells_what_is_wrong(trained, capsys, monkeypatch, tmp_path, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(trained), *options]) == 2
+    assert capsys.readouterr().err.startswith(f"tinygrad-rnn: {message}")

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -482,26 +481,3 @@ def test_a_trained_run_is_drawn_reading_a_text(trained, tmp_path, view):
     assert shown == ([] if view == "circuit" else list("te␣do"))
     assert "L = Σ Lₜ" in svg
     assert main(["draw", str(trained), "--text", "t", "--out", str(path)]) == 2
-
-
-# ---- as a program in C -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
-def test_a_trained_model_in_c_writes_the_same_hundred_characters(trained, tmp_path, capsys):
-    source, program = tmp_path / "lm.c", tmp_path / "lm"
-    assert main(["export", str(trained), "--c", str(source)]) == 0
-    assert f"wrote {source}" in capsys.readouterr().out
-    subprocess.run(
-        ["cc", "-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program), "-lm"], check=True
-    )
-    model, vocabulary = language_model.load(RunFolder(trained))
-    expected = list(language_model.sample(model, vocabulary, "q", 100, temperature=0))
-    written, last = [], "q"
-    with subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
-        for _ in range(100):
-            running.stdin.write(f"{vocabulary.ids[last]}\n")
-            running.stdin.flush()
-            last = vocabulary.tokens[int(np.argmax([float(n) for n in running.stdout.readline().split()]))]
-            written.append(last)
-    assert written == expected and len({*expected}) > 20

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import data
-from tinygrad_rnn import export as exporting
 from tinygrad_rnn.cli import options, training
 from tinygrad_rnn.cli.output import draw_to, report, say
 from tinygrad_rnn.data.subwords import Tokens
@@ -65,13 +64,6 @@ def add_score(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=score)
     p.add_argument("folder", metavar="DIR", help="a run's folder")
     p.add_argument("sentence", help="in quotes, if it has blanks")
-
-
-def add_export(p: argparse.ArgumentParser) -> None:
-    """Add the options of `tinygrad-rnn export` to its parser."""
-    p.set_defaults(run=export)
-    p.add_argument("folder", metavar="DIR", help="a run's folder")
-    p.add_argument("--c", required=True, metavar="FILE", help="a .c file: C99, reads ids and prints logits")
 
 
 def train(args: argparse.Namespace) -> None:
@@ -153,10 +145,3 @@ def score(args: argparse.Namespace) -> None:
     else:
         detail = f"{n} characters, {-nats / n / np.log(2):.3f} bits per character"
     say(f"log P = {nats:.3f} nats  ({detail})")
-
-
-def export(args: argparse.Namespace) -> None:
-    """Write a model as a program, and say how ids become tokens."""
-    model, vocabulary = language_model.load(RunFolder(Path(args.folder)))
-    exporting.c(model, args.c)
-    say(f"wrote {args.c}: reads ids from 0 to {len(vocabulary) - 1}, the places of the tokens in the run's vocabulary")

@@ -11,7 +11,7 @@ import tinygrad_rnn
 
 from tinygrad_rnn import parallel
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
-from tinygrad_rnn.cli import draw, evaluation, language_model, translation
+from tinygrad_rnn.cli import draw, evaluation, export, language_model, translation
 from tinygrad_rnn.cli.options import Parser
 from tinygrad_rnn.cli.output import escape_unwritable, nobody_reads, note
 
@@ -71,8 +71,8 @@ def _parsed() -> Parser:
         ("score", language_model.add_score, "log P of a sentence under a trained language model"),
         ("translate", translation.add_translate, "let a trained model of pairs write the target of a source"),
         ("evaluate", evaluation.add_evaluate, "how well a trained model predicts a text, or hits the right targets"),
-        ("export", language_model.add_export, "write a trained language model as a program in C"),
         ("draw", draw.add_draw, "draw a network, unrolled or folded"),
+        ("export", export.add_export, "write a trained language model as ONNX or C"),
     ):
         add(commands.add_parser(name, help=text, parents=[common]))
     return parser

@@ -1,5 +1,6 @@
-"""Export: one step of a recurrent model as a program of another language, without this library, weights included."""
+"""Exports: a recorded step as a file that other programs run, ONNX or C."""
 
-from tinygrad_rnn.export.c_writer import c
+from tinygrad_rnn.export.to_c import c
+from tinygrad_rnn.export.to_onnx import Ports, onnx
 
-__all__ = ["c"]
+__all__ = ["Ports", "c", "onnx"]

@@ -1,4 +1,4 @@
-"""What a cell's code calls what it computes, read from its text: the value of `f = sigmoid(…)` is called f."""
+"""What the user's code calls a value: `f` for what `f = sigmoid(…)` computes, as its file says."""
 
 from __future__ import annotations
 
@@ -8,57 +8,63 @@ import itertools
 import linecache
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator
 
 from tinygrad_rnn.compiler.ir.origin import Origin
 from tinygrad_rnn.compiler.ir.value import Value
 
-Place = tuple[int | None, int | None, int | None, int | None]  # first and last line, first and last column
+Span = tuple[int | None, int | None, int | None, int | None]  # first line, last line, first column, last column
 
 
-def variables(order: Sequence[Value]) -> dict[Value, str]:
-    """The name of each value that is assigned to one."""
-    origins: Mapping[Value, Origin | None] = {v: v.origin for v in order}
-    inside = {a for v in order for a in v.values if v.origin is not None and origins.get(a) == v.origin}
-    ends: dict[Origin, list[Value]] = defaultdict(list)  # what an expression comes to, not what it goes by
-    for v in order:
-        if v.origin is not None and v not in inside:
-            ends[v.origin].append(v)
+def variables(values: Iterable[Value]) -> dict[Value, str]:
+    """The variables that values are assigned to; of several from one expression the last is its result, or, where
+    several names are assigned, the last ones are."""
+    together: dict[tuple, list[Value]] = defaultdict(list)
+    for v in values:
+        if v.origin is not None:
+            together[v.origin.code, v.origin.at].append(v)
     found: dict[Value, str] = {}
-    for origin, values in ends.items():
-        names = _assigned(origin.code.co_filename).get(_place(origin), ())
-        if names and not len(values) % len(names):  # several times: a function that was called so often
-            found |= zip(values, itertools.cycle(names))
+    for group in together.values():
+        origin = group[0].origin
+        assert origin is not None
+        names = _assigned(origin.code.co_filename).get(_span(origin), [])
+        if names and len(group) >= len(names):
+            found |= zip(group[-len(names) :], names, strict=True)
     return found
 
 
-def _place(origin: Origin) -> Place:
-    first, last, start, end = next(itertools.islice(origin.code.co_positions(), origin.at // 2, None), (None,) * 4)
-    return first, last, start, end
+def _span(origin: Origin) -> Span:
+    """Where in its file an expression is."""
+    return next(itertools.islice(origin.code.co_positions(), origin.at // 2, None), (None,) * 4)
 
 
 @functools.lru_cache(64)
-def _assigned(filename: str) -> dict[Place, list[str]]:
-    """Where in a file an expression stands that is assigned, and to which names."""
+def _assigned(file: str) -> dict[Span, list[str]]:
+    """The names that each expression of a file is assigned to."""
     try:
-        tree = ast.parse("".join(linecache.getlines(filename)))
-    except SyntaxError:  # no file of Python
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
         return {}
-    found: dict[Place, list[str]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            for value, targets in _pairs(node.targets[0], node.value):
-                names = [t.value if isinstance(t, ast.Starred) else t for t in targets]
-                if all(isinstance(n, ast.Name) for n in names):
-                    place = value.lineno, value.end_lineno, value.col_offset, value.end_col_offset
-                    found[place] = [n.id for n in names if isinstance(n, ast.Name)]
-    return found
+    pairs = (p for node in ast.walk(tree) if isinstance(node, ast.Assign) for p in _pairs(node.targets[-1], node.value))
+    return {(v.lineno, v.end_lineno, v.col_offset, v.end_col_offset): names for names, v in pairs}
 
 
-def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, list[ast.expr]]]:
-    """Expressions, and what each is assigned to."""
-    if not isinstance(target, ast.Tuple):
-        return [(value, [target])]
-    if isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts):
-        return [(v, [t]) for v, t in zip(value.elts, target.elts, strict=True)]
-    return [(value, target.elts)]
+def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[list[str], ast.expr]]:
+    """The names and the expression of an assignment; of `a, b = x, y` each with its own."""
+    if isinstance(value, ast.IfExp):
+        for branch in (value.body, value.orelse):
+            yield from _pairs(target, branch)
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
+            for t, v in zip(target.elts, value.elts, strict=True):
+                yield from _pairs(t, v)
+            return
+        parts = [t.value if isinstance(t, ast.Starred) else t for t in target.elts]
+        if all(isinstance(t, ast.Name) for t in parts):
+            yield [t.id for t in parts if isinstance(t, ast.Name)], value
+    elif isinstance(target, ast.Name):
+        yield [target.id], value
+        if isinstance(value, ast.ListComp):  # [sigmoid(part) for part in o]
+            yield [target.id], value.elt
+        elif isinstance(value, ast.List) and value.elts:
+            yield [target.id], value.elts[0]
