@@ -92,6 +92,9 @@ case("gelu", "by tanh", lambda x: ops.gelu(x, "tanh"), lambda x: F.gelu(x, appro
 case("floor", "times x", lambda x: ops.floor(x) * x, lambda x: x.floor() * x, AROUND_ZERO)
 case("round", "times x", lambda x: ops.round(x) * x, lambda x: x.round() * x, AROUND_ZERO)
 case("argsort", "of ties", ops.argsort, lambda x: x.argsort(stable=True), SWAPPED)
+case("dropout", "not training", lambda x: ops.dropout(x, 0.3, False), lambda x: F.dropout(x, 0.3, False), (3, 4))
+case("dropout", "of all", lambda x: ops.dropout(x, 1.0), lambda x: F.dropout(x, 1.0), (3, 4))
+case("log1p", "near zero and far", lambda x: x.log1p(), torch.log1p, [-0.5, -1e-9, 0.0, 1e-9, 1e9])
 for name in ("sin", "cos", "expm1"):
     case(name, "of a tensor", getattr(ops, name), getattr(torch, name), (3, 4))
 case("fmod", "of both signs", ops.fmod, torch.fmod, 5 * AROUND_ZERO + 0.1, np.array([1.5, -1.5, 0.7, 2.0, -0.3]))

@@ -174,9 +174,20 @@ _FORMS = {
         ("alpha", lambda x: ops.elu(x, 0.3), lambda x: np.where(x > 0, x, 0.3 * (np.exp(x) - 1)), [R(3, 4)]),
     ],
     "expm1": [("", ops.expm1, np.expm1, [R(3, 4)])],
+    "dropout": [
+        (
+            "",
+            lambda x: ops.dropout(x, 0.4, rng=np.random.default_rng(5)),
+            lambda x: x * (np.random.default_rng(5).random((3, 4), np.float32) >= np.float32(0.4)) / 0.6,
+            [R(3, 4)],
+        ),
+        ("not training", lambda x: ops.dropout(x, 0.4, False), lambda x: x, [R(3)]),
+        ("all", lambda x: ops.dropout(x, 1), np.zeros_like, [R(3)]),
+    ],
     "floor": [("", ops.floor, np.floor, [3 * R(3, 4)]), ("integers", ops.floor, np.copy, [ints(9, 3)])],
     "fmod": [("", ops.fmod, np.fmod, [5 * R(3, 4), R(4) + 2 * np.sign(R(4))])],
     "leaky_relu": [("", lambda x: ops.leaky_relu(x, 0.2), lambda x: np.where(x > 0, x, 0.2 * x), [R(3, 4)])],
+    "log1p": [("", ops.log1p, np.log1p, [P(3, 4)])],
     "log_sigmoid": [("", ops.log_sigmoid, lambda x: -np.log(1 + np.exp(-x)), [R(3, 4)])],
     "logaddexp": [("", ops.logaddexp, np.logaddexp, [R(3, 4), R(4)])],
     "mod": [

@@ -251,7 +251,7 @@ REFUSED = [
     (lambda: nn.LSTM(3, 4, dtype="float64"), K, r"nn.LSTM: there is no argument 'dtype'; use .to\(dtype\)"),
     (lambda: nn.RNN(3, 4, colour=1), K, "nn.RNN: there is no argument 'colour'$"),
     (lambda: nn.GRU(3, 4, 2, dropout="a"), K, "Dropout: p must be a number, got 'a'"),
-    (lambda: nn.Dropout()(None), K, "Dropout: x must be a tensor, got NoneType"),
+    (lambda: nn.Dropout()(None), K, "dropout: x must be a tensor, got NoneType"),
     (lambda: nn.Layers(nn.GRUCell(3, 4), 3, 4), K, "nn.Layers: make must be a class of cells, got GRUCell"),
     (lambda: nn.Layers("gru", 3, 4), K, "nn.Layers: make must be a class of cells, got str"),
     (lambda: nn.Stack(nn.GRUCell(3, 4)), K, "Stack: must get a list of cells, got GRUCell"),

@@ -258,6 +258,26 @@ def test_operations_of_papers_are_the_same_in_c(tmp_path):
     np.testing.assert_allclose(compiled(tmp_path, cell, xs).step(xs), computed(cell, xs)[0][:, 0], 1e-11, 1e-11)
 
 
+HINGE = tg.elementwise("hinge", "a * (b > 0) + fmax(1 - a * b, -0.5 * (a <= b)) + ((a > 0) & (b != a))")
+ROUGH = tg.elementwise(
+    "rough", "log1p(exp(-abs(a))) + fmod(3 * a, 0.7) * pow(abs(b) + 0.1, 1.5) + rint(sign(b) * cos(a))"
+)
+
+
+@needs_cc
+@pytest.mark.parametrize("op", [HINGE, ROUGH], ids=["hinge", "rough"])
+def test_a_formula_of_ones_own_is_the_same_in_onnx_and_in_c(tmp_path, run, op):
+    class Own(nn.RNNCell):
+        def forward(self, x, h):
+            h = ops.tanh(op(x @ self.U, h @ self.W + self.b) + op(h, 0.25))
+            return h, h
+
+    cell, xs = randomised(Own(I, H)), drawn(5, 3, I)
+    same(run(cell, xs[:2, :2], xs), *computed(cell, xs))
+    found = compiled(tmp_path, cell, xs[:, :1]).step(xs[:, :1])
+    np.testing.assert_allclose(found, computed(cell, xs[:, :1])[0][:, 0], 1e-5, 1e-5)
+
+
 @pytest.mark.parametrize("x", [-40, -1e-4, 1e-6, 0.3, 0.7, 30])
 def test_a_small_exponential_loses_no_digits_in_onnx(run, x):
     class Grown(nn.Cell):

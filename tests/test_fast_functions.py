@@ -19,6 +19,17 @@ FUNCTIONS = {
     "softplus": (ops.softplus, lambda x: np.logaddexp(0, x), -80, 200, 6),
     "log": (ops.log, np.log, 1e-30, 1e30, 2),
     "sqrt": (ops.sqrt, np.sqrt, 0, 1e30, 1),
+    "sin": (ops.sin, np.sin, -3e5, 3e5, 2),
+    "cos": (ops.cos, np.cos, -3e5, 3e5, 2),
+    "sin of anything": (ops.sin, np.sin, -3e38, 3e38, 2),
+    "expm1": (ops.expm1, np.expm1, -40, 89, 8),
+    "floor": (ops.floor, np.floor, -1e8, 1e8, 0),
+    "round": (ops.round, np.rint, -1e8, 1e8, 0),
+    "log_sigmoid": (ops.log_sigmoid, lambda x: -np.logaddexp(0, -x), -100, 80, 6),
+    "logaddexp": (lambda x: ops.logaddexp(x, 1.5), lambda x: np.logaddexp(x, 1.5), -100, 100, 4),
+    "elu": (lambda x: ops.elu(x, 0.5), lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0)) / 2), -40, 80, 8),
+    "mod": (lambda x: ops.mod(x, 0.75), lambda x: np.remainder(x, 0.75), -1e8, 1e8, 0.5),
+    "mod of negative": (lambda x: ops.mod(x, -3.0), lambda x: np.remainder(x, -3.0), -1e30, 1e30, 0.5),
 }
 
 
@@ -47,3 +58,29 @@ def test_a_function_of_the_llvm_engine_is_numpys(function, exact, low, high, uni
     assert np.array_equal(found[~whole], rounded[~whole])
     off = np.abs(found - expected)[whole] / np.maximum(spacing[whole], np.finfo(dtype).tiny)
     assert off.max() <= units
+
+
+SPECIAL = [np.inf, -np.inf, np.nan, 0.0, -0.0, 1e-40, 3e38, 0.75, -0.75]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("other", [0.75, -np.inf, np.inf, 0.0])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_functions_of_the_llvm_engine_take_infinity_and_nan_as_numpys_do(other, dtype):
+    xs = np.array(SPECIAL, dtype).reshape(-1, 1, 1)
+    for ours, numpys in (
+        (lambda x: ops.logaddexp(x, other), lambda x: np.logaddexp(x, other)),
+        (lambda x: ops.mod(x, other), lambda x: np.remainder(x, other)),
+        (ops.sin, np.sin),
+        (ops.expm1, np.expm1),
+        (lambda x: ops.elu(x, 1.0), lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0)))),
+    ):
+        ys, _ = nn.Recurrent(Of(ours), engine="llvm")(tg.tensor(xs), tg.zeros((1, 1)).astype(dtype))
+        np.testing.assert_allclose(ys.numpy(), numpys(xs).astype(dtype), rtol=1e-6)
+
+
+def test_sine_and_cosine_are_right_beside_their_zeros():
+    xs = (np.arange(1, 100001) * (np.pi / 2)).astype("f")
+    for ours, numpys in ((ops.sin, np.sin), (ops.cos, np.cos)):
+        ys, _ = nn.Recurrent(Of(ours), engine="llvm")(tg.tensor(xs.reshape(-1, 2, 1)), tg.zeros((2, 1)))
+        np.testing.assert_allclose(ys.numpy().ravel(), numpys(xs.astype(float)), rtol=3e-7)

@@ -11,7 +11,7 @@ from conftest import REAL_GPU
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops
-from tinygrad_rnn.ops import elementwise
+from tinygrad_rnn.ops import formulas
 
 T, B, H = 5, 3, 4
 OPERATIONS = {
@@ -92,4 +92,4 @@ def test_an_engine_has_a_form_for_each_function_of_formulas(engine):
     if engine.startswith("llvm"):
         pytest.importorskip("llvmlite")
     known = importlib.import_module(f"tinygrad_rnn.compiler.{engine}").FUNCTIONS
-    assert {*elementwise.FUNCTIONS} <= {*known}
+    assert {*formulas.FUNCTIONS} <= {*known}

@@ -15,6 +15,7 @@ from tinygrad_rnn.autograd.random import get_rng_state, manual_seed, set_rng_sta
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, ones, tensor, zeros
 from tinygrad_rnn.moved import install
 from tinygrad_rnn.nn.circuit import circuit
+from tinygrad_rnn.ops.formulas import elementwise
 
 if TYPE_CHECKING:
     from tinygrad_rnn import data, decode, export, metrics, torch_weights
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _former = install(__name__)
 __all__ = [
-    "Parameter", "Tensor", "circuit", "data", "decode", "default_device", "device", "enable_grad", "export",
-    "get_rng_state", "grad", "gradcheck", "is_grad_enabled", "manual_seed", "metrics", "nn", "no_grad", "ones",
-    "ops", "optim", "parallel", "primitive", "scope", "set_default_device", "set_rng_state", "tensor",
+    "Parameter", "Tensor", "circuit", "data", "decode", "default_device", "device", "elementwise", "enable_grad",
+    "export", "get_rng_state", "grad", "gradcheck", "is_grad_enabled", "manual_seed", "metrics", "nn", "no_grad",
+    "ones", "ops", "optim", "parallel", "primitive", "scope", "set_default_device", "set_rng_state", "tensor",
     "torch_weights", "zeros",
 ]  # fmt: skip
 

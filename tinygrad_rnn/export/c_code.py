@@ -15,7 +15,7 @@ from tinygrad_rnn.compiler.cuda import elements, functions
 from tinygrad_rnn.compiler.ir.formula import parsed
 from tinygrad_rnn.compiler.ir.value import PRIMITIVES
 from tinygrad_rnn.export.lower import Names
-from tinygrad_rnn.export.program import ELEMENTWISE, Array, Line, Program, Refused, Shape
+from tinygrad_rnn.export.program import Array, Line, Program, Refused, Shape
 
 TYPES = {
     "float32": "float", "float64": "double", "bool": "unsigned char", "int8": "int8_t", "int16": "int16_t",
@@ -103,10 +103,10 @@ class Writer:
     def _may_be_inlined(self, line: Line) -> bool:
         """It has no name in the user's code, and one elementwise line of its shape reads it, once."""
         readers = self.readers[line.to]
-        if line.op not in ELEMENTWISE or len(readers) != 1 or not re.fullmatch(r"v\d+(_\d+)?", line.to.name):
+        if not line.elementwise or len(readers) != 1 or not re.fullmatch(r"v\d+(_\d+)?", line.to.name):
             return False
         reader = readers[0]
-        return reader is not None and reader.op in ELEMENTWISE and reader.to.shape == line.to.shape
+        return reader is not None and reader.elementwise and reader.to.shape == line.to.shape
 
     # ---- expressions ----
 
@@ -139,10 +139,10 @@ class Writer:
                 if line.options[name] is not None:
                     xs = [f"{function}({xs[0]}, {constant(line.options[name], within)})"]
             return cast(xs[0], _real(within), to)
-        if line.op in ("pow", "erf"):
+        if line.op == "pow":
             _check_floats(line, within)
             return cast(functions.call(line.op, within, *xs), _real(within), to)
-        op = PRIMITIVES[line.op]
+        op = line.value.primitive or PRIMITIVES[line.op]
         assert op.formula is not None, line
         tree = parsed(op.formula)
         if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
@@ -153,7 +153,7 @@ class Writer:
     # ---- statements ----
 
     def _written(self, line: Line) -> str:
-        if line.op in ELEMENTWISE:
+        if line.elementwise:
             axes = axes_of(line.to.shape)
             return loop(axes, f"{self.to(line, axes)} = {stripped(self.computed(line, letters(axes)))};")
         return WRITTEN[line.op](self, line)

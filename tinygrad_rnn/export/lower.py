@@ -111,9 +111,10 @@ class _Lowering:
         if not v.several and all(a in self.known for a in v.values):
             self.known[v] = np.asarray(compute(v, [self.known[a] if isinstance(a, Value) else a for a in v.args]))
             return
-        if v.several or v.op not in OPERATIONS or v.dtype.name not in DTYPES:
+        lowered = OPERATIONS.get(v.op, _elementwise if v.pointwise else None)
+        if v.several or lowered is None or v.dtype.name not in DTYPES:
             raise Refused(v)
-        self.arrays[v] = OPERATIONS[v.op](self, v)
+        self.arrays[v] = lowered(self, v)
 
     # ---- what operations are made of ----
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.export.program import ELEMENTWISE, Array, Line, Program, Refused, Shape
+from tinygrad_rnn.export import onnx_formulas
+from tinygrad_rnn.export.program import Array, Line, Program, Refused, Shape
 
 ALL = np.iinfo(np.int64).max  # an end of a slice: as far as there is something
 SAME = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow", "neg": "Neg", "exp": "Exp", "log": "Log",
     "sqrt": "Sqrt", "abs": "Abs", "sign": "Sign", "tanh": "Tanh", "relu": "Relu", "softplus": "Softplus",
     "sigmoid": "Sigmoid", "erf": "Erf", "maximum": "Max", "minimum": "Min", "where": "Where", "sin": "Sin",
-    "cos": "Cos", "floor": "Floor", "round": "Round", "fmod": "Mod",
+    "cos": "Cos", "floor": "Floor", "round": "Round",
 }  # fmt: skip
 TRUTHS = {
     "greater": "Greater", "greater_equal": "GreaterOrEqual", "less": "Less", "less_equal": "LessOrEqual",
@@ -88,7 +89,7 @@ class Nodes:
 
     def _add(self, line: Line) -> None:
         to = self.names[line.to] = f"{self.prefix}{line.to.name}"
-        if line.op in ELEMENTWISE:
+        if line.elementwise:
             _elementwise(self, line, to)
         else:
             WRITTEN[line.op](self, line, to)
@@ -118,27 +119,28 @@ def _elementwise(w: Nodes, line: Line, to: str) -> None:
             g.node("Not", [inner], to)
     elif line.op == "clip":
         _clip(w, line, inputs[0], to)
+    elif line.op not in SAME:
+        _formula(w, line, inputs, to)
     else:
         if line.within == bool_ and line.op != "where":
             raise Refused(line.value, "of booleans has no form in ONNX; make them numbers first")
         name = to if out == line.within else f"{to}.{line.within}"
-        if line.op == "expm1":
-            _expm1(w, inputs[0], line.within, name)
-        else:
-            g.node(SAME[line.op], inputs, name, **({"fmod": 1} if line.op == "fmod" else {}))
+        g.node(SAME[line.op], inputs, name)
         if name != to:
             g.cast(name, out, to)
 
 
-def _expm1(w: Nodes, x: str, dtype: Any, to: str) -> None:
-    """eˣ - 1; of small x 2 t / (1 - t), t = tanh(x / 2), in which nothing is cancelled. ONNX has no such operation."""
-    g, one, half = w.graph, w.graph.constant(1, dtype), w.graph.constant(0.5, dtype)
-    t = g.node("Tanh", [g.node("Mul", [x, half], f"{to}.half")], f"{to}.tanh")
-    twice = g.node("Add", [t, t], f"{to}.twice")
-    near = g.node("Div", [twice, g.node("Sub", [one, t], f"{to}.rest")], f"{to}.near")
-    far = g.node("Sub", [g.node("Exp", [x], f"{to}.exp"), one], f"{to}.far")
-    small = g.node("Less", [g.node("Abs", [x], f"{to}.abs"), half], f"{to}.small")
-    g.node("Where", [small, near, far], to)
+def _formula(w: Nodes, line: Line, inputs: Sequence[str], to: str) -> None:
+    """What ONNX has no operation for, by its formula."""
+    op = line.value.primitive
+    assert op is not None and op.formula is not None, line
+    found, dtype = onnx_formulas.written(
+        w.graph, op.formula, dict(zip(op.args, inputs, strict=True)), line.within, f"{to}.formula"
+    )
+    if dtype == line.to.dtype:
+        w.graph.node("Identity", [found], to)
+    else:
+        w.graph.cast(found, line.to.dtype, to)
 
 
 def _clip(w: Nodes, line: Line, x: str, to: str) -> None:

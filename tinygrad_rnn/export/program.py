@@ -52,6 +52,11 @@ class Line(NamedTuple):
         return [a for a in self.args if isinstance(a, Array)]
 
     @property
+    def elementwise(self) -> bool:
+        """Is it one of the library's elementwise operations, or a formula of the user's?"""
+        return self.op in ELEMENTWISE or self.op.startswith("user.")
+
+    @property
     def place(self) -> str:
         """The code that it comes from: "f * c + i * g, LSTMCell.forward:155"; nothing if none is known."""
         return str(self.value.origin or "")

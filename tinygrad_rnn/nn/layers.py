@@ -13,7 +13,6 @@ from tinygrad_rnn.autograd.tensor import Parameter, Tensor, tensor
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.ops.kernels import fused
-from tinygrad_rnn.ops.random import dropout_mask
 
 
 def check_whole(who: str, **sizes: Any) -> None:
@@ -123,8 +122,4 @@ class Dropout(Module):
         self.p, self.rng = p, rng
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        if not hasattr(x, "shape"):
-            raise TypeError(f"Dropout: x must be a tensor, got {type(x).__name__}; make it one by tensor(…)")
-        return x * dropout_mask(x.shape, self.p, self.rng, like=x)
+        return ops.dropout(x, self.p, self.training, self.rng)

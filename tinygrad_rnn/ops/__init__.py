@@ -1,11 +1,11 @@
 """Differentiable functions of tensors (and of plain arrays). PyTorch's names, NumPy's `axis` and `keepdims`."""
 # ruff: isort: skip_file
 
-from tinygrad_rnn.ops.random import uniform
+from tinygrad_rnn.ops.random import dropout, uniform
 from tinygrad_rnn.ops.elementwise import (
     abs, add, cast, clip, cos, detach, div, equal, erf, exp, expm1, floor, fmod, gelu, greater, greater_equal, isnan,
-    less, less_equal, log, logical_and, logical_not, logical_or, masked_fill, maximum, minimum, mul, neg, not_equal,
-    pow, relu, round, sigmoid, sign, sin, softplus, sqrt, sub, tanh, transfer, where,
+    less, less_equal, log, log1p, logical_and, logical_not, logical_or, masked_fill, maximum, minimum, mul, neg,
+    not_equal, pow, relu, round, sigmoid, sign, sin, softplus, sqrt, sub, tanh, transfer, where,
 )  # fmt: skip
 from tinygrad_rnn.ops.index import embedding, getitem, one_hot, scatter_add, take, take_along_axis
 from tinygrad_rnn.ops.einsum import einsum
@@ -26,10 +26,10 @@ from tinygrad_rnn.autograd.tensor import OPS
 
 __all__ = [
     "abs", "add", "argmax", "argsort", "broadcast_to", "cast", "chunk", "clip", "concat", "cos", "cumprod",
-    "cumsum", "div", "einsum", "elu", "embedding", "equal", "erf", "exp", "expand_dims", "expm1", "flip",
+    "cumsum", "div", "dropout", "einsum", "elu", "embedding", "equal", "erf", "exp", "expand_dims", "expm1", "flip",
     "floor", "fmod", "gelu", "getitem", "greater", "greater_equal", "isnan", "leaky_relu", "less", "less_equal",
-    "log", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp",
-    "masked_fill", "matmul", "max", "maximum", "mean", "min", "minimum", "mod", "mul", "neg", "norm",
+    "log", "log1p", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logsumexp", "masked_fill", "matmul", "max", "maximum", "mean", "min", "minimum", "mod", "mul", "neg", "norm",
     "not_equal", "one_hot", "outer", "pad", "permute", "pow", "prod", "relu", "reshape", "roll", "round",
     "scatter_add", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "sort", "split", "sqrt", "squeeze",
     "stack", "std", "sub", "sum", "swapaxes", "take", "take_along_axis", "tanh", "tile", "topk", "transfer",

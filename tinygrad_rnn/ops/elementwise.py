@@ -1,14 +1,12 @@
 """One formula per element, with its derivative: the calculus of the library on one screen.
 
-A formula uses only what Python and C have in common, so it is written once: NumPy and CuPy evaluate it, and a
-compiler can paste it into a kernel. A rule's first parameter g is d loss / dy.
+A rule's first parameter g is d loss / dy.
 """
 
 from __future__ import annotations
 
 import math
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,39 +16,8 @@ from tinygrad_rnn.autograd.dtypes import real_dtype
 from tinygrad_rnn.autograd.operands import agreed, floating
 from tinygrad_rnn.autograd.primitive import operation, primitive
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.ops.formulas import elementwise
 from tinygrad_rnn.ops.kernels import on_gpu
-
-# NumPy's ufuncs pass cupy arrays on to CuPy.
-FUNCTIONS: dict[str, Callable] = {
-    "abs": np.abs,
-    "cos": np.cos,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "floor": np.floor,
-    "fmax": np.maximum,
-    "fmin": np.minimum,
-    "fmod": np.fmod,
-    "log": np.log,
-    "log1p": np.log1p,
-    "rint": np.rint,
-    "sign": np.sign,
-    "sin": np.sin,
-    "sqrt": np.sqrt,
-    "tanh": np.tanh,
-}
-
-
-def elementwise(name: str, formula: str, floats: bool = False, **rules: Callable) -> Any:
-    """An operation whose value is `formula` of its arguments, with a derivative rule for each of them.
-
-    floats: as in Primitive
-    """
-    args = [n for n in compile(formula, name, "eval").co_names if n not in FUNCTIONS]
-    forward = eval(f"lambda {', '.join(args)}: {formula}", dict(FUNCTIONS))
-    forward.__name__, forward.__qualname__, forward.__doc__ = name, name, f"{name}({', '.join(args)}) = {formula}"
-    op = operation(forward, formula, mixes=0 if len(args) > 1 else None, floats=floats)
-    op.vjp(**rules)
-    return op
 
 
 @on_gpu
@@ -61,20 +28,22 @@ def _tanh_rule(g: Any, y: Any) -> Any:
 add = elementwise("add", "a + b", a=lambda g: g, b=lambda g: g)
 sub = elementwise("sub", "a - b", a=lambda g: g, b=lambda g: -g)
 mul = elementwise("mul", "a * b", a=lambda g, b: g * b, b=lambda g, a: g * a)
-div = elementwise("div", "a / b", True, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
+div = elementwise("div", "a / b", a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 neg = elementwise("neg", "-x", x=lambda g: -g)
-exp = elementwise("exp", "exp(x)", True, x=lambda g, y: g * y)
-expm1 = elementwise("expm1", "expm1(x)", True, x=lambda g, y: g * (y + 1))
-log = elementwise("log", "log(x)", True, x=lambda g, x: g / x)
-sqrt = elementwise("sqrt", "sqrt(x)", True, x=lambda g, y: g / (y + y))
+exp = elementwise("exp", "exp(x)", x=lambda g, y: g * y)
+expm1 = elementwise("expm1", "expm1(x)", x=lambda g, y: g * (y + 1))
+log1p = elementwise("log1p", "log1p(x)", x=lambda g, x: g / (1 + x))
+log = elementwise("log", "log(x)", x=lambda g, x: g / x)
+sqrt = elementwise("sqrt", "sqrt(x)", x=lambda g, y: g / (y + y))
 abs = elementwise("abs", "abs(x)", x=lambda g, x: g * sign(x))
 sign: Any = elementwise("sign", "sign(x)")
-tanh = elementwise("tanh", "tanh(x)", True, x=_tanh_rule)
+erf = elementwise("erf", "erf(x)", x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
+tanh = elementwise("tanh", "tanh(x)", x=_tanh_rule)
 relu = elementwise("relu", "fmax(x, 0)", x=lambda g, y: g * (y > 0))
-softplus = elementwise("softplus", "fmax(x, 0) + log1p(exp(-abs(x)))", True, x=lambda g, x: g * sigmoid(x))
+softplus = elementwise("softplus", "fmax(x, 0) + log1p(exp(-abs(x)))", x=lambda g, x: g * sigmoid(x))
 
-sin: Any = elementwise("sin", "sin(x)", True, x=lambda g, x: g * cos(x))
-cos: Any = elementwise("cos", "cos(x)", True, x=lambda g, x: -g * sin(x))
+sin: Any = elementwise("sin", "sin(x)", x=lambda g, x: g * cos(x))
+cos: Any = elementwise("cos", "cos(x)", x=lambda g, x: -g * sin(x))
 _floor = elementwise("floor", "floor(x)")  # steps: no derivative, as of sign
 _round = elementwise("round", "rint(x)")
 fmod = elementwise("fmod", "fmod(a, b)", a=lambda g: g, b=lambda g, y, a, b: -g * round((a - y) / b))  # sign of a
@@ -190,21 +159,6 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     if condition is None:
         raise TypeError("where: the condition must be a mask, got None")
     return _where(condition, a, b)
-
-
-def _erf(x: Array) -> Array:
-    """2/√π ∫₀ˣ exp(-t²) dt"""
-    if xp(x) is np:
-        y = np.asarray(_erf_of_numbers(x), np.float64)
-        return y.astype(x.dtype) if isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind == "f" else y
-    from cupyx.scipy.special import erf  # noqa: PLC0415 (NumPy has none: Python's own, element by element)
-
-    return erf(x).astype(x.dtype)  # of float16 it makes float64
-
-
-_erf_of_numbers = np.frompyfunc(math.erf, 1, 1)
-erf: Any = operation(_erf, floats=True)
-erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
 
 
 def gelu(x: Any, approximate: str = "none") -> Any:

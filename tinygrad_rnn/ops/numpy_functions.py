@@ -50,6 +50,13 @@ def _clipped(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, m
     return OPS["clip"](a, min if a_min is None else a_min, max if a_max is None else a_max)
 
 
+def _norm(x: Any, order: Any, axis: Any, keepdims: bool) -> Tensor:
+    matrix = (axis is None and len(x.shape) == 2) or (np.ndim(axis) == 1 and len(axis) > 1)
+    if isinstance(order, str) or (order is not None and (matrix or (axis is None and len(x.shape) != 1))):
+        raise not_recorded(np.linalg.norm)  # norms of matrices
+    return OPS["norm"](x, 2 if order is None else order, axis, keepdims)
+
+
 # NumPy's functions by our ops, with the names of NumPy's arguments
 # fmt: off
 FUNCTIONS.update({
@@ -69,6 +76,11 @@ FUNCTIONS.update({
     np.min: lambda a, axis=None, keepdims=False: OPS["min"](a, axis, keepdims),
     np.argmax: lambda a, axis=None, keepdims=False: OPS["argmax"](a, axis, keepdims),
     np.cumsum: lambda a, axis=None: OPS["cumsum"](OPS["reshape"](a, -1), 0) if axis is None else OPS["cumsum"](a, axis),
+    np.prod: lambda a, axis=None, keepdims=False: OPS["prod"](a, axis, keepdims),
+    np.cumprod: lambda a, axis=None: OPS["cumprod"](*((OPS["reshape"](a, -1), 0) if axis is None else (a, axis))),
+    np.linalg.norm: lambda x, ord=None, axis=None, keepdims=False: _norm(x, ord, axis, keepdims),
+    np.round: lambda a: OPS["round"](a),
+    np.sort: lambda a, axis=-1: OPS["sort"](*((OPS["reshape"](a, -1), 0) if axis is None else (a, axis)))[0],
     np.clip: _clipped,
     np.reshape: lambda a, shape: OPS["reshape"](a, shape),
     np.ravel: lambda a: OPS["reshape"](a, -1),
@@ -78,6 +90,8 @@ FUNCTIONS.update({
     np.squeeze: lambda a, axis=None: OPS["squeeze"](a, axis),
     np.broadcast_to: lambda array, shape: OPS["broadcast_to"](array, (shape,) if isinstance(shape, int) else shape),
     np.flip: lambda m, axis=None: OPS["flip"](m, range(len(m.shape)) if axis is None else axis),
+    np.roll: lambda a, shift, axis=None: OPS["roll"](a, shift, axis),
+    np.tile: lambda A, reps: OPS["tile"](A, reps),
     np.take: _take,
     np.take_along_axis: lambda arr, indices, axis: OPS["take_along_axis"](arr, indices, axis),
     np.zeros_like: lambda a, dtype=None: _filled_like(a, 0, dtype),

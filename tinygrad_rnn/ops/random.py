@@ -32,6 +32,20 @@ def uniform(
     return Tensor(random.uniform(shape, rng, parse_device(device or default_device())).astype(dtype, copy=False))
 
 
+def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Any:
+    """x with zeros in random places, each with probability p, and the rest times 1 / (1 - p); x itself unless training.
+
+    rng: where the mask comes from; by default the library's generator. Srivastava et al. (2014).
+    """
+    if not isinstance(p, (int, float, np.number)) or not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must be a number from 0 to 1, got {p!r}")
+    if not training or p == 0:
+        return x
+    if not isinstance(x, Tensor):
+        raise TypeError(f"dropout: x must be a tensor, got {type(x).__name__}; make it one by tensor(…)")
+    return x * 0.0 if p == 1 else x * dropout_mask(x.shape, p, rng, like=x)
+
+
 def dropout_mask(shape: Any, p: float, rng: np.random.Generator | None = None, *, like: Tensor) -> Tensor:
     """What dropout multiplies by: 0 with probability p, else 1 / (1 - p); of the dtype of `like`, where that is."""
     if context.trace is not None:

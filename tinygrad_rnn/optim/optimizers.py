@@ -18,7 +18,7 @@ import numpy as np
 from tinygrad_rnn.autograd.arrays import Array, move, to_numpy, xp
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.compiler import engines
-from tinygrad_rnn.ops.elementwise import FUNCTIONS
+from tinygrad_rnn.ops.formulas import FUNCTIONS
 from tinygrad_rnn.optim import kernels, one_pass
 from tinygrad_rnn.optim.schedules import Schedule, checked_number
 

@@ -50,7 +50,7 @@ def computed(v: Value, xs: Sequence[str]) -> str:
     xs = [_cast(x, kind or real, real) for x, kind in zip(xs, kinds, strict=True)]
     if v.op == "clip":
         return _cast(_clipped(xs[0], dtype, v.static["min"], v.static["max"]), real, out)
-    if v.op in ("pow", "erf"):
+    if v.op == "pow":
         return _cast(functions.call(v.op, dtype, *xs), real, out)
     assert v.primitive is not None and v.primitive.formula is not None, v
     tree = parsed(v.primitive.formula)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.ops import elementwise
+from tinygrad_rnn.ops import formulas
 
 REAL = {
     "float16": "float", "float32": "float", "float64": "double", "bool": "int", "int8": "int", "int16": "int",
@@ -37,7 +37,7 @@ template <class T> __device__ inline T power(T x, T n) {
 """
 
 OWN = {"fmax": "larger", "fmin": "smaller", "sign": "sign_of"}  # of PRELUDE
-LIBRARY = {**{name: name for name in ("erf", "pow", *elementwise.FUNCTIONS) if name not in OWN}, "abs": "fabs"}
+LIBRARY = {**{name: name for name in formulas.FUNCTIONS if name not in OWN}, "abs": "fabs"}
 WHOLE = {"abs": "magnitude", "pow": "power", "floor": "", "rint": "", "fmod": "remainder_of"}  # of whole numbers
 FUNCTIONS = frozenset((*LIBRARY, *OWN))
 
@@ -108,7 +108,7 @@ def formula(tree: ast.expr, names: Mapping[str, str], dtype: Any) -> str:
 def _numeric(tree: ast.expr, names: Mapping[str, str], dtype: Any) -> str:
     """A part that numbers are computed from: a mask as 1 and 0."""
     spelt = formula(tree, names, dtype)
-    return f"{real(dtype)}({spelt})" if is_condition(tree) else spelt
+    return f"(({real(dtype)}){spelt})" if is_condition(tree) else spelt
 
 
 def is_condition(tree: ast.expr) -> bool:

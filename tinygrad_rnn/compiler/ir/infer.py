@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, device_of, from_numpy, is_array, xp
 from tinygrad_rnn.autograd.rules import Primitive
-from tinygrad_rnn.compiler.ir.value import INNER, POINTWISE, Value
+from tinygrad_rnn.compiler.ir.value import INNER, Value, is_pointwise
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------
 
@@ -33,16 +33,16 @@ def infer(op: str, primitive: Primitive | None, args: tuple, static: dict) -> tu
         return values[0].shape[static["index"]], values[0].dtype[static["index"]]
     if op in INNER:
         return _infer_inner(op, values, static), values[0].dtype
-    shape = _shape(op, args, static)
+    shape = _shape(op, primitive, args, static)
     if shape is None:
         return _computed(primitive, args, static)
     return shape, _dtype(primitive, args, static)
 
 
-def _shape(op: str, args: tuple, static: dict) -> tuple[int, ...] | None:
+def _shape(op: str, primitive: Primitive | None, args: tuple, static: dict) -> tuple[int, ...] | None:
     """The shape of the most usual operations; None: run it, which also explains better what does not fit."""
     shapes: list[tuple[int, ...]] = [a.shape if isinstance(a, Value) else () for a in args]
-    if op in POINTWISE:
+    if is_pointwise(op, primitive):
         try:
             return np.broadcast_shapes(*shapes)
         except ValueError:

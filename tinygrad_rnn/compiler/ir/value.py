@@ -19,7 +19,7 @@ PRIMITIVES: dict[str, Primitive] = {
     if isinstance(getattr(function, "op", None), Primitive)
 }
 # Elementwise without a formula in Python's and C's common words.
-POINTWISE = {name for name, p in PRIMITIVES.items() if p.formula} | {"pow", "where", "erf", "clip", "cast", "detach"}
+POINTWISE = {name for name, p in PRIMITIVES.items() if p.formula} | {"pow", "where", "clip", "cast", "detach"}
 # What the compiler itself says of values: `part` and `pack` of columns, what is 0, Σ over all steps; `splat`: all
 # columns again and again, `spread`: each column so many times, `sums`, `dots`: Σ over each of so many parts of them.
 INNER = {"part", "pack", "zeros", "tsum", "splat", "spread", "sums", "dots", "pick", "copy"}
@@ -27,6 +27,11 @@ INNER = {"part", "pack", "zeros", "tsum", "splat", "spread", "sums", "dots", "pi
 OVER_TIME = {"tsum", "put_all"}  # what all steps are read for, once
 
 _serial = itertools.count()
+
+
+def is_pointwise(op: str, primitive: Primitive | None) -> bool:
+    """Is each element of the result computed from the elements of the arguments at the same place?"""
+    return op in POINTWISE or (primitive is not None and primitive.formula is not None)
 
 
 class Unsupported(Exception):
@@ -75,7 +80,7 @@ class Value:
     @property
     def pointwise(self) -> bool:
         """Is each of its elements computed from the elements of the arguments at the same place?"""
-        return self.op in POINTWISE
+        return is_pointwise(self.op, self.primitive)
 
     @property
     def name(self) -> str:

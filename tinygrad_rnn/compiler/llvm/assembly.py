@@ -173,7 +173,9 @@ class Builder:
         """A line for people."""
         self._done(f"; {text}")
 
-    add, sub, mul, sdiv, shl, ashr, and_, or_ = map(_binary, ("add", "sub", "mul", "sdiv", "shl", "ashr", "and", "or"))
+    add, sub, mul, sdiv, shl, ashr, and_, or_, xor = map(
+        _binary, ("add", "sub", "mul", "sdiv", "shl", "ashr", "and", "or", "xor")
+    )
     fadd, fsub, fmul, fdiv = map(_binary, ("fadd", "fsub", "fmul", "fdiv"))
     inttoptr, ptrtoint, bitcast = map(_cast, ("inttoptr", "ptrtoint", "bitcast"))
     zext, sitofp, fptrunc = map(_cast, ("zext", "sitofp", "fptrunc"))

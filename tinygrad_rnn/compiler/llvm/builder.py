@@ -215,6 +215,15 @@ class Code:
             out = b.insert_element(out, b.call(f, [b.extract_element(x, at) for x in xs]), at)
         return out
 
+    def rarely(self, where: Any, usual: Any, other: Callable[[], Any]) -> Any:
+        """`usual`, but where a mask says so what `other` writes, which runs only if it says so somewhere."""
+        found = self.top.alloca(self.vector)
+        self.b.store(usual, found)
+        some = self.intrinsic(f"vector.reduce.or.v{self.lanes}i1", I1, [self.mask])
+        with self.b.if_then(self.b.call(some, [where])):
+            self.b.store(self.b.select(where, other(), usual), found)
+        return self.b.load(found)
+
 
 def _is_zero(n: Any) -> bool:
     return n.name == "0"

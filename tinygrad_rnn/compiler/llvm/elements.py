@@ -41,7 +41,7 @@ class Elements:
             return code.b.select(self.truth(xs[0]), self.number(xs[1]), self.number(xs[2]))
         if v.op == "clip":
             return self._clip(self.number(xs[0]), v.static["min"], v.static["max"])
-        if v.op in ("pow", "erf"):
+        if v.op == "pow":
             return FUNCTIONS[v.op](code, *map(self.number, xs))
         assert v.primitive is not None and v.primitive.formula is not None, v
         return self.formula(parsed(v.primitive.formula), dict(zip(v.primitive.args, xs, strict=True)))

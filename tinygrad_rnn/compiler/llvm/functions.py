@@ -77,17 +77,78 @@ def sign(code: Code, x: Any) -> Any:
     )
 
 
+# π/2 in three parts: a whole number up to 2^17 times each of the first two has no rounding error in an fma
+HALF_PI = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
+QUARTER_TURNS = 1 << 17
+SINE = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(5))  # sin x = x P(x²), cos x = Q(x²) for |x| ≤ π/4
+COSINE = tuple((-1) ** k / math.factorial(2 * k) for k in range(6))
+
+
+def _circular(name: str, quarters: int) -> Any:
+    """sin (x + quarters π/2): of x = n π/2 + r, ± sin r or ± cos r, by their Taylor series; the C library's in float64
+    and where x is too large to be reduced."""
+
+    def function(code: Code, x: Any) -> Any:
+        if code.item == 8:
+            return code.each(name, x)
+        b, ints = code.b, vector(I32, code.lanes)
+        magic = 1.5 * 2**23  # as in exp
+        shifted = code.fma(x, code.constant(2 / math.pi), code.constant(magic))
+        n, r = b.fsub(shifted, code.constant(magic)), x
+        for part in HALF_PI:
+            r = code.fma(n, code.constant(-part), r)
+        u = b.fmul(r, r)
+        quarter = b.add(b.bitcast(shifted, ints), constant(ints, quarters))
+        bit = lambda k: b.icmp_signed("!=", b.and_(quarter, constant(ints, k)), constant(ints, 0))
+        y = b.select(bit(1), _horner(code, COSINE, u), b.fmul(r, _horner(code, SINE, u)))
+        y = b.select(bit(2), b.fneg(y), y)
+        size = code.unary("fabs", x)
+        large = b.fcmp_unordered(">", size, code.constant(QUARTER_TURNS))
+        return code.rarely(large, y, lambda: code.each(name, x))
+
+    return function
+
+
+def expm1(code: Code, x: Any) -> Any:
+    """exp x - 1 = 2t / (1 - t), t = tanh(x/2), and plainly from 1 on; the C library's in float64."""
+    if code.item == 8:
+        return code.each("expm1", x)
+    b, one = code.b, code.constant(1.0)
+    t = tanh(code, b.fmul(x, code.constant(0.5)))
+    small = b.fdiv(b.fadd(t, t), b.fsub(one, t))
+    return b.select(b.fcmp_ordered(">=", x, one), b.fsub(exp(code, x), one), small)
+
+
+def fmod(code: Code, x: Any, y: Any) -> Any:
+    """x - n y of the sign of x, n whole: exact, for an n that is right or one too large is seen by the sign; the C
+    library's where n is too large for that."""
+    b = code.b
+    size, by = code.unary("fabs", x), code.unary("fabs", y)
+    n = code.unary("floor", b.fdiv(size, by))
+    m = code.fma(b.fneg(n), by, size)
+    m = b.select(b.fcmp_ordered("<", m, code.constant(0.0)), b.fadd(m, by), m)
+    far = b.or_(
+        b.fcmp_unordered(">=", n, code.constant(2.0 ** (22 if code.item == 4 else 51))),
+        b.fcmp_ordered("==", by, code.constant(math.inf)),
+    )
+    m = code.rarely(far, m, lambda: code.each("fmod", size, by))
+    return code.binary("copysign", m, x)
+
+
 FUNCTIONS: dict[str, Any] = {
     "tanh": tanh,
     "exp": exp,
+    "expm1": expm1,
+    "sin": _circular("sin", 0),
+    "cos": _circular("cos", 1),
+    "fmod": fmod,
     "sign": sign,
     "abs": lambda code, x: code.unary("fabs", x),
     "sqrt": lambda code, x: code.unary("sqrt", x),
     "log": lambda code, x: code.each("log", x),
-    **{name: lambda code, x, name=name: code.each(name, x) for name in ("cos", "expm1", "log1p", "sin")},
+    "log1p": lambda code, x: code.each("log1p", x),
     "floor": lambda code, x: code.unary("floor", x),
     "rint": lambda code, x: code.unary("rint", x),
-    "fmod": lambda code, a, b: code.each("fmod", a, b),
     "erf": lambda code, x: code.each("erf", x),
     "pow": lambda code, a, b: code.each("pow", a, b),
     "fmax": lambda code, a, b: code.binary("maximum", a, b),

@@ -17,7 +17,7 @@ from tinygrad_rnn.compiler.numpy.operands import EVERY_STEP, Operands
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
 from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.places import Place
-from tinygrad_rnn.ops.elementwise import FUNCTIONS
+from tinygrad_rnn.ops.formulas import FUNCTIONS
 
 # Formulas that are one call of NumPy
 UFUNCS: dict[str, Callable] = {
@@ -136,8 +136,8 @@ class Emitter:
             self.call(np.maximum, args[0], self.operand(v.dtype.type(0), loop), out)
         elif formula in UFUNCS:
             self.call(UFUNCS[formula], *args, out)
-        elif formula is not None and (name := formula.partition("(")[0]) in FUNCTIONS and formula.count("(") == 1:
-            self.call(FUNCTIONS[name], *args, out)
+        elif (function := _ufunc(v)) is not None:
+            self.call(function, *args, out)
         else:
             self.call(_into(v), *args, out)
 
@@ -197,6 +197,15 @@ class Emitter:
 
 # How to look at what is repeated so that it broadcasts with columns in several parts.
 REPEATED: dict[str, Callable] = {"splat": lambda x, lead: x[..., None, :], "spread": lambda x, lead: x[..., None]}
+
+
+def _ufunc(v: Value) -> Callable | None:
+    """NumPy's function that a formula is nothing but a call of, with the arguments in their order."""
+    if v.primitive is None or v.primitive.formula is None:
+        return None
+    name, _, rest = v.primitive.formula.partition("(")
+    function = FUNCTIONS.get(name)
+    return function if isinstance(function, np.ufunc) and rest == f"{', '.join(v.primitive.args)})" else None
 
 
 def _parts(v: Value) -> int:

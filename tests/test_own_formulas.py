@@ -1,0 +1,101 @@
+"""An operation of one's own from a formula: checked, differentiated, and in the same loop as the library's own."""
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+from tinygrad_rnn import nn, ops
+
+mish = tg.elementwise(
+    "mish",
+    "x * tanh(fmax(x, 0) + log1p(exp(-abs(x))))",
+    x=lambda g, x: g * (ops.tanh(ops.softplus(x)) + x * ops.sigmoid(x) * (1 - ops.tanh(ops.softplus(x)) ** 2)),
+)
+gate = tg.elementwise("gate", "a * (b > 0) + sin(b) / 2", a=lambda g, b: g * (b > 0), b=lambda g, b: g * ops.cos(b) / 2)
+tanh = tg.elementwise("tanh", "tanh(x)", x=lambda g, y: g - g * y * y)  # of a name that there is already
+shadow = tg.elementwise("mish", "x / 2", x=lambda g: g / 2)
+
+
+class Own(nn.Cell):
+    def __init__(self):
+        self.U, self.W = (nn.Parameter(np.random.default_rng(n).normal(size=(n, 4)).astype("f") / 2) for n in (3, 4))
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 4)
+
+    def forward(self, x, h):
+        a = x @ self.U + h @ self.W
+        h = tanh(gate(mish(a), a) + 0.1 * shadow(a))
+        return h, h
+
+
+def outcome(engine):
+    cell = Own()
+    xs = tg.tensor(np.random.default_rng(1).normal(size=(5, 2, 3)).astype("f"), requires_grad=True)
+    rnn = nn.Recurrent(cell, engine=engine)
+    ys, h = rnn(xs)
+    ((ys * ys).sum() + h.sum()).backward()
+    return [t.numpy() for t in (ys, xs.grad, cell.U.grad, cell.W.grad)], rnn.plan(xs)
+
+
+@pytest.mark.parametrize("op", [mish, gate, tanh, shadow], ids=["mish", "gate", "tanh", "shadow"])
+def test_its_rules_are_those_of_differences(op):
+    xs = [tg.tensor(np.random.default_rng(n).normal(size=5)) for n in range(2 if op is gate else 1)]
+    assert tg.gradcheck(op, *xs)
+
+
+def test_its_value_is_the_formulas_and_of_integers_a_float():
+    x = np.array([-2, 0, 3])
+    np.testing.assert_allclose(mish(tg.tensor(x)).numpy(), x * np.tanh(np.logaddexp(0, x)), rtol=1e-6)
+    assert mish(tg.tensor(x)).dtype == np.float32
+    assert tg.elementwise("twice", "x + x")(tg.tensor(x)).dtype == x.dtype
+
+
+@pytest.mark.parametrize("engine", ["numpy", "llvm"])
+def test_a_compiled_step_computes_what_eager_does(engine):
+    found, plan = outcome(engine)
+    assert plan.engine == engine
+    for a, b in zip(found, outcome("eager")[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+def test_it_is_machine_code_in_the_loop_of_what_stands_around_it():
+    source = str(outcome("llvm")[1].source)
+    assert '@"sinf"' in source  # where numbers are too large to be reduced
+    assert source.count("define void") == 2  # forward and backward
+
+
+def test_on_a_gpu_it_is_in_the_kernel_of_what_stands_around_it(gpu):
+    found, plan = outcome("cuda")
+    assert plan.engine == "cuda" and "sinf(" in str(plan.source)
+    with tg.device("cpu"):
+        expected = outcome("eager")[0]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+REFUSED = {
+    "x ** 2": r"got 'x \*\* 2'",
+    "gamma(x)": r"got 'gamma\(x\)'",
+    "x.T": r"got 'x\.T'",
+    "x if x > 0 else 0": "got 'x if x > 0 else 0'",
+    "0 < x < 1": "got '0 < x < 1'",
+    "x > 0 and x < 1": "got 'x > 0 and x < 1'",
+    "x +": r"the formula must be an expression, got 'x \+'",
+    "1 + 2": r"the formula must name an argument, got '1 \+ 2'",
+    "exp(x=x)": r"got 'exp\(x=x\)'",
+    "True * x": "got 'True'",
+}
+
+
+@pytest.mark.parametrize("formula", REFUSED)
+def test_what_is_no_formula_is_refused_in_one_line(formula):
+    with pytest.raises(ValueError, match=f"^elementwise: f: .*{REFUSED[formula]}$") as caught:
+        tg.elementwise("f", formula)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rule_for_what_is_no_argument_is_refused():
+    with pytest.raises(ValueError, match=r"^f\.vjp: rules must be for arguments \['x'\], got one for \['y'\]"):
+        tg.elementwise("f", "x + 1", y=lambda g: g)
