@@ -1,5 +1,6 @@
 """Exports: what onnxruntime and a C compiler make of each cell is what the library computes."""
 
+import importlib.util
 import shutil
 import subprocess
 
@@ -182,6 +183,7 @@ def test_modules_one_after_the_other_are_a_language_model(run, make):
 
 # ---- C --------------------------------------------------------------------------------------------------------------
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CC = ["cc", "-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 CC += ["-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"]  # what is read outside an array may be right by luck
 needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -492,9 +494,51 @@ def test_letters_that_a_model_does_not_know_are_named(trained, tmp_path):
         assert done.returncode == 2 and done.stderr.decode().startswith(line) and not done.stdout
 
 
+@pytest.mark.slow
+def test_a_trained_model_writes_the_same_500_characters_in_a_page(trained, tmp_path):
+    pytest.importorskip("ziglang")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    assert main(["export", str(trained), "--html", str(tmp_path / "page.html")]) == 0
+    model, vocabulary = language_model.load(RunFolder(trained))
+    wanted = "".join(language_model.sample(model, vocabulary, "Wh", 500, temperature=0))
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page, errors = browser.new_page(), []
+        page.on("pageerror", lambda error: errors.append(error))
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.evaluate("sample('Wh', 500, 0)") == wanted
+        assert page.evaluate("sample('né', 9, 1.5).length") == 9
+        for prompt, said in (("Wh", wanted), ("né@", "“@” is no letter that the model knows")):
+            page.fill("#prompt", prompt)
+            page.evaluate("document.getElementById('temperature').value = 0")
+            page.click("button")
+            if page.inner_text("button") == "Write":  # it was still writing: that stopped it
+                page.click("button")
+            page.wait_for_function("document.querySelector('button').textContent === 'Write'")
+            assert said in page.evaluate("document.getElementById('text').textContent")
+        assert not errors
+        browser.close()
+
+
+def test_without_ziglang_a_line_says_what_to_install(trained, tmp_path, monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ziglang" else find(name))
+    assert main(["export", str(trained), "--html", str(tmp_path / "page.html")]) == 2
+    assert 'export.html: ziglang is not installed; pip install "tinygrad-rnn[web]"' in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_has_letters_alone(tmp_path):
+    parts = [nn.Embedding(2, D), nn.GRUCell(D, H), nn.Linear(H, 2)]
+    for tokens, said in ((["a", "the"], "must be single letters, got 'the'"), (["a"], "for each of 2 logits, got 1")):
+        with pytest.raises(ValueError, match=f"^export.html: .*{said}"):
+            export.html(parts, tmp_path / "page.html", tokens)
+
+
 COMMANDS = {
-    "nothing to write": ([], "export: there must be a file to write; add --onnx FILE or --c FILE"),
-    "weights of ONNX": (["--onnx", "x", "--weights", "int8"], "--weights int8: is for a C file; add --c FILE"),
+    "nothing to write": ([], "export: there must be a file to write; add --onnx FILE, --c FILE or --html FILE"),
+    "weights of ONNX": (["--onnx", "x", "--weights", "int8"], "--weights int8: is for C; add --c FILE or --html FILE"),
     "no folder": (["--c", "no-such-folder/x.c"], "'no-such-folder/x.c' cannot be written: there is no folder"),
 }
 

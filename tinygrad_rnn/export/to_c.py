@@ -6,7 +6,7 @@ import re
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,10 +22,11 @@ from tinygrad_rnn.export.recorded import evaluating, record
 from tinygrad_rnn.files import write_atomically
 
 WORDS = (
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main state "
-    "output erf exp log log1p pow sqrt tanh fabs erff expf logf log1pf powf sqrtf tanhf fabsf larger smaller sign_of "
-    "wrapped INFINITY i j k l m n b0 b1 b2 b3 y0 y1 yn j0 j1 jn gamma index stdin stdout stderr NULL EOF size_t"
+    "auto break case char const continue default do double else enum extern float for goto if inline int long "
+    "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
+    "main state output cos erf exp expm1 floor fmod log log1p pow rint sin sqrt tanh fabs cosf erff expf expm1f "
+    "floorf fmodf logf log1pf powf rintf sinf sqrtf tanhf fabsf larger smaller sign_of wrapped INFINITY i j k l m n "
+    "b0 b1 b2 b3 y0 y1 yn j0 j1 jn gamma index stdin stdout stderr NULL EOF size_t"
 )  # fmt: skip
 FUNCTIONS = """\
 static inline REAL larger(REAL a, REAL b) { return a > b || a != a ? a : b; }
@@ -55,21 +56,39 @@ def c(
 
     ValueError if an operation has no form in C, with its line; if the module reads the future.
     """
-    if weights not in ("float32", "int8"):
-        raise ValueError(f'export.c: weights must be "float32" or "int8", got {weights!r}')
     name = re.sub(r"\W+", "_", Path(file).stem if name is None else name, flags=re.ASCII)
     if not name or name[0].isdigit():
         raise ValueError(f"export.c: name must be a name in C, got {name!r}; pass name=…")
-    chain = Chain(modules_of(module, "export.c"), "export.c")
+    made = source(module, xs, name, state=state, weights=weights, tokens=tokens)
+    write_atomically(Path(file), made.text)
+
+
+class Source(NamedTuple):
+    """A file's text; how many numbers NAME_step gives, and their type in C."""
+
+    text: str
+    out: int
+    real: str
+
+
+def source(
+    module: Any, xs: Any, name: str, *, state: Any = None, weights: str = "float32",
+    tokens: Sequence[str] | None = None, who: str = "export.c",
+) -> Source:  # fmt: skip
+    """What `c` writes. who: what errors name"""
+    if weights not in ("float32", "int8"):
+        raise ValueError(f'{who}: weights must be "float32" or "int8", got {weights!r}')
+    chain = Chain(modules_of(module, who), who)
     xs = xs if isinstance(xs, Tensor) else tensor(xs)
     if xs.ndim not in (2, 3):
-        raise ValueError(f"export.c: xs must be (T, B, I), or (T, B) of ids, got {xs.shape}")
+        raise ValueError(f"{who}: xs must be (T, B, I), or (T, B) of ids, got {xs.shape}")
     with evaluating(chain):
         state = chain.initial_state(1) if state is None else state
         recorded = record(chain, chain.step, ((1, *xs.shape[2:]), xs.dtype), state)
     program = lower(recorded, {}, WORDS.split())
     starts = [_start(s, *kept) for s, kept in zip(nest.leaves(state), recorded.leaves, strict=True)]
-    write_atomically(Path(file), _File(program, name, weights == "int8", tokens).text(recorded.states, starts))
+    text = _File(program, name, weights == "int8", tokens).text(recorded.states, starts)
+    return Source(text, sum(map(a_size, program.outputs)), TYPES[program.outputs[0].dtype.name])
 
 
 def _start(s: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
