@@ -263,3 +263,122 @@ def test_a_plateau_is_pytorchs(patience, threshold):
         theirs.step(loss)
         ours.report(losses)
         assert ours(0) == optimizer.param_groups[0]["lr"]
+
+
+# ---- groups ---------------------------------------------------------------------------------------------------------
+
+HALVED = optim.step_decay(0.5, 2, 0.5)
+GROUPS = {
+    "sgd": (optim.SGD, 0.1, {"lr": HALVED, "momentum": 0.9}, {"weight_decay": 0.1}),
+    "rmsprop": (optim.RMSprop, 0.01, {"alpha": 0.5}, {"lr": 0.2, "momentum": 0.5}),
+    "adam": (optim.Adam, HALVED, {"lr": 0.01}, {"betas": (0.5, 0.7)}),
+    "adamw": (optim.AdamW, 0.02, {"weight_decay": 0.0}, {"eps": 1e-3, "weight_decay": 0.5, "lr": HALVED}),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_each_group_is_updated_as_by_an_optimiser_of_its_own(name, device):
+    make, lr, *options = GROUPS[name]
+
+    def stepped(optimizers, parameters):
+        for i, gs in enumerate(GS):
+            for k, p in enumerate(parameters):
+                p.grad = tg.tensor(gs * (k + 1)) if (i, k) != (2, 1) else None  # one sits a step out
+            for optimizer in optimizers:
+                optimizer.step()
+        return [p.numpy() for p in parameters]
+
+    alone = [nn.Parameter(P.copy()) for _ in range(3)]
+    single = [make([p], **{"lr": lr, **of}) for p, of in zip(alone, [{}, *options], strict=True)]
+    together = [nn.Parameter(P.copy()) for _ in range(3)]
+    groups = [together[0], *({"params": p, **of} for p, of in zip(together[1:], options, strict=True))]
+    optimizer = make(groups, lr)
+    for a, b in zip(stepped([optimizer], together), stepped(single, alone), strict=True):
+        np.testing.assert_allclose(a, b, 1e-12)
+    again = make(groups, lr)
+    again.load_state_dict(optimizer.state_dict())
+    assert again.counts == optimizer.counts == [6, 5, 6]
+    for a, b in zip(again.states, optimizer.states, strict=True):
+        assert a.keys() == b.keys()
+    optim.ZeroRedundancyOptimizer(make(groups, lr)).load_state_dict(optimizer.state_dict())
+
+
+def test_zero_redundancy_keeps_groups():
+    make, lr, *options = GROUPS["sgd"]
+    ways = []
+    for wrap in (lambda o: o, optim.ZeroRedundancyOptimizer):
+        ps = [nn.Parameter(P.copy()) for _ in range(2)]
+        optimizer = wrap(make([{"params": [p], **of} for p, of in zip(ps, options, strict=True)], lr))
+        for gs in GS:
+            for p in ps:
+                p.grad = tg.tensor(gs.copy())
+            if wrap is optim.ZeroRedundancyOptimizer:
+                optimizer.all_reduce()
+            optimizer.step()
+            optimizer.zero_grad()
+        ways.append([p.numpy() for p in ps] + [optimizer.state_dict()])
+    for a, b in zip(*(way[:2] for way in ways), strict=True):
+        np.testing.assert_allclose(a, b, 1e-12)
+    assert ways[0][2].keys() == ways[1][2].keys()
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "line"),
+    [
+        ([{"lr": 1}], ValueError, r"SGD: a group must be a dict with \"params\", got one of \['lr'\]"),
+        ([{"params": [], "rate": 1}], ValueError, "SGD: a group may have lr, momentum, .*, got 'rate'"),
+        (lambda p: [{"params": p, "momentum": -1}], ValueError, "SGD: momentum must be at least 0, got -1"),
+        (lambda p: [p, {"params": p}], ValueError, r"SGD: a parameter must be in one group, one of shape \(3, 2\)"),
+        ([{"params": []}], ValueError, "SGD: there must be at least one parameter"),
+    ],
+)
+def test_a_group_that_is_none_is_refused(groups, error, line):
+    with pytest.raises(error, match=f"^{line}"):
+        optim.SGD(groups(nn.Parameter(P)) if callable(groups) else groups, 0.1)
+
+
+@pytest.mark.oracle
+def test_groups_are_pytorchs():
+    import torch
+
+    theirs = [torch.tensor(P.copy(), requires_grad=True) for _ in range(2)]
+    ours = [nn.Parameter(P.copy()) for _ in range(2)]
+    more = {"lr": 0.05, "weight_decay": 0.3}
+    a = optim.AdamW([{"params": ours[:1]}, {"params": ours[1:], **more}], 0.01)
+    b = torch.optim.AdamW([{"params": theirs[:1]}, {"params": theirs[1:], **more}], 0.01)
+    for gs in GS:
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad, q.grad = tg.tensor(gs), torch.tensor(gs)
+        a.step()
+        b.step()
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(p.numpy(), q.detach().numpy(), 1e-10)
+
+
+# ---- averages -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_averages_follow_their_equation_and_are_put_in_and_taken_out(dtype, device):
+    p = nn.Parameter(P.astype(dtype))
+    average, expected = optim.ExponentialMovingAverage([p], 0.8), P
+    for g in GS:
+        p.data = g.astype(dtype)
+        average.update()
+        expected = 0.8 * expected + 0.2 * g
+    with pytest.raises(KeyError), average.applied():
+        np.testing.assert_allclose(p.numpy(), expected, 1e-5 if dtype == "float32" else 1e-12)
+        assert p.dtype == dtype
+        raise KeyError
+    np.testing.assert_array_equal(p.numpy(), GS[-1].astype(dtype))
+    other = nn.Parameter(np.zeros_like(P, dtype))
+    again = optim.ExponentialMovingAverage([other], 0.8)
+    again.load_state_dict(average.state_dict())
+    again.copy_to_parameters()
+    again.update()  # into the averages, not into the parameter
+    with average.applied():
+        np.testing.assert_array_equal(other.numpy(), p.numpy())
+    with pytest.raises(ValueError, match=r"load_state_dict: '0' must be \(3, 2\), got None"):
+        again.load_state_dict({})
+    with pytest.raises(ValueError, match="decay must be from 0 to less than 1, got 1"):
+        optim.ExponentialMovingAverage([p], 1)

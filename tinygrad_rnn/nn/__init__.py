@@ -28,6 +28,7 @@ from tinygrad_rnn.nn.more_cells import (
     irnn_cell,
 )
 from tinygrad_rnn.nn.cell_wrappers import ResidualCell, VariationalDropoutCell, ZoneoutCell
+from tinygrad_rnn.nn.summary import summary
 from tinygrad_rnn.autograd.tensor import Parameter
 
 __all__ = [
@@ -39,5 +40,5 @@ __all__ = [
     "Recurrent", "ResidualCell", "ScaledDotAttention", "Stack", "VariationalDropoutCell", "ZoneoutCell",
     "attention_weights", "binary_cross_entropy_with_logits", "cross_entropy", "ctc_loss", "detached",
     "huber_loss", "init", "irnn_cell", "kl_div", "l1_loss", "linear_cross_entropy", "mse_loss", "nll_loss",
-    "smooth_l1_loss", "state_size",
+    "smooth_l1_loss", "state_size", "summary",
 ]  # fmt: skip

@@ -6,7 +6,9 @@ of steps made so far to η. Parameters without a gradient stay as they are.
 
 from __future__ import annotations
 
+import copy
 import functools
+import inspect
 import math
 
 from collections.abc import Iterable, Mapping
@@ -28,6 +30,10 @@ class Optimizer:
 
     A parameter without a gradient sits a step out: `steps` counts all of them, `counts` those that each has made.
 
+    Parameters come as they are, or in groups, dicts of "params" and of what is otherwise for these, as PyTorch has it:
+
+        optim.AdamW([{"params": matrices}, {"params": biases, "weight_decay": 0, "lr": schedule}], lr=1e-3)
+
     A subclass says how p follows from g, in one of two ways:
 
     formula    lines of maths, on p, g, the arrays of state named in `memory` (0 at first) and what `numbers(lr)`
@@ -42,13 +48,15 @@ class Optimizer:
     memory: Any = ()
     t = 0
 
-    def __init__(self, parameters: Iterable[Parameter], lr: float | Schedule):
+    def __init__(self, parameters: Iterable[Any], lr: float | Schedule):
         who = type(self).__name__
         if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
             raise TypeError(
                 f"{who}: must get several parameters, such as model.parameters(), got a {type(parameters).__name__}"
             )
-        self.parameters = list({id(p): p for p in parameters}.values())  # one that comes twice is updated once
+        found, self.groups = self._grouped(list(parameters), lr)
+        self.parameters = [p for p, _ in found.values()]  # one that comes twice is updated once
+        self.group_of = [group for _, group in found.values()]
         if not self.parameters:
             raise ValueError(f"{who}: there must be at least one parameter, got none")
         for parameter in self.parameters:
@@ -61,9 +69,48 @@ class Optimizer:
         self.states: list[dict[str, Array]] = [{} for _ in self.parameters]
         self._addresses: dict[int, one_pass.Addresses] = {}  # by the parameters' ids
 
+    def _grouped(
+        self, given: list[Any], lr: float | Schedule
+    ) -> tuple[dict[int, tuple[Parameter, int]], list[dict[str, Any]]]:
+        """By id, each parameter and the number of its group; for each group what is otherwise for it, by the name of an
+        attribute, which is that of the argument."""
+        who, groups = type(self).__name__, [dict[str, Any]()]
+        found: dict[int, tuple[Parameter, int]] = {}
+        for one in given:
+            if not isinstance(one, Mapping):
+                found.setdefault(id(one), (one, 0))
+                continue
+            options = dict(one)
+            if "params" not in options:
+                raise ValueError(f'{who}: a group must be a dict with "params", got one of {sorted(options)}')
+            of = options.pop("params")
+            of = [of] if isinstance(of, Tensor) else list(of)
+            known = [*inspect.signature(type(self)).parameters][1:]
+            if unknown := options.keys() - known:
+                raise ValueError(f"{who}: a group may have {', '.join(known)}, got {sorted(unknown)[0]!r}")
+            if of:
+                type(self)(of, **{"lr": lr, **options})  # which says what is wrong with it
+            if "lr" in options:
+                options["_lr"] = options.pop("lr")
+            for p in of:
+                if id(p) in found:
+                    raise ValueError(f"{who}: a parameter must be in one group, one of shape {p.shape} is in two")
+                found[id(p)] = p, len(groups)
+            groups.append(options)
+        return found, groups
+
+    def in_group(self, number: int) -> Optimizer:
+        """This optimiser with what is otherwise for a group; the states are the same."""
+        options = self.groups[number]
+        if not options:
+            return self
+        other = copy.copy(self)
+        other.__dict__.update(options, t=self.t, _addresses=self._addresses)
+        return other
+
     @property
     def lr(self) -> float:
-        """The learning rate of the next step."""
+        """The learning rate of the next step, but of groups that have one of their own."""
         return float(self._lr(self.steps) if callable(self._lr) else self._lr)
 
     @lr.setter
@@ -81,21 +128,24 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient; call it after the backward pass, and `zero_grad` after it."""
-        lr = self.lr
+        found = self._by_group()
+        rates = {group: self.in_group(group).lr for group, _ in found}
         self.steps += 1
-        for t, pairs in self._by_count().items():
+        for (group, t), pairs in found.items():
             self.t = t
-            for parameter, state in self._in_one_pass(pairs, lr):
-                new = self.update(parameter.array, parameter.grad.array, state, lr)
+            of, lr = self.in_group(group), rates[group]
+            for parameter, state in of._in_one_pass(pairs, lr):
+                new = of.update(parameter.array, parameter.grad.array, state, lr)
                 parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
 
-    def _by_count(self) -> dict[int, list[tuple]]:
-        """The parameters that make this step and their states, by how many each has made with it; it is counted."""
-        found: dict[int, list[tuple]] = {}
+    def _by_group(self) -> dict[tuple[int, int], list[tuple]]:
+        """The parameters that make this step and their states, by the number of their group and by how many steps each
+        has made with this one; it is counted."""
+        found: dict[tuple[int, int], list[tuple]] = {}
         for i, pair in enumerate(zip(self.parameters, self.states, strict=True)):
             if pair[0].grad is not None:
                 self.counts[i] += 1
-                found.setdefault(self.counts[i], []).append(pair)
+                found.setdefault((self.group_of[i], self.counts[i]), []).append(pair)
         return found
 
     def _in_one_pass(self, pairs: list[tuple], lr: float) -> list[tuple]:
@@ -159,9 +209,10 @@ class Optimizer:
         counts = values.get("counts", [steps if state else 0 for state in states])
         if len(counts) != len(states):
             raise ValueError(f"{who}: counts must be of {len(states)} parameters, got {len(counts)}")
-        for state, n in zip(states, counts, strict=True):
-            if n and self.formula and state.keys() != set(self.memory):  # of another kind of optimiser
-                raise ValueError(f"{who}: the state must be {list(self.memory)}, got {sorted(state)}")
+        for state, n, group in zip(states, counts, self.group_of, strict=True):
+            memory = self.in_group(group).memory
+            if n and self.formula and state.keys() != set(memory):  # of another kind of optimiser
+                raise ValueError(f"{who}: the state must be {list(memory)}, got {sorted(state)}")
         self.steps, self.counts, self.states = steps, [int(n) for n in counts], states
 
 

@@ -66,6 +66,8 @@ class ZeroRedundancyOptimizer:
         self.inner = copy.copy(optimizer)
         self.inner.parameters = [s.parameter for s in self.segments]
         self.inner.counts, self.inner.states = [0] * len(self.segments), [{} for _ in self.segments]
+        self.inner.group_of = [optimizer.group_of[s.number] for s in self.segments]
+        self.memories = [optimizer.in_group(group).memory for group in optimizer.group_of]
         self.has: set[int] = set()
         self.values: dict[int, Array] = {}  # of each parameter, by its id, as they were last set here
 
@@ -140,7 +142,7 @@ class ZeroRedundancyOptimizer:
     def state_dict(self) -> dict[str, np.ndarray]:
         """At rank 0 that of the optimiser itself, from which it, or any number of processes, can go on."""
         states = {s.number: state for s, state in zip(self.segments, self.inner.states, strict=True)}
-        names = [(i, k) for i in range(len(self.parameters)) for k in self.inner.memory]
+        names = [(i, k) for i, memory in enumerate(self.memories) for k in memory]
         empty = [np.empty(0, p.dtype) for p in self.parameters]
         whole = self.world.joined([to_numpy(states.get(i, {}).get(k, empty[i])) for i, k in names])
         found = {"steps": np.array(self.steps), "counts": np.array(self.counts, np.int64)}
@@ -154,7 +156,7 @@ class ZeroRedundancyOptimizer:
             self.counts = [int(n) for n in mine["counts"]]
             mine["counts"] = np.array([self.counts[s.number] for s in self.segments], np.int64)
         for j, s in enumerate(self.segments):
-            for k in self.inner.memory:
+            for k in self.memories[s.number]:
                 if f"{s.number}.{k}" in values:
                     mine[f"{j}.{k}"] = values[f"{s.number}.{k}"].reshape(-1)[s.first : s.last]
         self.inner.load_state_dict(mine)
