@@ -74,3 +74,20 @@ def test_a_text_too_short_is_named():
     learned, held = hold_out(np.arange(100), 0.1, 5)
     np.testing.assert_array_equal(np.concatenate([learned, held]), np.arange(100))
     assert len(held) == 10
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "bool"])
+def test_padded_sequences_keep_their_numbers(dtype):
+    rng = np.random.default_rng(0)
+    for rest in ((), (3,), (2, 2)):
+        some = [(5 * rng.standard_normal((n, *rest))).astype(dtype) for n in (2, 0, 4)]
+        found = data.padded([*some, []], 9)
+        assert found.shape == (4, 4, *rest) and found.dtype == (dtype if dtype.startswith("f") else np.int64)
+        for b, x in enumerate(some):
+            np.testing.assert_array_equal(found[: len(x), b], x)
+            assert (found[len(x) :, b] == 9).all()
+    assert data.padded([[], []], 0).shape == (0, 2) and data.padded([[1], [2, 3]], -1, 3).tolist() == [
+        [1, 2],
+        [-1, 3],
+        [-1, -1],
+    ]

@@ -167,10 +167,17 @@ def rounded(n: int) -> int:
     return -(-n // step) * step
 
 
-def padded(sequences: Sequence[Sequence[int] | np.ndarray], value: int, length: int | None = None) -> np.ndarray:
-    """Sequences side by side, (T, B), `value` behind their ends; T = length, or that of the longest."""
-    T = max(map(len, sequences)) if length is None else length
-    found = np.full((T, len(sequences)), value, np.int64)
-    for i, sequence in enumerate(sequences):
-        found[: len(sequence), i] = sequence
+def padded(sequences: Sequence[Any], value: float, length: int | None = None) -> np.ndarray:
+    """Sequences side by side, (T, B) of ids or numbers, or (T, B, …) of vectors; `value` behind their ends.
+
+    T = length, or that of the longest. Integers become int64; floats keep their dtype.
+    """
+    arrays = [np.asarray(s) for s in sequences]
+    some = [a for a in arrays if a.size] or [np.zeros(0, np.int64)]
+    dtype = np.result_type(*{a.dtype for a in some})
+    T = max(map(len, arrays)) if length is None else length
+    found = np.full((T, len(arrays), *some[0].shape[1:]), value, np.int64 if dtype.kind in "iub" else dtype)
+    for i, a in enumerate(arrays):
+        if a.size:
+            found[: len(a), i] = a
     return found

@@ -37,9 +37,11 @@ WORTH_CHOOSING = 1 << 20  # bytes of an embedding, from which on it is looked wh
 
 
 class Task(Protocol):
-    """What `fit` needs to know of what it trains.
+    """What a `Trainer` needs to know of what it trains; `SupervisedTask` is one for examples with targets.
 
-    One that several processes can learn has besides: `world`, the processes that share its batches, and `rows`.
+    One that several processes can learn has besides: `world`, the processes that share its batches, and `rows`, from a
+    batch the rows of a parameter that are read in it. One that measures more has `scores`, by name, of the last
+    validation.
     One that learns a batch in parts, one after the other, to need less memory, has `parts`, their number: `loss` is
     called with the numbers batch · parts to batch · parts + parts - 1 then.
     """
@@ -90,6 +92,15 @@ class Progress:
 class Trainer:
     """Everything that a run changes while it goes on; `save` and `restore` put all of it into a file and back.
 
+        trainer = Trainer(model, optim.Adam(model.parameters()), task, "runs/mine")
+        trainer.fit(10)
+
+    `fit` writes last.safetensors (every `save_every` seconds and after each epoch), best.safetensors (that with the
+    lowest loss on held-out data) and metrics.csv into the folder; `restore(trainer.folder.last)` before it goes on from
+    there, bit for bit as if it had not been interrupted.
+
+    model, optimizer, task: what learns, how, and what  folder: a RunFolder, or its path
+    clip: the largest norm of a step's gradients; 0: any
     Several processes, each with a trainer, make the same run together: its file is one, and does not tell how many.
     seed: of what each of several processes draws
     overlap: add up gradients during the backward pass? None: if there are enough of them, on their way between machines
@@ -101,7 +112,7 @@ class Trainer:
     model: Module
     optimizer: optim.Optimizer | optim.ZeroRedundancyOptimizer
     task: Task
-    folder: RunFolder
+    folder: Any  # a RunFolder from then on
     clip: float = 0.0
     save_every: float = 10.0  # seconds
     progress: Progress = field(default_factory=Progress)
@@ -115,6 +126,8 @@ class Trainer:
     log_every: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.folder, RunFolder):
+            self.folder = RunFolder(self.folder)
         if self.world.size > 1 and getattr(self.task, "world", None) is not self.world:
             raise ValueError(
                 f"{type(self.task).__name__}: a task that {self.world.size} processes share must know of them, got one "
@@ -194,9 +207,14 @@ class Trainer:
         except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"checkpoint: {str(path)!r} does not fit this run ({error})") from None
 
-    def fit(self, epochs: int, report: Callable[[str], None]) -> None:
+    def fit(
+        self, epochs: int, report: Callable[[str], None] = print, on_epoch: Callable[[Trainer], Any] | None = None
+    ) -> None:
         """Train up to `epochs` epochs, counted from the start of the run, or until `exhausted`. RuntimeError if another
         process does.
+
+        report: gets a line after each epoch, and in between (see `Log`)
+        on_epoch: called after each epoch, once it is saved; `trainer.progress.rows[-1]` tells of it. True ends the run
 
         ValueError where a loss is not finite: on the CPU before its step is made, on a GPU one step later, where losses
         are read when the next step is under way; in any case before anything is saved.
@@ -205,7 +223,8 @@ class Trainer:
         self.model.train()
         stop = False
         with self._locked(), stopping(again=AGAIN if self.world.size > 1 else 0) as asked:
-            while self.progress.epoch < epochs and not (stop or self.exhausted):
+            enough = False
+            while self.progress.epoch < epochs and not (stop or self.exhausted or enough):
                 title = f"epoch {self.progress.epoch + 1}/{epochs}"
                 with _bar(self.task, title, self.progress.tokens, hidden=self.world.rank > 0) as bar:
                     stop = self._epoch(bar, asked, self._log(title, report))
@@ -213,6 +232,7 @@ class Trainer:
                     line = self._finish_epoch(self.task.validate(), epochs)
                     if self.world.rank == 0:
                         report(line)
+                    enough = on_epoch is not None and self._agreed(lambda: on_epoch(self) is True)
                     stop = self._agreed(asked)
             if stop:
                 raise KeyboardInterrupt
@@ -336,7 +356,7 @@ class Trainer:
 
     def _finish_epoch(self, valid: float, epochs: int) -> str:
         """Write down the epoch; returns it in a line."""
-        progress, task = self.progress, self.task
+        progress, task, scores = self.progress, self.task, getattr(self.task, "scores", {})
         train, metric = progress.nats / progress.tokens, task.metric.replace(" ", "_")
         speed = progress.tokens / max(progress.seconds, 1e-9)
         row = {
@@ -347,6 +367,7 @@ class Trainer:
             "valid_loss": valid,
             f"train_{metric}": task.measure(train),
             f"valid_{metric}": task.measure(valid),
+            **{f"valid_{name}": score for name, score in scores.items()},
             f"{task.unit}s_per_second": round(speed, 1),
         }
         best = progress.best is None or not valid >= progress.best
@@ -358,9 +379,10 @@ class Trainer:
         if best:
             self.save(self.folder.best)
         self.save(self.folder.last)
+        more = "".join(f"{name} {score:.3f}, " for name, score in scores.items())
         return (
             f"epoch {progress.epoch + 1}/{epochs}: {task.metric} {task.measure(train):.3f} in training, "
-            f"{task.measure(valid):.3f} on held-out data, {speed:,.0f} {task.unit}s/s"
+            f"{task.measure(valid):.3f} on held-out data, {more}{speed:,.0f} {task.unit}s/s"
         )
 
 

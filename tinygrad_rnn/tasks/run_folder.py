@@ -20,8 +20,8 @@ class RunFolder:
     """A run's files: config.json, vocabulary.json, metrics.csv, last.safetensors, best.safetensors, pictures; and
     train.lock while a process trains here."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: str | Path):
+        self.path = path = Path(path)
         self.last, self.best = path / "last.safetensors", path / "best.safetensors"
 
     @property
@@ -51,7 +51,9 @@ class RunFolder:
             raise ValueError(f"--out: {str(self.path)!r} cannot be written: {error.strerror}") from None
 
     def locked(self) -> AbstractContextManager[None]:
-        """Nobody else trains here meanwhile; RuntimeError that names the process if one does."""
+        """Nobody else trains here meanwhile; RuntimeError that names the process if one does. The folder is made if
+        there is none."""
+        self.path.mkdir(parents=True, exist_ok=True)
         return locked(self.path / "train.lock", f"run: {str(self.path)!r}")
 
     def withdraw(self) -> None:
