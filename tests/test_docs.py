@@ -208,7 +208,7 @@ def test_the_cell_of_the_listings_is_the_one_that_stands_above_them():
     assert str(tg.circuit(names["MGU"](3, 4), tg.zeros(2, 3))) == text and name == "record"
 
 
-@pytest.mark.parametrize("page", ["extending.md", "debugging.md"])
+@pytest.mark.parametrize("page", ["extending.md", "debugging.md", "export.md", "training.md"])
 def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "examples"}

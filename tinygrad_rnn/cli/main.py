@@ -11,7 +11,7 @@ import tinygrad_rnn
 
 from tinygrad_rnn import parallel
 from tinygrad_rnn.autograd.devices import default_device, set_default_device
-from tinygrad_rnn.cli import draw, evaluation, export, language_model, translation
+from tinygrad_rnn.cli import completion, draw, evaluation, export, language_model, translation
 from tinygrad_rnn.cli.options import Parser
 from tinygrad_rnn.cli.output import escape_unwritable, nobody_reads, note
 
@@ -75,6 +75,9 @@ def _parsed() -> Parser:
         ("export", export.add_export, "write a trained language model as ONNX or C"),
     ):
         add(commands.add_parser(name, help=text, parents=[common]))
+    completion.add_completion(
+        commands.add_parser("completion", help="let a shell complete commands", parents=[common]), parser
+    )
     return parser
 
 

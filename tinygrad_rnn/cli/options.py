@@ -26,6 +26,7 @@ LEARNING = {
     "accumulate": "batches that a step learns from, one by one: as a --batch N times as large, in less memory",
     "patience": "end when held-out data has not become better for so many epochs; 0: go on to the last",
     "log_every": "steps between lines; 0: a line each minute, if this is no terminal",
+    "tensorboard": "also write what each line and each epoch says for TensorBoard, into the run's folder",
 }
 CHOICES = {"optimizer": tuple(OPTIMIZERS), "schedule": tuple(SCHEDULES)}
 CELL = "lstm, gru, rnn, or a cell of your own as package.module:Class (default: lstm)"
@@ -164,4 +165,4 @@ def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
 
 def kept(kind: Kind) -> tuple[str, ...]:
     """The options that may be others when a run is resumed."""
-    return "epochs", "patience", "log_every", *kind.sources
+    return "epochs", "patience", "log_every", "tensorboard", *kind.sources

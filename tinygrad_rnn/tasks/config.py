@@ -42,6 +42,7 @@ class CommonConfig:
     accumulate: int = 1
     patience: int = 0
     log_every: int = 0
+    tensorboard: bool = False
     from_run: str = ""  # a run's folder, with whose weights this one began
 
     def limits(self) -> Limits:

@@ -107,6 +107,7 @@ class Trainer:
     plateau: a schedule that is told the held-out losses
     patience: epochs without a lower loss on held-out data after which a run ends; 0: it does not
     log_every: batches between lines; 0: see `Log`
+    events: gets the step and the numbers of each line and each epoch; see `tinygrad_rnn.tasks.events`
     """
 
     model: Module
@@ -124,6 +125,7 @@ class Trainer:
     plateau: optim.Plateau | None = None
     patience: int = 0
     log_every: int = 0
+    events: Callable[[int, Mapping[str, float]], None] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.folder, RunFolder):
@@ -257,6 +259,8 @@ class Trainer:
         task, unit = self.task, self.task.unit
 
         def line(nats: float, tokens: int, seconds: float) -> str:
+            if self.events:
+                self.events(self.optimizer.steps, {"train_loss": nats / tokens, "learning_rate": self.optimizer.lr})
             learned = f"{task.metric} {task.measure(nats / tokens):.3f}, learning rate {self.optimizer.lr:.3g}"
             return f"{learned}, {tokens / max(seconds, 1e-9):,.0f} {unit}s/s"
 
@@ -379,6 +383,8 @@ class Trainer:
         if best:
             self.save(self.folder.best)
         self.save(self.folder.last)
+        if self.events and self.world.rank == 0:
+            self.events(self.optimizer.steps, {k: v for k, v in row.items() if k not in ("epoch", "steps")})
         more = "".join(f"{name} {score:.3f}, " for name, score in scores.items())
         return (
             f"epoch {progress.epoch + 1}/{epochs}: {task.metric} {task.measure(train):.3f} in training, "

@@ -17,6 +17,7 @@ from tinygrad_rnn.data.subwords import Tokens, from_dict
 from tinygrad_rnn.state_dicts import without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
 from tinygrad_rnn.tasks.config import MODEL, OF_OLD, CommonConfig, checked
+from tinygrad_rnn.tasks.events import Events
 from tinygrad_rnn.tasks.fit import Task, Trainer
 from tinygrad_rnn.tasks.optimizers import make_optimizer
 from tinygrad_rnn.tasks.run_folder import RunFolder
@@ -168,9 +169,11 @@ class Kind:
         model = self.build(config, *map(len, vocabularies)).to(default_device())
         task = self.task(config, model, *batches)
         made, plateau = make_optimizer(config, model.parameters(), len(task), self.lr_falls_by)
+        events = Events(folder.path / "tensorboard") if config.tensorboard and not parallel.world().rank else None
         return Trainer(
             model, optim.ZeroRedundancyOptimizer(made) if share_update else made, task, folder, config.clip,
             save_every, seed=config.seed, plateau=plateau, patience=config.patience, log_every=config.log_every,
+            events=events,
         )  # fmt: skip
 
     def _read_vocabularies(self, folder: RunFolder) -> Vocabularies:
