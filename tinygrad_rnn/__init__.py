@@ -18,14 +18,14 @@ from tinygrad_rnn.nn.circuit import circuit
 from tinygrad_rnn.ops.formulas import elementwise
 
 if TYPE_CHECKING:
-    from tinygrad_rnn import data, decode, export, metrics, torch_weights
+    from tinygrad_rnn import data, decode, export, keras_weights, metrics, torch_weights
 
 __version__ = "0.1.0"
 _former = install(__name__)
 __all__ = [
     "Parameter", "Tensor", "circuit", "data", "decode", "default_device", "device", "elementwise", "enable_grad",
-    "export", "get_rng_state", "grad", "gradcheck", "is_grad_enabled", "manual_seed", "metrics", "nn", "no_grad",
-    "ones", "ops", "optim", "parallel", "primitive", "scope", "set_default_device", "set_rng_state", "tensor",
+    "export", "get_rng_state", "grad", "gradcheck", "is_grad_enabled", "keras_weights", "manual_seed",
+    "metrics", "nn", "no_grad", "ones", "ops", "optim", "parallel", "primitive", "scope", "set_default_device", "set_rng_state", "tensor",
     "torch_weights", "zeros",
 ]  # fmt: skip
 

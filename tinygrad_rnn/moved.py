@@ -22,7 +22,7 @@ MOVED = {
     "primitive": ("autograd.primitive", "autograd.rules", "autograd.operands"),
     "gradcheck": ("autograd.gradcheck",),
     "batches": ("data.batches",),
-    "checkpoint": ("tasks.checkpoint", "state_dicts"),
+    "checkpoint": ("tasks.checkpoint", "nn.state_dicts"),
     "lm": ("tasks.language_model",),
     "named_cells": ("tasks.cells_by_name",),
     "runs": ("tasks.config", "tasks.kind"),

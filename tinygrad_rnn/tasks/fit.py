@@ -26,7 +26,7 @@ from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.autograd.transfers import Reading
 from tinygrad_rnn.nn import Module
-from tinygrad_rnn.state_dicts import prefixed, without_prefix
+from tinygrad_rnn.nn.state_dicts import prefixed, without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_rnn.tasks.log import Log
 from tinygrad_rnn.tasks.run_folder import RunFolder

@@ -14,7 +14,7 @@ from tinygrad_rnn.autograd import random
 from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.data import read_text
 from tinygrad_rnn.data.subwords import Tokens, from_dict
-from tinygrad_rnn.state_dicts import without_prefix
+from tinygrad_rnn.nn.state_dicts import without_prefix
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint
 from tinygrad_rnn.tasks.config import MODEL, OF_OLD, CommonConfig, checked
 from tinygrad_rnn.tasks.events import Events

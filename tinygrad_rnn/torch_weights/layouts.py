@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn import nn
-from tinygrad_rnn.state_dicts import prefixed, without_prefix
+from tinygrad_rnn.nn.state_dicts import prefixed, without_prefix
 from tinygrad_rnn.torch_weights.given import Arrays
 
 
