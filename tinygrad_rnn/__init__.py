@@ -24,9 +24,9 @@ __version__ = "0.1.0"
 _former = install(__name__)
 __all__ = [
     "Parameter", "Tensor", "circuit", "data", "decode", "default_device", "device", "elementwise", "enable_grad",
-    "export", "get_rng_state", "grad", "gradcheck", "is_grad_enabled", "keras_weights", "manual_seed",
-    "metrics", "nn", "no_grad", "ones", "ops", "optim", "parallel", "primitive", "scope", "set_default_device", "set_rng_state", "tensor",
-    "torch_weights", "zeros",
+    "export", "get_rng_state", "grad", "gradcheck", "is_grad_enabled", "keras_weights", "manual_seed", "metrics",
+    "nn", "no_grad", "ones", "ops", "optim", "parallel", "primitive", "scope", "set_default_device", "set_rng_state",
+    "tensor", "torch_weights", "zeros",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package's
