@@ -30,6 +30,7 @@ from tinygrad_rnn import nn, ops
 from tinygrad_rnn.compiler.runtime import buffers, memory
 from tinygrad_rnn.compiler.runtime.program import Program
 from tinygrad_rnn.compiler.schedule.batch_sizes import PRIMES
+from tinygrad_rnn.data.batches import rounded
 
 LENGTHS = [5, 1, 3, 9, 2, 20, 1, 7, 20]  # up and down, beyond what the first program was made for, and back
 SHAPES = {
@@ -210,7 +211,7 @@ class Scaled(nn.RNNCell):
 
 def test_a_cell_that_is_compiled_again_and_again_says_so_once():
     def run(rnn):
-        for _ in range(20):
+        for _ in range(50):
             rnn.cell.scale *= 0.9
             rnn(tg.zeros(2, B, I))
 
@@ -219,6 +220,14 @@ def test_a_cell_that_is_compiled_again_and_again_says_so_once():
         run(rnn)
     assert len(told) == 1
     run(nn.Recurrent(Scaled(), engine="numpy"))
+
+
+def test_memories_of_all_lengths_of_sentences_are_no_reason_to_say_so():
+    cell = nn.AttentionCell(nn.GRUCell(I + 2, 2), nn.DotAttention(2, 2))
+    rnn, sizes = nn.Recurrent(cell, engine="numpy"), {rounded(n) for n in range(1, 200)}
+    assert len(sizes) > 16
+    for S in sizes:
+        rnn(tg.zeros(4, B, I), cell.start(cell.cell.initial_state(B), cell.attention.remember(tg.zeros(S, B, 2))))
 
 
 @every_engine

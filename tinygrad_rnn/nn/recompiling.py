@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
-MANY = 16  # times: more than what training, evaluation, lengths and states of several kinds ask for
+MANY = 48  # times: more than training, evaluation and memories of lengths that are rounded, four an octave, ask for
 
 _told: WeakSet[type] = WeakSet()
 
