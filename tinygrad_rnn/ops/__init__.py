@@ -18,6 +18,7 @@ from tinygrad_rnn.ops.composed import (
     argsort, cumprod, elu, leaky_relu, log_sigmoid, logaddexp, mod, norm, outer, prod, roll, silu, sort, std, tile,
     topk,
 )  # fmt: skip
+from tinygrad_rnn.ops.convolution import conv1d, conv2d
 from tinygrad_rnn.ops.shape import (
     broadcast_to, chunk, concat, expand_dims, flip, pad, permute, reshape, split, squeeze, stack, swapaxes, transpose,
     unbind, unsqueeze,
@@ -25,8 +26,8 @@ from tinygrad_rnn.ops.shape import (
 from tinygrad_rnn.autograd.tensor import OPS
 
 __all__ = [
-    "abs", "add", "argmax", "argsort", "broadcast_to", "cast", "chunk", "clip", "concat", "cos", "cumprod",
-    "cumsum", "div", "einsum", "elu", "embedding", "equal", "erf", "exp", "expand_dims", "expm1", "flip",
+    "abs", "add", "argmax", "argsort", "broadcast_to", "cast", "chunk", "clip", "concat", "conv1d", "conv2d", "cos",
+    "cumprod", "cumsum", "div", "einsum", "elu", "embedding", "equal", "erf", "exp", "expand_dims", "expm1", "flip",
     "floor", "fmod", "gelu", "getitem", "greater", "greater_equal", "isnan", "leaky_relu", "less", "less_equal",
     "log", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logsumexp",
     "masked_fill", "matmul", "max", "maximum", "mean", "min", "minimum", "mod", "mul", "neg", "norm",
