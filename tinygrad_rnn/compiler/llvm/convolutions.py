@@ -31,13 +31,11 @@ class Convolutions:
         if not all(isinstance(a, Value) for a in v.args):
             raise NotFusable(f"{v.op} of a constant array has no form in machine code", v)
         first, last = self.o.bounds(v, 0)
-        windows.call(self.code, "convolve", [
-            self.o.read("windows", v), first, last, self.o.at(x, []), self.o.at(W, []), self.o.at(self.o.in_rows(v), []),
-            self._scratch(v),
-        ])  # fmt: skip
+        where = [self.o.at(a, []) for a in (x, W, self.o.in_rows(v))]
+        windows.call(self.code, "convolve", [self.o.read("windows", v), first, last, *where, self._scratch(v)])
 
     def add_up(self, v: Value, g: Value, out: Any, start: Any, end: Any, add: Any) -> None:
-        """v (+)= Σ g over the steps from start to end, g a correlation. out: where this worker's v is  add: 1 if on top"""
+        """v (+)= Σ g over the steps from start to end, g a correlation. out: where this worker's v is  add: 1 if (+)"""
         x, y = g.args
         if not self.o.unit(y):
             raise NotFusable("its gradient, of a convolution across rows, has no form in machine code", v)

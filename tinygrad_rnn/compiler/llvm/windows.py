@@ -1,4 +1,4 @@
-"""Convolutions as machine code: products whose right operand is all windows of an image, which nobody puts side by side.
+"""Convolutions as machine code: products whose right operand is all windows of an image, which are not copied.
 
 An image is copied into one with margins first. The numbers that one place in the windows takes there lie next to each
 other for the windows of a row, as far as there are any: so a tile of a product reads its right operand where it is,
@@ -20,17 +20,20 @@ from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels
 from tinygrad_rnn.compiler.llvm.assembly import I64, VOID, Module
 from tinygrad_rnn.compiler.llvm.builder import Code
-from tinygrad_rnn.compiler.llvm.host import machine
 from tinygrad_rnn.compiler.llvm.kernels import WIDE
 from tinygrad_rnn.compiler.llvm.machine import LOCK, Machine, compiled
 
 # ---- where everything is --------------------------------------------------------------------------------------------
 
-# What the kernels read. Of the image that windows are taken of: channels, the rows and columns that are copied, the bytes
-# to the first of them and between images, channels, rows, columns. Of the one with margins: its numbers, the bytes of a
-# channel, to the first row and between rows that are copied to, where a table with the place of each column is, and if
-# these lie side by side, 1. Of the windows: the terms of each, how many there are and the bytes between those of two rows,
-# and a table with the bytes to each term, in the weight and in the image. Of the other image: channels, and bytes.
+# What the kernels read, all distances in bytes:
+# of the image that windows are taken of, its channels, the rows and columns that are copied, how far the first of them
+# is, and how far images, channels, rows and columns are apart;
+# of the one with margins, its numbers, how far its channels are apart, how far the first row is that is copied to, and
+# how far these are apart, where a table with the place of each column is, and 1 if these lie side by side;
+# of the windows, the terms of each, how many there are along both axes, how far those of two rows are apart, and a
+# table of how far each term is, in a row of the weight and in the image;
+# of the image with an element for each window, its channels; how far rows of the weight are apart for two of these; and
+# how far images, channels and rows are apart.
 JOB = (
     "channels", "rows", "columns", "x_first", "x_image", "x_channel", "x_row", "x_column",
     "numbers", "channel", "first", "down", "places", "straight",
@@ -236,7 +239,11 @@ def _convolve(module: Module, dtype: Any, fill: Any) -> None:
                     row = b.select(inside, row, code.integer(0))
                     count = b.select(inside, b.sub(j.wide, column), code.integer(0))
                     at = code.mul(column, code.item)
-                    some += [code.add(scratch, code.mul(row, j.below), at), code.add(out, code.mul(row, j.y_row), at), count]
+                    some += [
+                        code.add(scratch, code.mul(row, j.below), at),
+                        code.add(out, code.mul(row, j.y_row), at),
+                        count,
+                    ]
                 b.call(tiles[h], [j.terms, j.table, weights, j.W_row, j.y_channel, *some])
     code.finish()
 
@@ -319,7 +326,9 @@ def _turn(code: Code, j: _Job, g: Any, out: Any, panel: Any) -> None:
                     at = code.add(there, code.mul(code.add(c, i), wide * item))
                     code.store_one(b.extract_element(found, code.integer(i)), at)
             with code.loop(whole, j.wide) as c:
-                code.store_one(code.load_one(code.add(row, code.mul(c, item))), code.add(there, code.mul(c, wide * item)))
+                code.store_one(
+                    code.load_one(code.add(row, code.mul(c, item))), code.add(there, code.mul(c, wide * item))
+                )
 
 
 def _correlation_tile(module: Module, dtype: Any, height: int) -> Any:

@@ -199,7 +199,6 @@ class Emitter:
         f = self.function.sized(("f", v), lambda: _into(v, _behind_time(v, steps.T)), "f")
         self.function.lines.append(f"    {f}({', '.join([*args, self.operand(v, None)])})")
 
-
     def _convolutions(self, v: Value) -> None:
         """A convolution at all steps: of the images of all steps with one weight, or each by itself."""
         moves, out = self.s.flow.moves, self.operand(v, None)

@@ -12,8 +12,8 @@ from tinygrad_rnn.compiler.ir.value import Value
 
 
 def sum_rows(c: Circuit) -> None:
-    """Σₜ Σ over the batch, and perhaps other axes, of x, of more axes than two: those others at each step, then the rows
-    of all steps. So is the gradient of a bias of channels."""
+    """Σₜ Σ over the batch, and perhaps other axes, of an x with more axes than two: over those others at each step,
+    then over the rows of all steps. The gradient of a bias of channels is one."""
     users = c.users()
 
     def visit(v: Value, new: Any) -> Value:
