@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,36 +59,6 @@ def _correlate(x: Array, g: Array, *, size: Pair, stride: Pair, padding: Margins
     for some in _parts(len(x), len(out) * g.shape[2] * g.shape[3]):
         out += blas.matmul(_windows(x[some], size, stride, padding, dilation), _turned(g[some]).T)
     return out
-
-
-CONVOLUTIONS = ("convolve", "deconvolve", "correlate")
-for _each in (_convolve, _deconvolve, _correlate):
-    _each.op.mixes = 0
-
-_convolve.vjp(
-    x=lambda g, W, x_shape, size, stride, padding, dilation: _deconvolve(
-        g, W, shape=x_shape[2:], size=size, stride=stride, padding=padding, dilation=dilation
-    ),
-    W=lambda g, x, size, stride, padding, dilation: _correlate(
-        x, g, size=size, stride=stride, padding=padding, dilation=dilation
-    ),
-)
-_deconvolve.vjp(
-    g=lambda d, W, size, stride, padding, dilation: _convolve(
-        d, W, size=size, stride=stride, padding=padding, dilation=dilation
-    ),
-    W=lambda d, g, size, stride, padding, dilation: _correlate(
-        d, g, size=size, stride=stride, padding=padding, dilation=dilation
-    ),
-)
-_correlate.vjp(
-    x=lambda d, g, x_shape, size, stride, padding, dilation: _deconvolve(
-        g, d, shape=x_shape[2:], size=size, stride=stride, padding=padding, dilation=dilation
-    ),
-    g=lambda d, x, size, stride, padding, dilation: _convolve(
-        x, d, size=size, stride=stride, padding=padding, dilation=dilation
-    ),
-)
 
 
 # ---- windows --------------------------------------------------------------------------------------------------------
@@ -162,6 +133,39 @@ def _turned(g: Array) -> Array:
     """(N, K, H', W') as a matrix (K, N H' W')."""
     N, K, high, wide = g.shape
     return g.swapaxes(0, 1).reshape(K, N * high * wide)
+
+
+# ---- derivatives -----------------------------------------------------------------------------------------------------
+
+CONVOLUTIONS = ("convolve", "deconvolve", "correlate")
+for _each in (_convolve, _deconvolve, _correlate):
+    _each.op.mixes = 0
+    _each.op.shape = partial(shape_of, _each.op.name)
+
+_convolve.vjp(
+    x=lambda g, W, x_shape, size, stride, padding, dilation: _deconvolve(
+        g, W, shape=x_shape[2:], size=size, stride=stride, padding=padding, dilation=dilation
+    ),
+    W=lambda g, x, size, stride, padding, dilation: _correlate(
+        x, g, size=size, stride=stride, padding=padding, dilation=dilation
+    ),
+)
+_deconvolve.vjp(
+    g=lambda d, W, size, stride, padding, dilation: _convolve(
+        d, W, size=size, stride=stride, padding=padding, dilation=dilation
+    ),
+    W=lambda d, g, size, stride, padding, dilation: _correlate(
+        d, g, size=size, stride=stride, padding=padding, dilation=dilation
+    ),
+)
+_correlate.vjp(
+    x=lambda d, g, x_shape, size, stride, padding, dilation: _deconvolve(
+        g, d, shape=x_shape[2:], size=size, stride=stride, padding=padding, dilation=dilation
+    ),
+    g=lambda d, x, size, stride, padding, dilation: _convolve(
+        x, d, size=size, stride=stride, padding=padding, dilation=dilation
+    ),
+)
 
 
 # ---- what is called -------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import numpy as np
 from tinygrad_rnn.autograd.arrays import Array, device_of, from_numpy, is_array, xp
 from tinygrad_rnn.autograd.rules import Primitive
 from tinygrad_rnn.compiler.ir.value import INNER, POINTWISE, Value
-from tinygrad_rnn.ops.convolution import CONVOLUTIONS, shape_of
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------
 
@@ -34,13 +33,13 @@ def infer(op: str, primitive: Primitive | None, args: tuple, static: dict) -> tu
         return values[0].shape[static["index"]], values[0].dtype[static["index"]]
     if op in INNER:
         return _infer_inner(op, values, static), values[0].dtype
-    shape = _shape(op, args, static)
+    shape = _shape(op, primitive, args, static)
     if shape is None:
         return _computed(primitive, args, static)
     return shape, _dtype(primitive, args, static)
 
 
-def _shape(op: str, args: tuple, static: dict) -> tuple[int, ...] | None:
+def _shape(op: str, primitive: Primitive | None, args: tuple, static: dict) -> tuple[int, ...] | None:
     """The shape of the most usual operations; None: run it, which also explains better what does not fit."""
     shapes: list[tuple[int, ...]] = [a.shape if isinstance(a, Value) else () for a in args]
     if op in POINTWISE:
@@ -55,8 +54,8 @@ def _shape(op: str, args: tuple, static: dict) -> tuple[int, ...] | None:
     if op in ("sum", "max", "min") and 0 not in shapes[0]:
         kept = tuple(1 if i in static["axis"] else n for i, n in enumerate(shapes[0]))
         return kept if static["keepdims"] else tuple(n for i, n in enumerate(kept) if i not in static["axis"])
-    if op in CONVOLUTIONS:
-        return shape_of(op, shapes, static)
+    if primitive is not None and primitive.shape is not None:
+        return primitive.shape(shapes, static)
     if op == "permute":
         return tuple(shapes[0][k] for k in static["axes"])
     if op == "reshape" and math.prod(shapes[0]) == math.prod(static["shape"]):
@@ -69,7 +68,7 @@ _dtypes: dict[tuple, Any] = {}  # found by trying; there are few operations, and
 
 def _dtype(primitive: Primitive | None, args: tuple, static: dict) -> Any:
     """The dtype of the result, from that of a single element."""
-    if primitive is not None and primitive.name in CONVOLUTIONS:
+    if primitive is not None and primitive.shape is not None:
         return next(a.dtype for a in args if isinstance(a, Value))
     kinds = [a.dtype if isinstance(a, Value) else type(a) for a in args]
     key = (primitive, *kinds, static.get("dtype"), *map(type, static.values()))
