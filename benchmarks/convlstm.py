@@ -15,8 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-THREADS = sys.argv[2] if len(sys.argv) > 2 else "2"
-os.environ.setdefault("OMP_NUM_THREADS", THREADS)
+os.environ.setdefault("OMP_NUM_THREADS", (*sys.argv[2:], "2")[0])
 
 import numpy as np
 import timing
@@ -98,7 +97,7 @@ def loop(way: str, xs: np.ndarray, *weights: np.ndarray) -> Callable[[], list]:
 
 
 def main(rounds: int = 7) -> None:
-    torch.set_num_threads(int(THREADS))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     timing.print_header()
     for size in SIZES if rounds > 1 else SIZES[:1]:
         given = problem(*size)

@@ -1,6 +1,6 @@
 """A cell of one's own on images: a convolutional LSTM foretells how two bars move. Shi et al. (2015), arXiv:1506.04214.
 
-i, f = σ(W x + U h + V c);  c' = f c + i tanh(W x + U h);  o = σ(W x + U h + V c');  h' = o tanh(c')  (W, U: convolutions)
+i, f = σ(W x + U h + V c);  c' = f c + i tanh(W x + U h);  o = σ(W x + U h + V c');  h' = o tanh(c')  (W, U convolve)
 """
 
 import sys

@@ -79,6 +79,28 @@ class Shared(Step):
         return h, h
 
 
+class Views(Step):
+    """What is convolved lies in memory in other ways: every second column, turned; and the rows of a batch meet."""
+
+    def forward(self, x, h):
+        wide = ops.concat([x, x], 3)[:, :, :, ::2]  # as wide as x
+        high = ops.swapaxes(x, 2, 3)
+        a = ops.conv2d(wide, self.W, self.b, **self.options) + 0.5 * ops.conv2d(h, self.U, padding="same")
+        b = ops.conv2d(high, self.W, self.b, **self.options)
+        h = ops.tanh(a - a.mean(0) + b.mean((2, 3), keepdims=True))
+        return h, h
+
+
+class Ones(Step):
+    """Gradients that are broadcast, and weights that are views of one."""
+
+    def forward(self, x, h):
+        U = ops.swapaxes(self.U, 0, 1)
+        y = ops.conv2d(x, self.W, **self.options).sum((1, 2, 3), keepdims=True) + self.b.sum()
+        h = ops.tanh(0.1 * y + ops.conv2d(h, U, padding="same"))
+        return h, h
+
+
 @pytest.fixture
 def there(engine, request):
     """Where an engine runs."""
@@ -88,20 +110,21 @@ def there(engine, request):
         yield
 
 
-def outcome(cell, engine, xs, dtype="float64"):
+def outcome(cell, engine, xs, dtype="float64", tracked=True):
     layer = nn.Recurrent(cell, engine=engine).to(dtype)
     layer.zero_grad()
-    x = tg.tensor(xs.astype(dtype), requires_grad=True)
+    x = tg.tensor(xs.astype(dtype), requires_grad=tracked)
     ys, state = layer(x)
     ((ys * ys).sum() + (state * state * state).sum()).backward()
     plan = None if engine == "eager" else layer.plan(x)
-    return [t.numpy() for t in (ys, state, x.grad, *(p.grad for p in layer.parameters()))], plan
+    found = (ys, state, *([x.grad] if tracked else []), *(p.grad for p in layer.parameters()))
+    return [t.numpy() for t in found], plan
 
 
-def compare(make, xs, engine):
-    expected, _ = outcome(make(), "eager", xs)
+def compare(make, xs, engine, tracked=True):
+    expected, _ = outcome(make(), "eager", xs, tracked=tracked)
     for dtype, tolerance in (("float64", 1e-11), ("float32", 1e-4)):
-        found, plan = outcome(make(), engine, xs, dtype)
+        found, plan = outcome(make(), engine, xs, dtype, tracked)
         assert plan.engine == engine, plan
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
@@ -116,6 +139,13 @@ def test_an_engine_computes_what_the_eager_one_does(form, engine, there):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_rows_and_gates_of_channels(engine, there):
     compare(Rows, np.random.default_rng(0).standard_normal((T, B, 7)), engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind, form", [(Views, "same"), (Views, "strides"), (Ones, "same"), (Ones, "strides")])
+def test_what_lies_otherwise_in_memory(kind, form, engine, there):
+    xs = np.random.default_rng(0).standard_normal((T, B, *FORMS[form][0]))
+    compare(lambda: kind(form), xs, engine, tracked=kind is Ones)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -37,8 +37,6 @@ class Convolutions:
     def add_up(self, v: Value, g: Value, out: Any, start: Any, end: Any, add: Any) -> None:
         """v (+)= Σ g over the steps from start to end, g a correlation. out: where this worker's v is  add: 1 if (+)"""
         x, y = g.args
-        if not self.o.unit(y):
-            raise NotFusable("its gradient, of a convolution across rows, has no form in machine code", v)
         code, o = self.code, self.o
         first, last = o.bounds(y, 0)
         row = o.read("stride", v, 0)

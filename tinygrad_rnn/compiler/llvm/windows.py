@@ -33,12 +33,12 @@ from tinygrad_rnn.compiler.llvm.machine import LOCK, Machine, compiled
 # of the windows, the terms of each, how many there are along both axes, how far those of two rows are apart, and a
 # table of how far each term is, in a row of the weight and in the image;
 # of the image with an element for each window, its channels; how far rows of the weight are apart for two of these; and
-# how far images, channels and rows are apart.
+# how far images, channels, rows and columns are apart.
 JOB = (
     "channels", "rows", "columns", "x_first", "x_image", "x_channel", "x_row", "x_column",
     "numbers", "channel", "first", "down", "places", "straight",
     "terms", "high", "wide", "below", "table",
-    "others", "W_row", "y_image", "y_channel", "y_row",
+    "others", "W_row", "y_image", "y_channel", "y_row", "y_column",
 )  # fmt: skip
 
 
@@ -135,6 +135,7 @@ def job(v: Value, x: tuple[int, ...], other: tuple[int, ...], W: tuple[int, int]
         "below": w.below * item, "table": terms.ctypes.data,
         "others": (v.args[1] if v.op == "correlate" else v).shape[1], "W_row": W_row,
         "y_image": other[0], "y_channel": other[1], "y_row": other[2],
+        "y_column": other[3],
     }  # fmt: skip
     return [np.array([numbers[name] for name in JOB], np.int64), places, terms]
 
@@ -313,7 +314,8 @@ def _correlate(module: Module, dtype: Any, fill: Any) -> None:
 def _turn(code: Code, j: _Job, g: Any, out: Any, panel: Any) -> None:
     """Copy an image (K, H, W) with its channels last: (panels of K, H W, columns)."""
     b, item, lanes, wide = code.b, code.item, code.lanes, kernels.panel(code.dtype)
-    whole = b.and_(j.wide, code.integer(-lanes))
+    beside = b.icmp_signed("==", j.y_column, code.integer(item))
+    whole = b.select(beside, b.and_(j.wide, code.integer(-lanes)), code.integer(0))
     with code.loop(0, j.others) as k:
         p = b.sdiv(k, code.integer(wide))
         into = code.add(out, code.mul(p, panel), code.mul(b.sub(k, code.mul(p, wide)), item))
@@ -326,9 +328,8 @@ def _turn(code: Code, j: _Job, g: Any, out: Any, panel: Any) -> None:
                     at = code.add(there, code.mul(code.add(c, i), wide * item))
                     code.store_one(b.extract_element(found, code.integer(i)), at)
             with code.loop(whole, j.wide) as c:
-                code.store_one(
-                    code.load_one(code.add(row, code.mul(c, item))), code.add(there, code.mul(c, wide * item))
-                )
+                number = code.load_one(code.add(row, code.mul(c, j.y_column)))
+                code.store_one(number, code.add(there, code.mul(c, wide * item)))
 
 
 def _correlation_tile(module: Module, dtype: Any, height: int) -> Any:
