@@ -457,7 +457,7 @@ FILES: list[tuple[str, str, Rows]] = [
 PASSES = {
     "simplify": "algebra", "normalise": "normal_form", "reassociate": "chain", "merge_reductions": "sibling",
     "merge_products": "merging or activation", "merge_elementwise": "merging", "copy_transposed": "transposed",
-    "lower_softmax": "softmax", "one_dtype": "one_dtype",
+    "lower_softmax": "softmax", "one_dtype": "one_dtype", "sum_rows": "sums_of_rows",
 }  # fmt: skip
 
 

@@ -165,6 +165,23 @@ for spec, *shapes in (
     ours, theirs = lambda *xs, spec=spec: ops.einsum(spec, *xs), lambda *xs, spec=spec: torch.einsum(spec, *xs)
     case("einsum", f"{spec} of {shapes}", ours, theirs, *shapes)
 
+# ---- convolutions ---------------------------------------------------------------------------------------------------
+
+for what in (
+    {}, {"stride": 2}, {"padding": 2}, {"dilation": 2}, {"stride": 3, "padding": 4, "dilation": 2}, {"padding": "same"},
+    {"padding": "valid"},
+):  # fmt: skip
+    for name, shape, kernel in (
+        ("conv1d", (2, 3, 9), (4, 3, 3)), ("conv1d", (2, 1, 10), (2, 1, 5)), ("conv2d", (2, 2, 6, 9), (3, 2, 3, 5)),
+        ("conv2d", (1, 3, 7, 5), (2, 3, 1, 3)),
+    ):  # fmt: skip
+        ours = lambda x, w, b, name=name, what=what: getattr(ops, name)(x, w, b, **what)
+        theirs = lambda x, w, b, name=name, what=what: getattr(F, name)(x, w, b, **what)
+        case(name, f"{shape} with {kernel}, {what}", ours, theirs, shape, kernel, kernel[:1])
+for what in ({"stride": (2, 1), "padding": (0, 2), "dilation": (1, 3)}, {"stride": (1, 3), "padding": (5, 1)}):
+    ours, theirs = lambda x, w, what=what: ops.conv2d(x, w, **what), lambda x, w, what=what: F.conv2d(x, w, **what)
+    case("conv2d", f"{what}", ours, theirs, (2, 2, 7, 8), (2, 2, 3, 2))
+
 # ---- reductions -----------------------------------------------------------------------------------------------------
 
 for axis in (None, 0, -1, (0, 2)):

@@ -62,6 +62,27 @@ def scattered(x, index, values, axis=0):
     return out
 
 
+def convolved(x, w, b=0.0, stride=(1, 1), margins=((0, 0), (0, 0)), dilation=(1, 1)):
+    """Each window of images times each kernel, one by one."""
+    x, (K, _, *size) = np.pad(x, ((0, 0), (0, 0), *margins)), w.shape
+    high, wide = (
+        (n - d * (k - 1) - 1) // s + 1 for n, d, k, s in zip(x.shape[2:], dilation, size, stride, strict=True)
+    )
+    y = np.zeros((len(x), K, high, wide)) + np.reshape(b, (-1, 1, 1))
+    for p, q in np.ndindex(high, wide):
+        rows, columns = (
+            slice(s * at, s * at + d * (k - 1) + 1, d)
+            for s, at, d, k in zip(stride, (p, q), dilation, size, strict=True)
+        )
+        y[:, :, p, q] += np.tensordot(x[:, :, rows, columns], w, ((1, 2, 3), (1, 2, 3)))
+    return y
+
+
+def convolved1(x, w, b=0.0, stride=1, margin=(0, 0), dilation=1):
+    """The same of rows."""
+    return convolved(x[:, :, None], w[:, :, None], b, (1, stride), ((0, 0), margin), (1, dilation))[:, :, 0]
+
+
 def pieces(x, ends, axis=0):
     return np.split(x, ends, axis)
 
@@ -161,6 +182,43 @@ _FORMS = {
             lambda x: ops.argsort(x, 0, descending=True),
             lambda x: np.argsort(-x, 0, kind="stable"),
             [ints(3, 4, 3)],
+        ),
+    ],
+    "conv1d": [
+        ("", ops.conv1d, convolved1, [R(2, 3, 6), R(4, 3, 2)]),
+        (
+            "all",
+            lambda x, w, b: ops.conv1d(x, w, b, 2, 1, 2),
+            lambda x, w, b: convolved1(x, w, b, 2, (1, 1), 2),
+            [R(2, 2, 7), R(3, 2, 3), R(3)],
+        ),
+        (
+            "same",
+            lambda x, w: ops.conv1d(x, w, padding="same"),
+            lambda x, w: convolved1(x, w, margin=(1, 2)),
+            [R(2, 1, 5), R(2, 1, 4)],
+        ),
+    ],
+    "conv2d": [
+        ("", ops.conv2d, convolved, [R(2, 2, 4, 3), R(3, 2, 2, 3)]),
+        ("valid", lambda x, w: ops.conv2d(x, w, padding="valid"), convolved, [R(1, 2, 3, 4), R(2, 2, 1, 1)]),
+        (
+            "all",
+            lambda x, w, b: ops.conv2d(x, w, b, (2, 1), (1, 2), (1, 2)),
+            lambda x, w, b: convolved(x, w, b, (2, 1), ((1, 1), (2, 2)), (1, 2)),
+            [R(2, 1, 4, 5), R(2, 1, 3, 2), R(2)],
+        ),
+        (
+            "more margin than kernel",
+            lambda x, w: ops.conv2d(x, w, stride=3, padding=3),
+            lambda x, w: convolved(x, w, stride=(3, 3), margins=((3, 3), (3, 3))),
+            [R(1, 2, 3, 2), R(2, 2, 2, 1)],
+        ),
+        (
+            "same",
+            lambda x, w: ops.conv2d(x, w, padding="same", dilation=(1, 2)),
+            lambda x, w: convolved(x, w, margins=((0, 1), (2, 2)), dilation=(1, 2)),
+            [R(1, 2, 3, 3), R(1, 2, 2, 3)],
         ),
     ],
     "cos": [("", ops.cos, np.cos, [10 * R(3, 4)])],

@@ -25,6 +25,7 @@ BESIDE_PYTORCH = [  # whose loop is what the results of all are compared with
     ["recurrent.py", "--peers", "", "--cells", "mgu", "--sizes", "S1", "--rounds", "1", "--slice", "0.01"],
     ["recurrent.py", "--peers", "nn,loop", "--cells", "lstm", "--sizes", "S1", "--rounds", "1", "--slice", "0.01"],
     ["eager.py", "--only", "graph", "--rounds", "1", "--slice", "0.01"],
+    ["convlstm.py", "1"],
 ]
 
 

@@ -41,6 +41,12 @@ def test_the_custom_cell_learns_to_add_and_is_drawn(tmp_path, capsys):
     assert "mean squared error" in capsys.readouterr().out
 
 
+def test_a_convolutional_lstm_foretells_bars(capsys):
+    wrong, still = load(ROOT / "examples/conv_lstm.py").main(steps=60, hidden=8)
+    assert wrong < 0.8 * still
+    assert "if nothing moved" in capsys.readouterr().out
+
+
 def test_the_gallery_shows_every_view_of_every_network(tmp_path):
     pytest.importorskip("matplotlib")
     load(ROOT / "examples/gallery.py").main(tmp_path, steps=2)

@@ -32,6 +32,8 @@ OPERATIONS = {
     "std": lambda a, b: b * ops.std(a, 1, True),
     "norm": lambda a, b: a / (1 + ops.norm(b, 2, 1, True)),
     "norm of order 3": lambda a, b: a / (1 + ops.norm(b, 3, 1, True)),
+    "sum of what is spread": lambda a, b: a * ops.sum(ops.broadcast_to(ops.sum(b, 1, True), b.shape), 1, True),
+    "sum of a spread gradient": lambda a, b: b * ops.sum((a * a)[:, :, None].broadcast_to((*a.shape, 3)), 2),
     "roll": lambda a, b: ops.roll(a, 1, 1) + b,
     "tile": lambda a, b: ops.tile(a[:, :2], (1, 2)) * b,
     "sort": lambda a, b: ops.sort(a, 1)[0] + b,

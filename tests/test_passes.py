@@ -18,7 +18,7 @@ from tinygrad_rnn.compiler.schedule.schedule import NotFusable
 
 normalise, simplify, reassociate = COMMON
 merge_products, merge_elementwise, merge_reductions, copy_transposed = NUMPY
-lower_softmax, one_dtype, merge_products_in_order = LLVM
+lower_softmax, one_dtype, sum_rows, merge_products_in_order = LLVM
 
 B, N = 3, 4
 
@@ -332,6 +332,27 @@ OF_ONE_DTYPE = {
 @pytest.mark.parametrize("formula, after", OF_ONE_DTYPE.values(), ids=OF_ONE_DTYPE)
 def test_one_dtype_is_made_of(formula, after):
     assert rewritten(formula, one_dtype) == after
+
+
+cubes = lambda h: h.reshape(B, 2, 2)
+OVER_ROWS = {
+    "a bias of channels": (lambda x, h, r, o: total(cubes(h).sum((0, 2))) * r[:1],
+                           "reshape(tsum(sum(sum(reshape(h, shape=(3, 2, 2)), axis=(2,)), axis=(0,))), shape=(2,))"),
+    "one that keeps its axes": (
+        lambda x, h, r, o: total(cubes(h).sum((0, 1), keepdims=True)) * r[:1],
+        "reshape(tsum(sum(sum(reshape(h, shape=(3, 2, 2)), axis=(1,)), axis=(0,))), shape=(1, 1, 2))"),
+    "a bias of elements": (
+        lambda x, h, r, o: total(cubes(h).sum(0)) * r[:1],
+        "reshape(tsum(sum(reshape(reshape(h, shape=(3, 2, 2)), shape=(3, 4)), axis=(0,))), shape=(2, 2))"),
+    "rows": (lambda x, h, r, o: total(h.sum(0)) * r[:1], "tsum(sum(h, axis=(0,)))"),
+    "not over the batch": (lambda x, h, r, o: total(cubes(h).sum((1, 2))) * r[:1],
+                           "tsum(sum(reshape(h, shape=(3, 2, 2)), axis=(1, 2)))"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("formula, after", OVER_ROWS.values(), ids=OVER_ROWS)
+def test_sums_over_the_batch_are_sums_of_rows(formula, after):
+    assert rewritten(formula, sum_rows).partition(" * ")[0] == after
 
 
 TWO_DTYPES = {

@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 import test_passes as table
 
-from test_passes import ALGEBRA, CHAINS, COPIED, KEPT, MERGED, NORMAL, OF_ONE_DTYPE, chained, recorded, staged
+from test_passes import (
+    ALGEBRA,
+    CHAINS,
+    COPIED,
+    KEPT,
+    MERGED,
+    NORMAL,
+    OF_ONE_DTYPE,
+    OVER_ROWS,
+    chained,
+    recorded,
+    staged,
+)
 
 from tinygrad_rnn import nn, ops
 from tinygrad_rnn.compiler.ir.dump import Dump
@@ -80,6 +92,9 @@ MUTATIONS = {
     "masks added by and": (
         "one_dtype", "llvm.one_dtype", '"add": "logical_or"', '"add": "logical_and"',
         OF_ONE_DTYPE["masks added"][0], ()),
+    "the largest of the others": (
+        "sum_rows", "passes.sum_rows", 'c.make("sum", x, axis=others', 'c.make("max", x, axis=others',
+        OVER_ROWS["a bias of channels"][0], ()),
 }  # fmt: skip
 
 

@@ -122,7 +122,7 @@ FINITE = {
 def finite_unary(d: Draw, name: str) -> tuple:
     """What PyTorch has for floats only, or of which NaN and infinity have other slopes there."""
     whole = WHOLE[1:5] if name in ("floor", "round") else WHOLE if name in ("sin", "cos", "expm1") else []
-    x = d.array(d.shape(), [*FLOATS, *whole])
+    x = d.array(d.shape(), [*(FLOATS[:2] if name == "silu" else FLOATS), *whole])  # its slope at its least is rounding
     return getattr(ops, name), FINITE[name], (np.nan_to_num(x, posinf=3, neginf=-3),)
 
 
@@ -347,6 +347,23 @@ def products(d: Draw, name: str) -> tuple:
     ])  # fmt: skip
     arrays = tuple(d.array(s, dtype) for s in shapes)
     return lambda *xs: ops.einsum(spec, *xs), lambda *xs: torch.einsum(spec, *xs), arrays
+
+
+@maker("conv1d", "conv2d")
+def convolutions(d: Draw, name: str) -> tuple:
+    axes, dtype = int(name[4]), [d.one_of(FLOATS[:2])]
+    several = lambda low, high: [int(n) for n in d.rng.integers(low, high, axes)]
+    size, stride, dilation, padding = several(1, 4), several(1, 4), several(1, 3), several(0, 4)
+    image = [k * e + int(d.rng.integers(1, 4)) for k, e in zip(size, dilation, strict=True)]
+    N, C, K = (int(n) for n in d.rng.integers(1, 4, 3))
+    arrays = [np.nan_to_num(d.array(s, dtype), posinf=3, neginf=-3) for s in ((N, C, *image), (K, C, *size), (K,))]
+    arrays = [np.clip(a, -1e3, 1e3) for a in arrays]
+    odd = all(k % 2 for k in size)  # of others PyTorch warns
+    where = d.one_of(
+        [{}, {"stride": stride, "padding": padding, "dilation": dilation}, {"padding": "same"} if odd else {}]
+    )
+    ours, theirs = getattr(ops, name), getattr(F, name)
+    return lambda *xs: ours(*xs, **where), lambda *xs: theirs(*xs, **where), tuple(arrays)
 
 
 @maker("take", "take_along_axis", "scatter_add", "embedding", "one_hot", "getitem", "cast")

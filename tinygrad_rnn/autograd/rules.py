@@ -30,12 +30,16 @@ class Primitive:
     flat            is its derivative zero wherever there is one, as that of comparisons? its result is never recorded
     mixes           the first of the arguments that are brought to one dtype, from there on to the last; None: none are
     floats          does it make floats of integers? These are cast to float32 first
+    shape           the shape of its result, as a function of those of its arguments and of the keyword arguments; its
+                    dtype is then that of its arguments. None: it is tried
     formula         for an elementwise operation: what Python and C both understand
     unroll          for an operation that stands for many, how drawings see these: a function of a node that records
                     them, from the node's inputs, and returns a node for each output; else None. Its second argument is
                     a function from the numbers of all time steps to those that are needed, or None: others need not be
                     recorded
     """
+
+    shape: Callable[[list[tuple[int, ...]], dict[str, Any]], tuple[int, ...]] | None = None
 
     def __init__(
         self, forward: Callable, formula: str | None = None, mixes: int | None = None, floats: bool = False

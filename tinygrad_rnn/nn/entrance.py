@@ -52,7 +52,7 @@ class Entrance:
         return Entrance, (self.who,)
 
     def __call__(self, cell: Cell, xs: Any, state: Any) -> tuple[Tensor, Any]:
-        """xs (T, B, I) and the state, or the initial one, as the cell takes them."""
+        """xs (T, B, …) and the state, or the initial one, as the cell takes them."""
         xs = self.sequence(cell, xs)
         B = xs.shape[1]
         if state is not None:
@@ -61,15 +61,16 @@ class Entrance:
         return xs, state if is_plain(state) else nest.map_leaves(partial(_lifted, cell), state)
 
     def sequence(self, cell: Cell, xs: Any) -> Tensor:
-        """xs as a tensor (T, B, I) in the dtype that the cell reads; ValueError if it does not fit."""
+        """xs as a tensor (T, B, …) in the dtype that the cell reads; ValueError if it does not fit."""
         if self._is_as_seen(cell, xs):
             return xs
         if not isinstance(xs, Tensor):
             several = isinstance(xs, (list, tuple)) and any(isinstance(x, Tensor) for x in xs)
             xs = stack(xs) if several else tensor(xs)
-        if xs.ndim != 3:
-            raise ValueError(f"{self.who}: xs must be (T, B, I), got {xs.shape}")
         reader = _reader(cell)
+        if xs.ndim < 2 or (reader is not None and xs.ndim != 3):
+            kind = "(T, B, …)" if reader is None else "(T, B, I)"
+            raise ValueError(f"{self.who}: xs must be {kind}, got {xs.shape}")
         if reader is not None and xs.shape[2] != reader.input_size:
             raise ValueError(f"{self.who}: x must have {reader.input_size} features, got {xs.shape[2]}")
         self.features = xs.shape[2] if reader is not None else None
@@ -85,9 +86,9 @@ class Entrance:
             return False
         seen, place, name, p = self.seen
         array = xs.array
-        if seen is not cell or place.get(name) is not p or array.ndim != 3 or array.dtype != p.array.dtype:
+        if seen is not cell or place.get(name) is not p or array.ndim < 2 or array.dtype != p.array.dtype:
             return False
-        return self.features is None or array.shape[2] == self.features
+        return self.features is None or array.shape[2:] == (self.features,)
 
     def state(self, cell: Cell, state: Any, B: int) -> Any:
         """A given state as the cell takes it."""

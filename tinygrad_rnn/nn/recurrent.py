@@ -40,7 +40,8 @@ class Recurrent(Module):
 
         for t in range(T): ys[t], state = cell(xs[t], state)
 
-    xs: (T, B, I), a tensor or whatever `tensor` takes  state: as the cell's; None for its initial state
+    xs: (T, B, …), a tensor or whatever `tensor` takes: (T, B, I), of images (T, B, C, H, W), of numbers or ids (T, B)
+    state: as the cell's; None for its initial state
     lengths: (B,) integers from 0 to T, any order
     returns: ys (T, B, H), and the state after the last step; with all_states=True the state after each step, built
     alike, with leaves (T, B, ...). Where the cell returns a nest of tensors as y, ys is one with leaves (T, B, ...)
@@ -99,7 +100,7 @@ class Recurrent(Module):
             make = partial(Recurrent, engine=self.engine, **options)
             return self._layers.run(self, make, xs, state, lengths, all_states)
         xs, state = self._entrance(self.cell, xs, state)
-        T, B, _ = xs.shape
+        T, B = xs.shape[:2]
         alive = mask_of_lengths(lengths, T, B, self._entrance.who)
         there = None if alive is None else mask_there(lengths, T)
         device = xs.device
@@ -168,8 +169,8 @@ class Recurrent(Module):
         """
         with random.untouched():
             xs, state = self._entrance(self.cell, xs, state)
-        T, B, I = xs.shape
-        title = f"{type(self.cell).__name__}, {T} step{'s' * (T != 1)} of x ({B}, {I}): engine "
+        T, B = xs.shape[:2]
+        title = f"{type(self.cell).__name__}, {T} step{'s' * (T != 1)} of x {xs.shape[1:]}: engine "
         why = self._why_eager(xs, xs.device)
         if not why:
             try:
@@ -210,7 +211,9 @@ class Recurrent(Module):
         if alive is not None:
             # As a tensor it is kept for the backward pass without a copy at each step.
             masks = Tensor(arrays.move(alive, xs.device) if there is None else there)
-            xs = where(masks[:, :, None], xs, 0)  # what stands behind an end may be NaN: 0 times that would be too
+            xs = where(
+                masks.reshape((*masks.shape, *(1,) * (xs.ndim - 2))), xs, 0
+            )  # what stands behind an end may be NaN: 0 times that would be too
             masks = unbind(masks)
         ys: list[Any] = []
         states: list[Any] = []

@@ -24,7 +24,8 @@ class Bidirectional(Module):
 
     xs, lengths, dtypes and states: as in `nn.Recurrent`; each sequence's own end is where its second direction starts
     state: that of each cell, as a pair, or None
-    returns: ys (T, B, H_f + H_b) and a pair, f after step T-1 and b after step 0; with all_states after each step
+    returns: ys (T, B, H_f + H_b), of outputs (B, K, …) joined along K and of single numbers (T, B, 2), and a pair, f
+    after step T-1 and b after step 0; with all_states after each step
     engine, checkpoint_every: as in `nn.Recurrent`
     """
 
@@ -56,7 +57,7 @@ class Bidirectional(Module):
         xs = self.taken(xs)  # once for both
         fs, past = self.forwards(xs, past, lengths, all_states=all_states)
         bs, future = self.backwards(xs, future, lengths, all_states=all_states)
-        return concat([fs, bs], axis=-1), (past, future)
+        return concat([fs, bs], axis=2) if fs.ndim > 2 else stack([fs, bs], axis=2), (past, future)
 
     @staticmethod
     def _pair(state: Any) -> tuple[Any, Any]:

@@ -137,6 +137,8 @@ def _by_numbers(a: Value, b: Value, v: Value, site: Site, turned: bool = False, 
 def _over_time(v: Value, site: Site) -> Ready:
     """Σₜ g: for the gradient of a weight, one product over time and batch."""
     g, flow = v.args[0], site.buffers.s.flow
+    if flow.contracted(g) and g.op == "correlate":
+        return _correlated(v, g, site)
     product = flow.contracted(g) and g.op == "matmul"
     if product and len(g.args[0].shape) == 2:
         a, b = g.args[0].args[0], g.args[1]
@@ -149,6 +151,14 @@ def _over_time(v: Value, site: Site) -> Ready:
     if flow.moves(g):
         return _rows_summed(summed, 2 if flow.contracted(g) else 1, out, site)
     return lambda: lambda t: xp(out.now()).multiply(summed.now(), site.buffers.steps.T, out=out.now())
+
+
+def _correlated(v: Value, g: Value, site: Site) -> Ready:
+    """The gradient of a convolution's weight, of the images of all steps."""
+    assert g.primitive is not None, g
+    forward, (x, y), out = functools.partial(g.primitive.forward, **g.static), map(site.view, g.args), site.view(v)
+    images = lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
+    return lambda: lambda t: out.now().__setitem__(..., forward(images(x.now()), images(y.now())))
 
 
 def _rows_summed(summed: Views, lead: int, out: Views, site: Site) -> Ready:

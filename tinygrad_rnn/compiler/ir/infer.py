@@ -54,6 +54,8 @@ def _shape(op: str, primitive: Primitive | None, args: tuple, static: dict) -> t
     if op in ("sum", "max", "min") and 0 not in shapes[0]:
         kept = tuple(1 if i in static["axis"] else n for i, n in enumerate(shapes[0]))
         return kept if static["keepdims"] else tuple(n for i, n in enumerate(kept) if i not in static["axis"])
+    if primitive is not None and primitive.shape is not None:
+        return primitive.shape(shapes, static)
     if op == "permute":
         return tuple(shapes[0][k] for k in static["axes"])
     if op == "reshape" and math.prod(shapes[0]) == math.prod(static["shape"]):
@@ -66,6 +68,8 @@ _dtypes: dict[tuple, Any] = {}  # found by trying; there are few operations, and
 
 def _dtype(primitive: Primitive | None, args: tuple, static: dict) -> Any:
     """The dtype of the result, from that of a single element."""
+    if primitive is not None and primitive.shape is not None:
+        return next(a.dtype for a in args if isinstance(a, Value))
     kinds = [a.dtype if isinstance(a, Value) else type(a) for a in args]
     key = (primitive, *kinds, static.get("dtype"), *map(type, static.values()))
     found = _dtypes.get(key)

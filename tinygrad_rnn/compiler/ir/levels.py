@@ -16,7 +16,7 @@ PER_CALL, PARALLEL = -2, -1  # levels; 0, 1, … are loops
 BATCHED = {
     "matmul", "sum", "max", "min", "logsumexp", "softmax", "log_softmax", "cumsum", "concat", "stack", "permute",
     "reshape", "broadcast_to", "flip", "pad", "getitem", "scatter", "part", "pack", "splat", "spread", "sums", "dots",
-    "zeros", "copy", "tsum", "input",
+    "zeros", "copy", "tsum", "input", "convolve", "deconvolve", "correlate",
 }  # fmt: skip
 
 Levels = dict[Value, int]

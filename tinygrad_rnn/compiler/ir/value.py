@@ -14,7 +14,7 @@ from tinygrad_rnn.compiler.ir.origin import Origin
 
 PRIMITIVES: dict[str, Primitive] = {
     function.op.name: function.op
-    for module in ("shape", "elementwise", "matmul", "einsum", "reduce", "index", "composed")
+    for module in ("shape", "elementwise", "matmul", "einsum", "reduce", "index", "composed", "convolution")
     for function in vars(importlib.import_module(f"tinygrad_rnn.ops.{module}")).values()
     if isinstance(getattr(function, "op", None), Primitive)
 }

@@ -12,6 +12,7 @@ from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels
 from tinygrad_rnn.compiler.llvm.assembly import I64
 from tinygrad_rnn.compiler.llvm.builder import Code
+from tinygrad_rnn.compiler.llvm.convolutions import Convolutions
 from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.llvm.operands import Constant, Operands
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable, about
@@ -140,8 +141,8 @@ class Products:
 class Sums:
     """Sums over time: the gradients of weights."""
 
-    def __init__(self, operands: Operands):
-        self.o, self.code, self.s = operands, operands.code, operands.s
+    def __init__(self, operands: Operands, convolutions: Convolutions):
+        self.o, self.code, self.s, self.convolutions = operands, operands.code, operands.s, convolutions
 
     def write(self, sums: Sequence[Value]) -> None:
         """Σ over the steps, and this worker's rows, for all gradients of captured tensors: block by block of steps."""
@@ -168,6 +169,8 @@ class Sums:
             self._contract(a, g.args[1], v, out, steps, add)
         elif self.s.flow.contracted(g) and g.op == "sum":
             self._contract(self.o.slots.constant(np.ones(1, code.dtype), "one"), g.args[0], v, out, steps, add)
+        elif self.s.flow.contracted(g) and g.op == "correlate":
+            self.convolutions.add_up(v, g, out, start, end, add)
         elif self.s.flow.contracted(g):
             self._contract_each(v, g, steps, add)
         else:

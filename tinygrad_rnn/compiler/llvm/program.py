@@ -98,7 +98,8 @@ def _written(name: str, s: Schedule, stages: Sequence[Stage]) -> Written:
     """Machine code that computes some stages of a schedule."""
     text, writer = _module(name, s, stages)
     o = writer.o
-    return Written(o.code.dtype, compiled(text), o.slots.numbers, list(writer.products.weights), o.by_rows)
+    weights, convolutions = list(writer.products.weights), list(writer.convolutions.values)
+    return Written(o.code.dtype, compiled(text), o.slots.numbers, weights, convolutions, o.by_rows)
 
 
 def _module(name: str, s: Schedule, stages: Sequence[Stage], said: bool = False) -> tuple[str, Writer]:
@@ -116,7 +117,8 @@ def _module(name: str, s: Schedule, stages: Sequence[Stage], said: bool = False)
 def _renamed(written: Written, renaming: Renaming) -> Written:
     """The same machine code, said of the values of a schedule for another batch."""
     slots = {renaming.any(key): i for key, i in written.slots.items()}
-    return dataclasses.replace(written, slots=slots, products=[renaming.value(W) for W in written.products])
+    products, convolutions = renaming.values(written.products), renaming.values(written.convolutions)
+    return dataclasses.replace(written, slots=slots, products=products, convolutions=convolutions)
 
 
 def _fresh(s: Schedule) -> Fresh:

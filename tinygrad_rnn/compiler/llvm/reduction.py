@@ -70,7 +70,7 @@ class Reduction:
         code, op = self.code, self.v.op
         lead = [index[k] for k in range(self.last)]
         found = Elements(code).number(self.o.element(self.x, self.x, lead, j, mask, {}))
-        if mask is not None and op != "sum":
+        if mask is not None:  # what is spread over the lanes is in those that do not count too
             found = code.b.select(mask, found, self.neutral)
         before = code.b.load(self.gathered)
         together = code.b.fadd(before, found) if op == "sum" else code.binary(op + "imum", before, found)

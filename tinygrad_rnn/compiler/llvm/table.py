@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.compiler.ir.value import Value
-from tinygrad_rnn.compiler.llvm import kernels, panels, workers
+from tinygrad_rnn.compiler.llvm import kernels, panels, windows, workers
 from tinygrad_rnn.compiler.llvm.formula import Formula, formula
 from tinygrad_rnn.compiler.llvm.machine import Machine
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
 from tinygrad_rnn.compiler.runtime.layouts import Layouts
-from tinygrad_rnn.compiler.runtime.memory import Arena, address
+from tinygrad_rnn.compiler.runtime.memory import LINE, Arena, address
 from tinygrad_rnn.compiler.runtime.steps import Steps
 from tinygrad_rnn.compiler.schedule.places import Buffer
 from tinygrad_rnn.compiler.schedule.schedule import Schedule
@@ -39,6 +39,7 @@ class Written:
     code      its machine code
     slots     the entries of the table that it reads, by what they are
     products  the weights that it wants in panels
+    convolutions  the convolutions in it
     rows      can the rows of the batch be shared out to workers?
     """
 
@@ -46,6 +47,7 @@ class Written:
     code: Machine
     slots: dict[Any, int]
     products: list[Value]
+    convolutions: list[Value]
     rows: bool
 
 
@@ -56,6 +58,7 @@ class Shares:
     panels   for each weight of a product, memory for its panels
     partial  (workers, ...) for each sum over time to which all workers add
     total    the machine code that adds these up
+    images   memory of each worker for the images of a convolution, in bytes
     """
 
     def __init__(self, written: Written, s: Schedule, sums: Sequence[Value], batch: int, arena: Arena):
@@ -63,7 +66,10 @@ class Shares:
         self.rows = [(batch * i // n, batch * (i + 1) // n) for i in range(n)]
         sums = [v for v in sums if _all_add(s, v.args[0])] if n > 1 else []
         packed = [(kernels.packed_shape(W.shape, written.dtype), written.dtype) for W in written.products]
-        arrays = arena.for_a_moment([*packed, *(((n, *v.shape), v.dtype) for v in sums)])
+        room = max(map(windows.room, written.convolutions), default=0)
+        scratch = (n, -(-room // LINE) * LINE), np.dtype(np.uint8)
+        arrays = arena.for_a_moment([*packed, *(((n, *v.shape), v.dtype) for v in sums), scratch])
+        self.images = arrays.pop()
         self.panels = dict(zip(written.products, arrays, strict=False))
         self.partial = dict(zip(sums, arrays[len(packed) :], strict=True))
         names = tuple(f"p{i}" for i in range(n))
@@ -87,6 +93,7 @@ class Table:
     where    its own address
     entries  as an array; numbers: the same memory as a ctypes array, which is faster to write into one by one
     given    by buffer: the entries that are its address, plus so many bytes
+    held     what entries are addresses of, beside buffers
     """
 
     def __init__(self, size: int, layouts: Layouts):
@@ -94,6 +101,7 @@ class Table:
         self.where = address(self.entries)
         self.numbers = (ctypes.c_int64 * size).from_buffer(memoryview(self.entries))  # type: ignore[arg-type]
         self.given: dict[Buffer, list[tuple[int, int]]] = {}
+        self.held: list[np.ndarray] = []
 
     def put_address(self, slot: int, v: Any, offset: int = 0) -> None:
         """The address of a value plus an offset: now, or at each call if it is of what the caller gives."""
@@ -207,6 +215,9 @@ class _Entries:
             "worker": lambda v: shares.partial[v].strides[0] if v in shares.partial else 0,
             "time": lambda v: self._array(v).strides[0],
             "stride": self._stride,
+            "scratch": lambda: address(shares.images),
+            "room": lambda: shares.images.shape[1],
+            "windows": self._windows,
         }
 
     def fill(self, slots: dict[Any, int], steps: Steps) -> None:
@@ -227,6 +238,17 @@ class _Entries:
         arrays = [self.layouts.of(v) for v in values]
         even = all(a.ndim == 3 and a.strides[0] == a.shape[1] * a.strides[1] for a in arrays)
         return int(even and len(self.shares.rows) == 1 and arrays[0].shape[1] == self.batch)
+
+    def _windows(self, v: Value) -> int:
+        """Where the integers are that the kernels of a convolution read."""
+        strides = lambda a: tuple([self._stride(a, k) for k in range(len(a.shape))])
+        x, other = v.args
+        if v.op == "correlate":
+            job = windows.job(v, strides(x), strides(other), (0, 0))
+        else:
+            job = windows.job(v, strides(x), strides(v), strides(other))  # type: ignore[arg-type]
+        self.table.held += job
+        return address(job[0])
 
     def _array(self, v: Any) -> np.ndarray:
         """Of a sum that each worker has one of, the first."""

@@ -12,6 +12,7 @@ from typing import Any
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels
 from tinygrad_rnn.compiler.llvm.builder import Code
+from tinygrad_rnn.compiler.llvm.convolutions import Convolutions
 from tinygrad_rnn.compiler.llvm.elements import Elements
 from tinygrad_rnn.compiler.llvm.operands import Operands
 from tinygrad_rnn.compiler.llvm.products import Products, Sums
@@ -27,7 +28,8 @@ class Writer:
 
     def __init__(self, operands: Operands):
         self.o, self.code, self.s = operands, operands.code, operands.s
-        self.products, self.sums = Products(operands), Sums(operands)
+        self.convolutions = Convolutions(operands)
+        self.products, self.sums = Products(operands), Sums(operands, self.convolutions)
 
     def write(self, stages: Sequence[Stage]) -> None:
         sums = [stage.values[0] for stage in stages if stage.values[0].op == "tsum"]
@@ -58,6 +60,8 @@ class Writer:
             self.products.at_a_step(v)
         elif v.op == "matmul":
             self.products.of_values(v)
+        elif v.op in ("convolve", "deconvolve"):
+            self.convolutions.at_a_step(v)
         elif v.op in ("sum", "max", "min"):
             Reduction(self.o, v).write()
         else:

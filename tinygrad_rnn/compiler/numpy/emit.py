@@ -17,6 +17,7 @@ from tinygrad_rnn.compiler.numpy.operands import EVERY_STEP, Operands
 from tinygrad_rnn.compiler.runtime.buffers import Buffers
 from tinygrad_rnn.compiler.schedule.order import Stage
 from tinygrad_rnn.compiler.schedule.places import Place
+from tinygrad_rnn.ops.convolution import CONVOLUTIONS
 from tinygrad_rnn.ops.formulas import FUNCTIONS
 
 # Formulas that are one call of NumPy
@@ -81,6 +82,8 @@ class Emitter:
             self.function.lines.append(f"    {outputs} = {f}({arguments})")
         elif v.op == "pick":
             self.call(np.copyto, self.operand(v, loop), f"{self._outputs(v.args[0])}[{v.static['index']}]")
+        elif v.op in CONVOLUTIONS and loop is None and self.s.flow.moves(v):
+            self._convolutions(v)
         else:
             self._general(v, loop)
 
@@ -172,6 +175,8 @@ class Emitter:
                 self.call(np.matmul, left, right, out)
             else:
                 self.call(_contract, self.operand(a, None), self.operand(b, None), out)
+        elif self.s.flow.contracted(g) and g.op == "correlate":
+            self.call(_into(g), *(self.operand(a, None, _images, "images") for a in g.args), out)
         elif self.s.flow.contracted(g):
             rows = self.operand(g.args[0], None, lambda x, lead: x.reshape(-1, x.shape[-1]), "rows")
             self.call(_column_sums, rows, out)
@@ -193,6 +198,15 @@ class Emitter:
             args.append(self.operand(a, None, spread, "" if each else EVERY_STEP))
         f = self.function.sized(("f", v), lambda: _into(v, _behind_time(v, steps.T)), "f")
         self.function.lines.append(f"    {f}({', '.join([*args, self.operand(v, None)])})")
+
+    def _convolutions(self, v: Value) -> None:
+        """A convolution at all steps: of the images of all steps with one weight, or each by itself."""
+        moves, out = self.s.flow.moves, self.operand(v, None)
+        if v.op != "correlate" and moves(v.args[0]) and not moves(v.args[1]):
+            x, W = self.operand(v.args[0], None, _images, "images"), self.operand(v.args[1], None)
+            self.call(_into_images(v), x, W, out)
+        else:
+            self.call(_step_by_step(v, [moves(a) for a in v.args]), *(self.operand(a, None) for a in v.args), out)
 
 
 # How to look at what is repeated so that it broadcasts with columns in several parts.
@@ -253,6 +267,32 @@ def _behind_time(v: Value, T: int) -> dict[str, Any]:
     if "widths" in static:
         static["widths"] = ((0, 0), *static["widths"])
     return static
+
+
+def _images(x: np.ndarray, lead: int) -> np.ndarray:
+    """The images of all steps."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def _into_images(v: Value) -> Callable:
+    forward = _called(v)
+
+    def run(x: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
+        np.copyto(out, forward(x, W).reshape(out.shape))
+
+    run.__name__ = v.op
+    return run
+
+
+def _step_by_step(v: Value, moving: Sequence[bool]) -> Callable:
+    forward = _called(v)
+
+    def run(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+        for t, each in enumerate(out):
+            np.copyto(each, forward(a[t] if moving[0] else a, b[t] if moving[1] else b))
+
+    run.__name__ = v.op
+    return run
 
 
 def _column_sums(a: np.ndarray, out: np.ndarray) -> None:

@@ -37,6 +37,8 @@ def _summed(g: Value, flow: Dataflow) -> list[Value]:
     if not flow.contracted(g) or g.op == "sum":
         return [g.args[0] if flow.contracted(g) else g]
     a, b = g.args
+    if g.op == "correlate":
+        return [a, b]
     return [a.args[0] if len(g.shape) == 2 else a, b]
 
 
@@ -85,6 +87,8 @@ RULES: dict[str, Callable[[Value], bool]] = {
     "permute": lambda v: v.static["axes"][0] == 0,
     "getitem": _key_keeps_rows,
     "scatter": _key_keeps_rows,
+    "convolve": lambda v: not v.args[1].moves,
+    "deconvolve": lambda v: not v.args[1].moves,
     "reshape": lambda v: v.args[0].shape[:1] == v.shape[:1],
     "broadcast_to": lambda v: v.args[0].shape[:1] == v.shape[:1] and len(v.args[0].shape) == len(v.shape),
 }

@@ -61,11 +61,13 @@ class Dataflow:
         return v in self.accumulated or self.is_product(v)
 
     def contracted(self, v: Value) -> bool:
-        """Is it part of a contraction over time and batch: aᵀ g or Σ g, summed over the steps by the tsum that reads
-        it? Then that computes it."""
+        """Is it part of a contraction over time and batch: aᵀ g, windows times g or Σ g, summed over the steps by the
+        tsum that reads it? Then that computes it."""
         if not all(u is not None and u.op == "tsum" for u in self.users[v]) or self.level[v] != PARALLEL:
             return False
         if v.op == "matmul" and len(v.values) == 2 and all(self.moves(a) for a in v.args):
             a, b = v.args
             return (is_transpose(a) and len(b.shape) == 2) or (len(a.shape) > 2 and a.shape[:-2] == b.shape[:-2])
+        if v.op == "correlate":
+            return len(v.values) == 2 and all(self.moves(a) for a in v.args)
         return v.op == "sum" and v.static["axis"] == (0,) and not v.static["keepdims"] and len(v.args[0].shape) == 2
