@@ -37,7 +37,7 @@ def read(model, t, batch):
     ys, states = model.decoder(model.dropout(model.target(batch.inputs)), model.encode(*batch[:2]), all_states=True)
     nats = nn.cross_entropy(model.output(model.dropout(ys)), batch.targets, ignore_index=IGNORED)
     said, weights = batch.targets[..., None], nn.attention_weights(states)
-    return nats, weights, weights * np.where(said == IGNORED, np.float32(1), t[batch.source.T, said])
+    return nats, weights, weights * np.where(said == IGNORED, np.float32(1), t[batch.source.T, said.clip(0)])
 
 
 def main(epochs=15, most=None, picture="alignments.png"):
