@@ -56,8 +56,7 @@ def main(epochs=15, most=None, picture="alignments.png"):
         optimizer.zero_grad()
     found, scores = {}, {}
     for part in test.order(0):
-        with tg.no_grad():
-            _, *both = read(model.eval(), t, test.batch(part))
+        _, *both = read(model.eval(), t, test.batch(part))
         for column, i in enumerate(part):
             x, y = test.sources[i], test.targets[i]
             line = np.arange(len(x)) == ((np.arange(len(y)) + 0.5) * len(x) // len(y))[:, None]

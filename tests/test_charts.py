@@ -103,7 +103,7 @@ def frames(chart):
 
 
 @pytest.mark.parametrize("heads", [None, 2])
-def test_marked_cells_have_a_frame_inside_of_them_that_is_seen_on_their_colour(heads):
+def test_marked_cells_have_a_frame_inside_of_them(heads):
     weights = WEIGHTS if heads is None else np.stack([WEIGHTS] * heads)
     marked = WEIGHTS > 0.7
     chart = alignment(weights, marked=marked)
@@ -115,7 +115,7 @@ def test_marked_cells_have_a_frame_inside_of_them_that_is_seen_on_their_colour(h
     for (left, top, right, bottom, stroke), cell in zip(found, expected, strict=True):
         assert cell[0] < left < right < cell[2] and cell[1] < top < bottom < cell[3]
         assert right - left > 0.8 * (cell[2] - cell[0])
-        assert stroke == ("#ffffff" if cell[4] == ramp(1.0) or cell[4] == ramp(0.82) else INK)
+        assert stroke == INK
     if heads:
         one = alignment(weights, marked=tg.tensor(np.stack([marked, ~marked])))
         assert len(frames(one)) == WEIGHTS.size, "a mark of its own for each head"

@@ -30,7 +30,7 @@ from viz.charts.chart import (
     text_width,
     title_height,
 )
-from viz.style import ink, ramp, subscript
+from viz.style import INK, ink, ramp, subscript
 from viz.texts import printable, visible
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class HeatMap:
             x, y = x0 + column * (wide + between), y0 + row * (high + between + heading)
             axes = sheet.axes(x, y, wide, high, xlim=(0, length), ylim=(steps, 0))
             self._cells(axes, weights)
-            self._frames(axes, weights, self.marked[i])
+            self._frames(axes, self.marked[i])
             if n > 1:
                 sheet.text(x + wide / 2, y - 7 - (0 if row else self.above), f"head {i + 1}", size=TEXT, ha="center")
             self._tokens(axes, row == 0, column == 0)
@@ -200,15 +200,16 @@ class HeatMap:
         colours = [ramp(weight) for weight in weights.ravel()]
         axes.add_collection(PolyCollection(list(corners), facecolors=colours, linewidths=0))
 
-    def _frames(self, axes: Axes, weights: np.ndarray, marked: np.ndarray) -> None:
-        """Frames within the cells, so that those of neighbours do not touch."""
+    def _frames(self, axes: Axes, marked: np.ndarray) -> None:
+        """Frames along the edges within the cells: those of neighbours do not touch."""
         from matplotlib.patches import Rectangle  # noqa: PLC0415
 
         thick = min(1.6, 0.1 * self.height)  # points, as the unit of the sheet
         dx, dy = ((0.02 * self.height + thick / 2) / side for side in (self.width, self.height))
         for t, s in np.argwhere(marked):
-            size, colour = (1 - 2 * dx, 1 - 2 * dy), ink(weights[t, s])
-            axes.add_patch(Rectangle((s + dx, t + dy), *size, fill=False, edgecolor=colour, linewidth=thick))
+            axes.add_patch(
+                Rectangle((s + dx, t + dy), 1 - 2 * dx, 1 - 2 * dy, fill=False, edgecolor=INK, linewidth=thick)
+            )
 
     def _numbers(self, axes: Axes, weights: np.ndarray) -> None:
         size = min(9.5, 0.28 * self.height)
