@@ -92,6 +92,47 @@ def test_each_value_stands_in_its_own_cell_on_the_colour_of_the_ramp():
         assert text[3] == ink(value)
 
 
+def frames(chart):
+    """The frames of a drawn chart: left, top, right, bottom, stroke."""
+    found = []
+    for path in ElementTree.fromstring(chart.svg()).iter(f"{SVG}path"):
+        if style(path, "fill") == "none" and style(path, "stroke") not in (None, "none"):
+            points = np.array(re.findall(r"[ML] (\S+) (\S+)", path.get("d")), float)
+            found.append((*points.min(0), *points.max(0), style(path, "stroke")))
+    return found
+
+
+@pytest.mark.parametrize("heads", [None, 2])
+def test_marked_cells_have_a_frame_inside_of_them(heads):
+    weights = WEIGHTS if heads is None else np.stack([WEIGHTS] * heads)
+    marked = WEIGHTS > 0.7
+    chart = alignment(weights, marked=marked)
+    cells, (found, plain) = parts(chart)[0], map(frames, (chart, alignment(weights)))
+    assert not plain, "no frame unless it is asked for"
+    cells = np.array(cells, object).reshape(-1, *WEIGHTS.shape, 5)
+    expected = [cells[n][t, s] for n in range(len(cells)) for t, s in np.argwhere(marked)]
+    assert len(found) == len(expected)
+    for (left, top, right, bottom, stroke), cell in zip(found, expected, strict=True):
+        assert cell[0] < left < right < cell[2] and cell[1] < top < bottom < cell[3]
+        assert right - left > 0.8 * (cell[2] - cell[0])
+        assert stroke == INK
+    if heads:
+        one = alignment(weights, marked=tg.tensor(np.stack([marked, ~marked])))
+        assert len(frames(one)) == WEIGHTS.size, "a mark of its own for each head"
+
+
+@pytest.mark.parametrize(
+    ("marked", "error"),
+    [
+        (np.ones((3, 4), bool), "marked must be (4, 3) of bool, got (3, 4) of bool"),
+        (WEIGHTS, "marked must be (4, 3) of bool, got (4, 3) of float64"),
+    ],
+)
+def test_marks_that_do_not_fit_are_refused_in_one_line(marked, error):
+    with pytest.raises(ValueError, match=rf"^viz\.alignment: {re.escape(error)}$"):
+        alignment(WEIGHTS, marked=marked)
+
+
 def test_the_ramp_goes_through_its_colours_and_halfway_between_them():
     for share, colour in RAMP:
         assert ramp(share) == colour

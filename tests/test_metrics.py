@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.metrics import corpus_bleu, edit_distance, sequence_error_rate, token_error_rate
+from tinygrad_rnn.metrics import corpus_bleu, corpus_chrf, edit_distance, sequence_error_rate, token_error_rate
 
 WORDS = st.text("abc", max_size=7)
 
@@ -245,18 +245,32 @@ def test_bleu_refuses_tokens_that_would_fall_apart(token):
         corpus_bleu([["x", token]], [["x"]])
 
 
-def test_bleu_refuses_no_sentences_at_all():
+@pytest.mark.parametrize("metric", [corpus_bleu, corpus_chrf])
+def test_a_score_refuses_no_sentences_at_all(metric):
     pytest.importorskip("sacrebleu")
-    with pytest.raises(ValueError, match=r"^corpus_bleu: there must be at least one hypothesis, got none$"):
-        corpus_bleu([], [])
+    with pytest.raises(ValueError, match=rf"^{metric.__name__}: there must be at least one hypothesis, got none$"):
+        metric([], [])
 
 
-def test_without_sacrebleu_bleu_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize("metric", [corpus_bleu, corpus_chrf])
+def test_without_sacrebleu_a_score_says_what_to_install(metric, monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     with pytest.raises(RuntimeError) as caught:
-        corpus_bleu([["a"]], [["a"]])
-    assert str(caught.value) == 'corpus_bleu: sacrebleu is not installed; pip install "tinygrad-rnn[bleu]"'
+        metric([["a"]], [["a"]])
+    assert str(caught.value) == f'{metric.__name__}: sacrebleu is not installed; pip install "tinygrad-rnn[bleu]"'
+
+
+def test_chrf_is_by_hand_that_of_letters_of_all_sentences_and_the_closest_alternative():
+    pytest.importorskip("sacrebleu")
+    right = [["in", "the", "beginning"], ["ab"]]
+    assert corpus_chrf(right, right) == pytest.approx(100)
+    assert corpus_chrf([["a", "b"]], [["ab"]]) == pytest.approx(100), "blanks are left out"
+    assert corpus_chrf([["ab"]], [["ac"]]) == pytest.approx(25)  # half of the letters, none of the pairs
+    assert corpus_chrf([["ab"]], [[["ac"], ["ab"]]]) == pytest.approx(100)
+    found = corpus_chrf([["ab"], ["x"]], [["ab"], ["yz"]])
+    precision, recall = (2 / 3 + 1) / 2, (2 / 4 + 1 / 2) / 2  # of letters, and of pairs: one of ab; one of ab, yz
+    assert found == pytest.approx(100 * 5 * precision * recall / (4 * precision + recall))
 
 
 def test_the_error_rates_do_not_load_sacrebleu():

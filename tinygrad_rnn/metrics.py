@@ -6,7 +6,7 @@ sequences, its alternatives: [["T", "AH"], ["T", "UW"]] for two ways to say "to"
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,27 +55,63 @@ def sequence_error_rate(hypotheses: Sequence[Sequence[Any]], references: Sequenc
     return sum(hypothesis not in alternatives for hypothesis, alternatives in pairs) / len(pairs)
 
 
+def alignment_error_rate(found: Sequence[Iterable[Hashable]], gold: Sequence[Iterable[Hashable]]) -> float:
+    """Links that should not be, or are missing, of all sentences together: AER, 1 - 2 |A ∩ G| / (|A| + |G|), where all
+    gold links are sure. Och and Ney (2003). A link is whatever can be compared, such as a pair of places.
+
+    >>> alignment_error_rate([[(0, 0), (1, 2)]], [[(0, 0), (1, 1)]])
+    0.5
+    """
+    if len(found) != len(gold):
+        raise ValueError(
+            f"alignment_error_rate: there must be gold links for each of {len(found)} sentences, got {len(gold)}"
+        )
+    sets = [(set(a), set(b)) for a, b in zip(found, gold, strict=True)]
+    links = sum(len(a) + len(b) for a, b in sets)
+    if not links:
+        raise ValueError("alignment_error_rate: there must be at least one link, got none")
+    return 1 - 2 * sum(len(a & b) for a, b in sets) / links
+
+
 def corpus_bleu(hypotheses: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]) -> float:
     """BLEU of all sentences together, 0 to 100. Papineni et al. (2002), as sacrebleu computes it (Post 2018,
     arXiv:1804.08771) on tokens as they are: case:mixed|eff:no|tok:none|smooth:exp.
 
     Its numbers can be compared only where the tokens are the same. RuntimeError if sacrebleu is not installed.
     """
+    # force: no warning about text that has been cut into tokens
+    return _score("corpus_bleu", "BLEU", {"tokenize": "none", "force": True}, hypotheses, references)
+
+
+def corpus_chrf(hypotheses: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]) -> float:
+    """chrF2 of all sentences together, 0 to 100: what runs of up to six characters, blanks left out, they have in
+    common. Popović (2015), as sacrebleu computes it: case:mixed|eff:yes|nc:6|nw:0|space:no.
+
+    RuntimeError if sacrebleu is not installed.
+    """
+    return _score("corpus_chrf", "CHRF", {}, hypotheses, references)
+
+
+def _score(
+    who: str, name: str, options: dict[str, Any], hypotheses: Sequence[Sequence[Any]],
+    references: Sequence[Sequence[Any]],
+) -> float:  # fmt: skip
+    """What one of sacrebleu's metrics says of tokens with blanks between them."""
     try:
-        from sacrebleu.metrics import BLEU  # noqa: PLC0415
+        from sacrebleu import metrics as scores  # noqa: PLC0415
     except (ImportError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in ("sacrebleu", "sacrebleu.metrics"):
-            raise RuntimeError('corpus_bleu: sacrebleu is not installed; pip install "tinygrad-rnn[bleu]"') from None
+            raise RuntimeError(f'{who}: sacrebleu is not installed; pip install "tinygrad-rnn[bleu]"') from None
         reason = " ".join(str(error).split())
-        raise RuntimeError(f"corpus_bleu: sacrebleu cannot be loaded ({reason}); install it anew") from None
-    pairs = _pairs("corpus_bleu", hypotheses, references)
+        raise RuntimeError(f"{who}: sacrebleu cannot be loaded ({reason}); install it anew") from None
+    pairs = _pairs(who, hypotheses, references)
     if not pairs:
-        raise ValueError("corpus_bleu: there must be at least one hypothesis, got none")
+        raise ValueError(f"{who}: there must be at least one hypothesis, got none")
     most = max(len(alternatives) for _, alternatives in pairs)
-    rows = [[_line(right) for right in alternatives] + [None] * most for _, alternatives in pairs]
+    rows = [[_line(right, who) for right in alternatives] + [None] * most for _, alternatives in pairs]
     streams = [list(stream) for stream in zip(*[row[:most] for row in rows], strict=True)]
-    bleu = BLEU(tokenize="none", force=True)  # force: no warning about text that has been cut into tokens
-    return float(bleu.corpus_score([_line(hypothesis) for hypothesis, _ in pairs], streams).score)
+    found = getattr(scores, name)(**options).corpus_score([_line(hypothesis, who) for hypothesis, _ in pairs], streams)
+    return float(found.score)
 
 
 def _pairs(
@@ -94,10 +130,10 @@ def _alternatives(reference: Sequence[Any]) -> list[list[Any]]:
     return [list(right) for right in reference] if several else [list(reference)]
 
 
-def _line(tokens: list[Any]) -> str:
+def _line(tokens: list[Any], who: str) -> str:
     """The tokens with blanks between them, to be split at these again."""
     words = [str(token) for token in tokens]
     line = " ".join(words)
     if line.split() != words:
-        raise ValueError(f"corpus_bleu: a token must be at least one character and none a blank, got {words}")
+        raise ValueError(f"{who}: a token must be at least one character and none a blank, got {words}")
     return line

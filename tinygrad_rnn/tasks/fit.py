@@ -128,7 +128,7 @@ class Trainer:
     events: Callable[[int, Mapping[str, float]], None] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.folder, RunFolder):
+        if isinstance(self.folder, (str, Path)):
             self.folder = RunFolder(self.folder)
         if self.world.size > 1 and getattr(self.task, "world", None) is not self.world:
             raise ValueError(

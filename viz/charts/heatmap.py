@@ -30,7 +30,7 @@ from viz.charts.chart import (
     text_width,
     title_height,
 )
-from viz.style import ink, ramp, subscript
+from viz.style import INK, ink, ramp, subscript
 from viz.texts import printable, visible
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def alignment(
     *,
     title: str | None = None,
     values: bool | None = None,
+    marked: ArrayLike | Tensor | None = None,
 ) -> Chart:
     """A heat map of attention weights; saved if there is a path (.svg, .png, .pdf).
 
@@ -60,6 +61,7 @@ def alignment(
     title: stands above
     values: write the numbers into the cells; by default if there are few. An exact zero, such as a masked position,
         is written 0, a small number 0.00
+    marked: (T, S) of bool, or as the weights: cells to draw a frame around, such as what is known to belong together
 
     Tokens are drawn as they are, but for what cannot be seen: a newline is ⏎, a tab ⇥, another control character its
     picture, blanks at the ends or in a row are ␣; one of more than 40 characters is cut. Of more tokens than have
@@ -72,7 +74,8 @@ def alignment(
     _, steps, length = heads.shape
     top = _tokens("source", source, "x", length, f"weights {np.shape(weights)}")
     side = _tokens("target", target, "y", steps, f"weights {np.shape(weights)}")
-    return chart_of(lambda: HeatMap(heads, top, side, printable(title or ""), values).figure(), path, who)
+    frames = np.zeros(heads.shape, bool) if marked is None else _marked(marked, heads.shape)
+    return chart_of(lambda: HeatMap(heads, top, side, printable(title or ""), values, frames).figure(), path, who)
 
 
 def _heads(weights: Any) -> np.ndarray:
@@ -86,6 +89,15 @@ def _heads(weights: Any) -> np.ndarray:
     return np.clip(found, 0, 1).reshape(-1, *found.shape[-2:])  # rounding may have left a softmax above 1
 
 
+def _marked(given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The cells to draw a frame around, (N, T, S) of bool. ValueError for another shape or dtype."""
+    found = np.asarray(given.numpy() if isinstance(given, Tensor) else given)
+    if found.dtype != bool or found.shape not in (shape[1:], shape):
+        wanted = f"{shape[1:]} of bool" + (f", or {shape}" if shape[0] > 1 else "")
+        raise ValueError(f"viz.alignment: marked must be {wanted}, got {found.shape} of {found.dtype}")
+    return np.broadcast_to(found, shape)
+
+
 def _tokens(what: str, given: Iterable[object] | None, letter: str, count: int, whose: str) -> list[str]:
     if given is None:
         return [subscript(letter, i + 1) for i in range(count)]
@@ -96,10 +108,12 @@ def _tokens(what: str, given: Iterable[object] | None, letter: str, count: int, 
 
 
 class HeatMap:
-    """Lays out and draws the panels of a heat map. heads: (N, T, S)  top: S tokens  side: T tokens"""
+    """Lays out and draws the panels of a heat map. heads, marked: (N, T, S)  top: S tokens  side: T tokens"""
 
-    def __init__(self, heads: np.ndarray, top: list[str], side: list[str], title: str, values: bool | None):
-        self.heads, self.top, self.side, self.title = heads, top, side, title
+    def __init__(
+        self, heads: np.ndarray, top: list[str], side: list[str], title: str, values: bool | None, marked: np.ndarray
+    ):
+        self.heads, self.top, self.side, self.title, self.marked = heads, top, side, title, marked
         n, steps, length = heads.shape
         most = max(steps, length)
         self.values = most <= 12 and heads.size <= 200 if values is None else values
@@ -162,6 +176,7 @@ class HeatMap:
             x, y = x0 + column * (wide + between), y0 + row * (high + between + heading)
             axes = sheet.axes(x, y, wide, high, xlim=(0, length), ylim=(steps, 0))
             self._cells(axes, weights)
+            self._frames(axes, self.marked[i])
             if n > 1:
                 sheet.text(x + wide / 2, y - 7 - (0 if row else self.above), f"head {i + 1}", size=TEXT, ha="center")
             self._tokens(axes, row == 0, column == 0)
@@ -184,6 +199,17 @@ class HeatMap:
         corners = np.stack([s + np.array([dx, 1 - dx, 1 - dx, dx]), t + np.array([dy, dy, 1 - dy, 1 - dy])], -1)
         colours = [ramp(weight) for weight in weights.ravel()]
         axes.add_collection(PolyCollection(list(corners), facecolors=colours, linewidths=0))
+
+    def _frames(self, axes: Axes, marked: np.ndarray) -> None:
+        """Frames along the edges within the cells: those of neighbours do not touch."""
+        from matplotlib.patches import Rectangle  # noqa: PLC0415
+
+        thick = min(1.6, 0.1 * self.height)  # points, as the unit of the sheet
+        dx, dy = ((0.02 * self.height + thick / 2) / side for side in (self.width, self.height))
+        for t, s in np.argwhere(marked):
+            axes.add_patch(
+                Rectangle((s + dx, t + dy), 1 - 2 * dx, 1 - 2 * dy, fill=False, edgecolor=INK, linewidth=thick)
+            )
 
     def _numbers(self, axes: Axes, weights: np.ndarray) -> None:
         size = min(9.5, 0.28 * self.height)

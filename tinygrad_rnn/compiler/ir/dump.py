@@ -17,7 +17,7 @@ from pathlib import Path
 # The circuit as it was recorded and after each pass, what is computed when, and the Python or LLVM text.
 STAGES = (
     "recorded", "normalise", "simplify", "reassociate", "merge_products", "merge_elementwise", "merge_reductions",
-    "copy_transposed", "lower_softmax", "one_dtype", "schedule", "source",
+    "copy_transposed", "lower_softmax", "one_dtype", "sum_rows", "schedule", "source",
 )  # fmt: skip
 
 _number = itertools.count(1)  # of the files of this process
