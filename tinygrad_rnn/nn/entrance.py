@@ -24,6 +24,7 @@ from tinygrad_rnn.nn.more_cells import (
     PeepholeLSTMCell,
     ProjectedLSTMCell,
 )
+from tinygrad_rnn.nn.several import Several, are_several, side_by_side
 from tinygrad_rnn.ops import stack
 
 # The cells that read x (B, input_size) as numbers, with what their state looks like
@@ -64,6 +65,8 @@ class Entrance:
         """xs as a tensor (T, B, …) in the dtype that the cell reads; ValueError if it does not fit."""
         if self._is_as_seen(cell, xs):
             return xs
+        if isinstance(xs, Several) or are_several(xs):
+            return self._several(cell, xs)
         if not isinstance(xs, Tensor):
             several = isinstance(xs, (list, tuple)) and any(isinstance(x, Tensor) for x in xs)
             xs = stack(xs) if several else tensor(xs)
@@ -79,6 +82,18 @@ class Entrance:
         if xs.dtype.kind == "f":
             return self._converted(cell, xs, "xs")
         return xs if reader is None else xs.astype(common_dtype(reader) or xs.dtype)
+
+    def _several(self, cell: Cell, xs: Any) -> Several:
+        """Several inputs in one tensor, in the dtype that the cell reads."""
+        if (reader := _reader(cell)) is not None:
+            raise ValueError(f"{self.who}: xs must be one tensor for {type(reader).__name__}, got {nest.describe(xs)}")
+        xs = xs if isinstance(xs, Several) else side_by_side(self.who, xs)
+        if xs.dtype.kind != "f" or xs.dtype == self._dtype(cell):
+            return xs
+        new = self._converted(cell, xs, "xs")
+        made = Several(new.array, new.node)
+        made.form = xs.form
+        return made
 
     def _is_as_seen(self, cell: Cell, xs: Any) -> bool:
         """Is it of the kind that was found to fit last time? Quicker than to look at everything."""

@@ -35,6 +35,7 @@ class RunOptions(NamedTuple):
     reverse     from the last step to the first?
     tell        what is told why a slower engine runs the step
     device      where it runs
+    form        how several inputs lie in xs, or None
     """
 
     step: Callable[..., tuple[Tensor, Any]]
@@ -46,6 +47,7 @@ class RunOptions(NamedTuple):
     reverse: bool
     tell: Callable[[str], None]
     device: str
+    form: Any = None
 
 
 class Recording(NamedTuple):

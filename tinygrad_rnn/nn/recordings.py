@@ -112,7 +112,7 @@ class Recordings:
         """The recording for these shapes and this cell as it is now, and what the cell holds. Unsupported if none can
         be made."""
         shapes = (xs.array.shape[1:], xs.array.dtype, context.recording and xs.requires_grad, structure_of(state))
-        engine = options.engines[0].name, options.device
+        engine = options.engines[0].name, options.device, options.form
         asked = (*engine, masked, context.recording, options.all_states, bool(options.hooks), shapes)
         last = self.last
         if last is None or not last[0].unchanged(cell):

@@ -27,6 +27,7 @@ from tinygrad_rnn.nn.lengths import mask_of_lengths, mask_there
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recording import RunOptions
 from tinygrad_rnn.nn.recordings import Recordings
+from tinygrad_rnn.nn.several import Form, Several
 from tinygrad_rnn.nn.state_hooks import Hook, StateGradients, copied_if_shared, followed
 from tinygrad_rnn.nn.variable_names import unwatched
 from tinygrad_rnn.ops import stack, unbind, where
@@ -42,6 +43,8 @@ class Recurrent(Module):
 
     xs: (T, B, …), a tensor or whatever `tensor` takes: (T, B, I), of images (T, B, C, H, W), of numbers or ids (T, B)
     state: as the cell's; None for its initial state
+    Several inputs come as a tuple or a dict of tensors (T, B, …) of one dtype; the cell's x is such a nest of (B, …)
+    then. A list is one input, step by step. The engine "llvm" takes parts (T, B) and (T, B, I)
     lengths: (B,) integers from 0 to T, any order
     returns: ys (T, B, H), and the state after the last step; with all_states=True the state after each step, built
     alike, with leaves (T, B, ...). Where the cell returns a nest of tensors as y, ys is one with leaves (T, B, ...)
@@ -101,19 +104,20 @@ class Recurrent(Module):
             return self._layers.run(self, make, xs, state, lengths, all_states)
         xs, state = self._entrance(self.cell, xs, state)
         T, B = xs.shape[:2]
+        form = xs.form if isinstance(xs, Several) else None
         alive = mask_of_lengths(lengths, T, B, self._entrance.who)
         there = None if alive is None else mask_there(lengths, T)
         device = xs.device
         if not self._why_eager(xs, device):
             try:
-                options = self._run_options(device, all_states)
+                options = self._run_options(device, all_states, form)
                 return unwatched(self._recordings, self.cell, options, xs, state, alive, there)
             except Unsupported as reason:
                 self._refuse(reason)
                 self._tell(f"step by step, because it cannot be compiled: {reason}")
         if not len(xs):
-            return self._empty_results(xs, state, all_states)
-        ys, states = unwatched(self._eager, xs, state, alive, None, all_states, there)
+            return self._empty_results(xs, state, all_states, form)
+        ys, states = unwatched(self._eager, xs, state, alive, None, all_states, there, form)
         new = nest.map_leaves(_over_time, *states) if all_states else states[0 if self.reverse else -1]
         return nest.map_leaves(_plain, ys), nest.map_leaves(_plain, new)
 
@@ -139,10 +143,10 @@ class Recurrent(Module):
 
         return remove
 
-    def _run_options(self, device: str, all_states: bool = False) -> RunOptions:
-        engine = engines.find(self.engine, device)
-        step, every, hooks = partial(self._masked_step, strict=all_states), self.checkpoint_every, self._hooks
-        return RunOptions(step, self._eager, engine, every, all_states, hooks, self.reverse, self._tell, device)
+    def _run_options(self, device: str, all_states: bool = False, form: Form | None = None) -> RunOptions:
+        engine, step = engines.find(self.engine, device), partial(self._masked_step, strict=all_states, form=form)
+        eager, every, hooks = partial(self._eager, form=form), self.checkpoint_every, self._hooks
+        return RunOptions(step, eager, engine, every, all_states, hooks, self.reverse, self._tell, device, form)
 
     def _refuse(self, reason: Unsupported) -> None:
         """ValueError if the step cannot be compiled but must be."""
@@ -175,7 +179,8 @@ class Recurrent(Module):
         if not why:
             try:
                 masked = mask_of_lengths(lengths, T, B, self._entrance.who) is not None
-                options = self._run_options(xs.device)
+                form = xs.form if isinstance(xs, Several) else None
+                options = self._run_options(xs.device, form=form)
                 step, lines, nbytes, source = self._recordings.plan(self.cell, options, xs, state, masked)
                 name = step.engine.name
                 reason = engines.why(self.engine, name, step.slower)
@@ -202,11 +207,11 @@ class Recurrent(Module):
 
     def _eager(
         self, xs: Tensor, state: Any, alive: np.ndarray | None, steps: Sequence[int] | None = None,
-        strict: bool = False, there: Any = None,
+        strict: bool = False, there: Any = None, form: Form | None = None,
     ) -> tuple[Any, list[Any]]:  # fmt: skip
         """Step by step: ys, and the state after each step, both in the order of xs. steps: those to run, numbered from
         the first one that runs, for a drawing that leaves others out  strict: must the state keep its shapes?
-        there: `alive` where xs is, if it is there already"""
+        there: `alive` where xs is, if it is there already  form: of several inputs"""
         masks: Any = None
         if alive is not None:
             # As a tensor it is kept for the backward pass without a copy at each step.
@@ -230,7 +235,7 @@ class Recurrent(Module):
                 continue
             x = parts[t]
             with scope(kind(number)):
-                y, new = self._step(x, state, not states, strict, alive is not None)
+                y, new = self._step(x, state, not states, strict, alive is not None, form)
                 if watch is not None:
                     new = copied_if_shared(new, (x, state))
                     watch.add(new)
@@ -242,11 +247,14 @@ class Recurrent(Module):
         return self._stacked(ys[::way]), states[::way]
 
     def _step(
-        self, x: Tensor, state: Any, first: bool = True, strict: bool = False, ragged: bool = False
-    ) -> tuple[Any, Any]:
+        self, x: Tensor, state: Any, first: bool = True, strict: bool = False, ragged: bool = False,
+        form: Form | None = None,
+    ) -> tuple[Any, Any]:  # fmt: skip
         """y and the new state, each in containers of its own. first: is it the first step of a sequence?  strict: must
-        the state keep its structure and shapes?  ragged: do sequences have lengths of their own?"""
-        result = self.cell(x, state if is_plain(state) else nest.copied(state))
+        the state keep its structure and shapes?  ragged: do sequences have lengths of their own?  form: of several
+        inputs"""
+        given = x if form is None else form.apart(x)
+        result = self.cell(given, state if is_plain(state) else nest.copied(state))
         who = type(self.cell).__name__
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(f"{who}: forward(x, state) must return (y, state), got {nest.describe(result)}")
@@ -264,10 +272,12 @@ class Recurrent(Module):
             return stack(ys)
         return nest.map_leaves(lambda *each: stack(each), *ys)
 
-    def _masked_step(self, x: Tensor, state: Any, alive: Any = None, *, strict: bool = False) -> tuple[Any, Any]:
+    def _masked_step(
+        self, x: Tensor, state: Any, alive: Any = None, *, strict: bool = False, form: Form | None = None
+    ) -> tuple[Any, Any]:
         """A step in which some sequences may have ended. alive: (B,) of bool, or None"""
         x = x if alive is None else _where(alive, x, 0)
-        y, new = self._step(x, state, True, strict, alive is not None)
+        y, new = self._step(x, state, True, strict, alive is not None, form)
         if self._hooks:
             new = copied_if_shared(new, (x, state))
             context.trace.watch(nest.leaves(new))
@@ -280,10 +290,10 @@ class Recurrent(Module):
             partial(_where, alive), new, old
         )
 
-    def _empty_results(self, xs: Tensor, state: Any, all_states: bool) -> tuple[Any, Any]:
+    def _empty_results(self, xs: Tensor, state: Any, all_states: bool, form: Form | None) -> tuple[Any, Any]:
         """The results of no steps: a step on zeros tells their sizes."""
         with no_grad():
-            y, new = self._step(Tensor(xp(xs.array).zeros(xs.shape[1:], xs.dtype)), state)
+            y, new = self._step(Tensor(xp(xs.array).zeros(xs.shape[1:], xs.dtype)), state, form=form)
         none = lambda s: Tensor(xp(s.array).zeros((0, *s.shape), s.dtype)) if isinstance(s, Tensor) else s
         return nest.map_leaves(none, y), nest.map_leaves(none, new) if all_states else state
 
