@@ -75,7 +75,7 @@ $(VENV)/installed-test: $(VENV)/installed-demo
 	touch $@
 
 $(VENV)/installed-oracle: $(VENV)/installed-test
-	$(BIN)/pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	$(BIN)/pip install --quiet --disable-pip-version-check "torch==2.13.0" "keras>=3.9"
 	touch $@
 
 $(VENV)/installed-cupy: $(VENV)/installed-demo
