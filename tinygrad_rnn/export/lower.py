@@ -16,12 +16,12 @@ from tinygrad_rnn.compiler.ir.circuit import Circuit
 from tinygrad_rnn.compiler.ir.columns import remake
 from tinygrad_rnn.compiler.ir.evaluate import compute
 from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.ir.variables import variables
 from tinygrad_rnn.compiler.passes.lower_softmax import lower_softmax
 from tinygrad_rnn.compiler.passes.spell_einsum import spelled_out
 from tinygrad_rnn.export.chain import own_name
 from tinygrad_rnn.export.program import ELEMENTWISE, Array, Line, Program, Refused
 from tinygrad_rnn.export.recorded import Recorded
-from tinygrad_rnn.export.variables import variables
 
 PLACE = "index"  # what stands in the key of a gather for one of its arguments
 DTYPES = {"float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8"}

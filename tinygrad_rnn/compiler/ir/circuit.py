@@ -88,6 +88,23 @@ class Circuit:
     def __str__(self) -> str:
         return "\n".join(listing(self))
 
+    def equations(self, form: str = "unicode") -> str:
+        """The forward step as textbooks write it, a line for each variable that the cell's code names.
+
+        form: "unicode", or "latex" for an `aligned` environment
+        A gate whose weights are columns of one matrix has these as W_f; x @ W is written as W x; what has no name is
+        written out where it is read.
+
+        >>> import tinygrad_rnn as tg
+        >>> print(tg.circuit(tg.nn.RNNCell(2, 3), tg.zeros(1, 2)).equations())
+        hₜ = tanh(U xₜ + W hₜ₋₁ + b)
+        """
+        if form not in ("unicode", "latex"):
+            raise ValueError(f'equations: form must be "unicode" or "latex", got {form!r}')
+        from tinygrad_rnn.compiler.ir.equations import equations  # noqa: PLC0415 (it reads circuits)
+
+        return equations(self, form == "latex")
+
     # ---- making ---------------------------------------------------------------------------------------------------
 
     def input(self, name: str, shape: tuple, dtype: Any, *, moves: bool, tracked: bool = True, **static: Any) -> Value:

@@ -1,0 +1,179 @@
+"""A circuit's equations: what they say is what the cell computes, and as textbooks write it."""
+
+import re
+
+import numpy as np
+import pytest
+
+from cells import CELLS, I
+
+import tinygrad_rnn as tg
+
+from tinygrad_rnn import nn, ops
+
+TEXTBOOK = {
+    "RNN": (lambda: nn.RNNCell(2, 3), "hₜ = tanh(U xₜ + W hₜ₋₁ + b)"),
+    "LSTM": (
+        lambda: nn.LSTMCell(2, 3),
+        """fₜ = σ(U_f xₜ + W_f hₜ₋₁ + b_f)
+iₜ = σ(U_i xₜ + W_i hₜ₋₁ + b_i)
+gₜ = tanh(U_g xₜ + W_g hₜ₋₁ + b_g)
+cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
+oₜ = σ(U_o xₜ + W_o hₜ₋₁ + b_o)
+hₜ = oₜ ⊙ tanh(cₜ)""",
+    ),
+    "GRU": (
+        lambda: nn.GRUCell(2, 3),
+        """zₜ = σ(U_z xₜ + b_z + W_z hₜ₋₁)
+rₜ = σ(U_r xₜ + b_r + W_r hₜ₋₁)
+nₜ = tanh(U_n xₜ + b_n + W_n (rₜ ⊙ hₜ₋₁))
+hₜ = (1 − zₜ) ⊙ hₜ₋₁ + zₜ ⊙ nₜ""",
+    ),
+    "layer norm": (
+        lambda: nn.LayerNormLSTMCell(2, 3),
+        """iₜ = LN_i(U xₜ) + LN_i(W hₜ₋₁) + b_i
+fₜ = LN_f(U xₜ) + LN_f(W hₜ₋₁) + b_f
+gₜ = LN_g(U xₜ) + LN_g(W hₜ₋₁) + b_g
+oₜ = LN_o(U xₜ) + LN_o(W hₜ₋₁) + b_o
+cₜ = σ(fₜ) ⊙ cₜ₋₁ + σ(iₜ) ⊙ tanh(gₜ)
+hₜ = σ(oₜ) ⊙ tanh(LN(cₜ))""",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), TEXTBOOK.values(), ids=TEXTBOOK)
+def test_they_read_as_in_a_textbook(make, expected):
+    assert tg.circuit(make(), tg.zeros(2, 2)).equations() == expected
+
+
+def test_latex_has_the_same_lines():
+    text = tg.circuit(nn.LSTMCell(2, 3), tg.zeros(1, 2)).equations("latex")
+    lines = text.splitlines()
+    assert lines[0] == r"\begin{aligned}" and lines[-1] == r"\end{aligned}" and len(lines) == 8
+    assert lines[1] == r"  f_{t} &= \sigma(U_{f} x_{t} + W_{f} h_{t-1} + b_{f}) \\"
+    assert lines[4] == r"  c_{t} &= f_{t} \odot c_{t-1} + i_{t} \odot g_{t} \\" and "\\\\" not in lines[6]
+
+
+# ---- are they true? -------------------------------------------------------------------------------------------------
+
+
+class Reading:
+    """Computes equations: a product without a sign is W x, which is x @ W, or a number times something."""
+
+    FUNCTIONS = {
+        "σ": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "exp": np.exp,
+        "√": np.sqrt, "log": np.log, "sin": np.sin, "abs": np.abs,
+    }  # fmt: skip
+
+    def __init__(self, text, values):
+        kinds = r"\[[\d:, ]+\]", "[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"\d[\d.e-]*", r"[\w√]+[ₜ₋₁]*", r"[^\s\w]"
+        self.tokens, self.values = re.findall("|".join(kinds), text), values
+
+    def peek(self):
+        return self.tokens[0] if self.tokens else ""
+
+    def sum(self):
+        x = -self.product() if self.take("−") else self.product()
+        while self.peek() in ("+", "−"):
+            sign = 1 if self.tokens.pop(0) == "+" else -1
+            x = x + sign * self.product()
+        return x
+
+    def take(self, token):
+        return self.tokens.pop(0) if self.peek() == token else None
+
+    def product(self):
+        x = self.beside()
+        while self.peek() in ("⊙", "/"):
+            x = x * self.beside() if self.tokens.pop(0) == "⊙" else x / self.beside()
+        return x
+
+    def beside(self):
+        x = self.factor()
+        if self.peek() and self.peek() not in ("+", "−", "⊙", "/", ")"):
+            y = self.beside()
+            return y * x if np.ndim(x) == 0 else y @ x
+        return x
+
+    def factor(self):
+        token = self.tokens.pop(0)
+        if token == "(":
+            x = self.sum()
+            assert self.tokens.pop(0) == ")"
+        elif token in self.FUNCTIONS:
+            assert self.tokens.pop(0) == "("
+            x = self.FUNCTIONS[token](self.sum())
+            assert self.tokens.pop(0) == ")"
+        else:
+            x = float(token) if token[0].isdigit() else self.values[token]
+        while self.peek().startswith("["):
+            key = [slice(*(int(n) if n else None for n in k.split(":"))) for k in self.tokens.pop(0)[1:-1].split(",")]
+            x = x[(..., *key) if len(key) == 1 else tuple(key)]
+        if self.peek() and self.peek()[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹":
+            x = x ** int(self.tokens.pop(0).translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")))
+        return x
+
+
+class Parts(nn.Cell):
+    """Columns of the input and of what was computed; numbers, powers, quotients, signs; nothing has a gate's form."""
+
+    def __init__(self):
+        draw = lambda *shape: nn.Parameter(np.random.default_rng(len(shape)).standard_normal(shape))
+        self.W, self.V, self.b = draw(2, 6), draw(3, 4), draw(6)
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 3).astype("float64")
+
+    def forward(self, x, h):
+        wide = x[:, :2] @ self.W + self.b
+        left, right = wide[:, :3], wide[:, 3:]
+        new = ops.tanh(left - (h - right)) * 2 + -(h**2) / (1 + right * right)
+        low = (new[:, :2] @ self.V[:2])[:, 1:] - new
+        return low, new * 0.5 - (new - low)
+
+
+ORDER = {"LSTM": "ifgo", "LSTM without output gate": "ifg", "GRU": "zrn", "GRU reset after": "zrn"}
+TRUE = {
+    name: case.make
+    for name, case in CELLS.items()
+    if name not in ("Stack of LSTM and GRU", "nested state", "layer norm")
+}
+TRUE |= {"parts": Parts, "IndRNN": lambda: nn.IndRNNCell(I, 3)}
+
+
+@pytest.mark.parametrize("name", TRUE)
+def test_what_they_say_is_what_the_cell_computes(name):
+    tg.manual_seed(0)
+    cell = TRUE[name]().to("float64")
+    for p in cell.parameters():
+        p.data = np.random.default_rng(p.size).standard_normal(p.shape)
+    x = np.random.default_rng(1).standard_normal((4, 3 if name == "parts" else I))
+    state = cell.initial_state(4)
+    leaves = {"h": state} if isinstance(state, tg.Tensor) else state._asdict()
+    values = {"xₜ": x}
+    for n, (key, s) in enumerate(leaves.items()):
+        values[f"{key}ₜ₋₁"] = np.random.default_rng(n + 5).standard_normal(s.shape)
+    for path, p in cell.named_parameters():
+        values[path] = p.numpy()
+        for part, columns in (("left", slice(0, 3)), ("right", slice(3, 6))) if name == "parts" else ():
+            values[f"{path}_{part}"] = p.numpy()[..., columns]
+        for i, gate in enumerate(ORDER.get(name, "")):
+            H = values[f"{next(iter(leaves))}ₜ₋₁"].shape[-1]
+            values[f"{path}_{gate}"] = p.numpy()[..., i * H : (i + 1) * H]
+    for line in tg.circuit(cell, tg.tensor(x)).equations().splitlines():
+        left, right = line.split(" = ", 1)
+        reading = Reading(right, values)
+        values[left.strip()] = reading.sum()
+        assert not reading.tokens, line
+    given = [tg.tensor(values[f"{key}ₜ₋₁"]) for key in leaves]
+    _, new = cell(tg.tensor(x), given[0] if isinstance(state, tg.Tensor) else type(state)(*given))
+    for key, s in ({"h": new} if isinstance(new, tg.Tensor) else new._asdict()).items():
+        np.testing.assert_allclose(values[f"{key}ₜ"], s.numpy(), 1e-12, err_msg=key)
+
+
+def test_several_cells_are_refused_and_so_is_another_form():
+    stack = nn.Stack([nn.GRUCell(2, 3), nn.LSTMCell(3, 3)])
+    with pytest.raises(ValueError, match=r"^equations: there must be one cell, there are several with a weight 'U'"):
+        tg.circuit(stack, tg.zeros(1, 2)).equations()
+    with pytest.raises(ValueError, match=r'^equations: form must be "unicode" or "latex", got \'html\''):
+        tg.circuit(nn.GRUCell(2, 3), tg.zeros(1, 2)).equations("html")
