@@ -108,7 +108,7 @@ class Reading:
             x = float(token) if token[0].isdigit() else self.values[token]
         while self.peek().startswith("["):
             key = [slice(*(int(n) if n else None for n in k.split(":"))) for k in self.tokens.pop(0)[1:-1].split(",")]
-            x = x[(..., *key) if len(key) == 1 else tuple(key)]
+            x = x[(..., *key) if "ₜ" in token else tuple(key)]  # of what moves there is a row for each sequence
         if self.peek() and self.peek()[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹":
             x = x ** int(self.tokens.pop(0).translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")))
         return x
