@@ -351,6 +351,23 @@ def test_in_a_notebook_a_drawing_is_not_cut_off_and_a_player_has_a_frame_of_its_
     head = shown.partition("<g")[0]
     assert "overflow-x:auto" in head and "min(100%," in head and not re.search(r'(width|height)="[\d.]+pt"', head)
     assert ElementTree.fromstring(shown).find(".//{*}g") is not None
-    frame = drawing.player(300)._repr_html_()
+    frame = drawing.play(300)._repr_html_()
+    assert frame == drawing.player(300)._repr_html_()  # its former name
     assert frame.startswith("<iframe srcdoc=") and "height:300px" in frame
     assert html.unescape(frame.split('"')[1]) == drawing.html()
+
+
+def test_a_png_has_as_many_dots_as_asked_for(tmp_path):
+    pytest.importorskip("graphviz")
+    drawing, sizes = viz.draw(nn.GRUCell(2, 3)), {}
+    for dpi in (55, 110, 220):
+        drawing.save(tmp_path / "x.png", dpi=dpi)
+        head = (tmp_path / "x.png").read_bytes()[16:24]
+        sizes[dpi] = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
+    for a, b in zip(sizes[55], sizes[220], strict=True):
+        assert abs(b - 4 * a) <= 4
+    drawing.save(tmp_path / "y.png")
+    assert (tmp_path / "y.png").read_bytes()[16:24] == b"".join(n.to_bytes(4, "big") for n in sizes[110])
+    with pytest.raises(ValueError, match="^viz: dpi must be from 1 to 2400, got 0$"):
+        drawing.save(tmp_path / "z.png", dpi=0)
+    assert not (tmp_path / "z.png").exists()

@@ -16,6 +16,7 @@ from viz.write import placed_dot, plain_dot
 
 FORMATS = (".svg", ".png", ".pdf", ".dot", ".html")
 DPI = 110
+MOST_DPI = 2400
 
 
 class Drawing:
@@ -61,10 +62,10 @@ class Drawing:
         """What appears one after the other when the drawing plays: the titles of the steps."""
         return self.picture.moments or [self.title or "the graph"]
 
-    def save(self, path: str | Path, *, play: bool = False) -> None:
+    def save(self, path: str | Path, *, play: bool = False, dpi: float = DPI) -> None:
         """Write it as the suffix says: .svg, .png, .pdf, .dot or .html; the file is there whole or not at all.
 
-        play: an SVG that plays by itself
+        play: an SVG that plays by itself  dpi: dots per inch of a PNG
 
         RuntimeError if nothing here draws graphs: then the source stands beside, as .dot.
         """
@@ -74,19 +75,23 @@ class Drawing:
             source = path.with_suffix(".dot")
             write_atomically(source, self.dot)
             raise render.missing(f", wrote {source}")
-        write_atomically(path, self.film() if play and suffix == ".svg" else self._file(suffix))
+        if not 1 <= dpi <= MOST_DPI:
+            raise ValueError(f"viz: dpi must be from 1 to {MOST_DPI}, got {dpi}")
+        write_atomically(path, self.film() if play and suffix == ".svg" else self._file(suffix, dpi))
 
-    def _file(self, suffix: str) -> bytes | str:
+    def _file(self, suffix: str, dpi: float) -> bytes | str:
         if suffix == ".dot":
             return self.dot
         if suffix in (".svg", ".html"):
             return self.svg() if suffix == ".svg" else self.html()
-        resolution = {"dpi": DPI} if suffix == ".png" else {}
+        resolution = {"dpi": dpi} if suffix == ".png" else {}
         return render.render(placed_dot.dot(self.layout, self.title, on_paper=True, **resolution), suffix[1:])
 
-    def player(self, height: int = 480) -> Player:
-        """The page of `html` for a notebook, in a frame so high, in pixels."""
+    def play(self, height: int = 480) -> Player:
+        """The page of `html` in its place in a notebook, in a frame so high, in pixels."""
         return Player(self.html(), height)
+
+    player = play
 
     def _repr_svg_(self) -> str:
         return self.svg()
