@@ -368,6 +368,6 @@ def test_a_png_has_as_many_dots_as_asked_for(tmp_path):
         assert abs(b - 4 * a) <= 4
     drawing.save(tmp_path / "y.png")
     assert (tmp_path / "y.png").read_bytes()[16:24] == b"".join(n.to_bytes(4, "big") for n in sizes[110])
-    with pytest.raises(ValueError, match="^viz: dpi must be from 1 to 2400, got 0$"):
+    with pytest.raises(ValueError, match=r"^viz: dpi must be from 1 to 2400, got 0$"):
         drawing.save(tmp_path / "z.png", dpi=0)
     assert not (tmp_path / "z.png").exists()
