@@ -45,6 +45,18 @@ def test_a_module_is_there_without_an_import_of_its_own(name):
     assert done.stdout.split() == ["False", "True"] and name in dir(tg)
 
 
+def test_viz_has_a_second_door():
+    code = "import sys, tinygrad_rnn as tg; print('viz' in sys.modules, tg.viz is __import__('viz'), tg.viz.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "viz"]
+    assert "viz" in dir(tg) and "viz" not in tg.__all__, "import * takes no name of another package"
+
+
+def test_viz_has_nothing_but_imports_at_its_top():
+    tree = ast.parse((ROOT / "viz" / "__init__.py").read_text())
+    assert {type(part) for part in tree.body[1:]} == {ast.ImportFrom, ast.Assign} and ast.get_docstring(tree)
+
+
 def test_what_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"^module 'tinygrad_rnn' has no attribute 'lstm'$"):
         tg.lstm  # noqa: B018
@@ -69,6 +81,7 @@ class Leaky(nn.Cell):
 rnn = nn.Recurrent(Leaky(2, 3))
 ys, h = rnn(tg.zeros(5, 1, 2))
 layer = nn.LSTM(2, 3, bidirectional=True)
+tg.viz.draw(layer, view="cells").svg().strip()
 print(layer.plan(tg.zeros(5, 1, 2)).nbytes, tg.metrics, tg.__version__, decode.sample)
 optim.Adam(rnn.parameters(), lr=0.01).step()
 output: tg.Tensor = nn.Linear(3, 1)(ys)
