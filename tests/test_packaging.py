@@ -33,6 +33,28 @@ def test_the_version_stands_in_one_place():
     assert re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1] == tg.__version__
 
 
+MACHINES = {  # with wheels of pygraphviz: sys_platform, platform_machine, platform_python_implementation
+    "Linux": ("linux", "x86_64", "CPython", True),
+    "Linux on ARM": ("linux", "aarch64", "CPython", True),
+    "macOS": ("darwin", "arm64", "CPython", True),
+    "macOS on Intel": ("darwin", "x86_64", "CPython", True),
+    "Windows": ("win32", "AMD64", "CPython", True),
+    "Windows on ARM": ("win32", "ARM64", "CPython", False),
+    "Linux on 32 bits": ("linux", "armv7l", "CPython", False),
+    "Linux on POWER": ("linux", "ppc64le", "CPython", False),
+    "FreeBSD": ("freebsd14", "amd64", "CPython", False),
+    "PyPy": ("linux", "x86_64", "PyPy", False),
+}
+
+
+@pytest.mark.parametrize(("system", "machine", "implementation", "comes"), MACHINES.values(), ids=MACHINES)
+def test_graphviz_comes_along_where_there_are_wheels_of_it(system, machine, implementation, comes):
+    requirements = pytest.importorskip("packaging.requirements")
+    (found,) = (r for r in map(requirements.Requirement, PROJECT["project"]["dependencies"]) if r.name == "pygraphviz")
+    names = ("sys_platform", "platform_machine", "platform_python_implementation")
+    assert found.marker.evaluate(dict(zip(names, (system, machine, implementation), strict=True))) == comes
+
+
 # ---- what is built ------------------------------------------------------------------------------------------------
 
 
