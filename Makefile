@@ -67,11 +67,11 @@ gpu: $(VENV)/installed-gpu
 
 $(VENV)/installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,fast]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[plot,fast]"
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed-demo
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,fast,bleu,examples,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[plot,fast,bleu,examples,dev]"
 	touch $@
 
 $(VENV)/installed-oracle: $(VENV)/installed-test

@@ -62,7 +62,7 @@ FRAME = {"style": "rounded,filled", "fillcolor": "#f8fafc", "color": "#cbd2db", 
 def room(module: str) -> str:
     """The room that a module or a name in it belongs to: a folder or file of a package, or of the compiler."""
     parts = module.split(".")
-    if parts in (["viz"], ["viz", "__init__"]):
+    if parts[:2] in (["viz"], ["viz", "__init__"], ["viz", "calls"]):
         return "viz.draw"
     return ".".join(parts[: 3 if parts[1:2] == ["compiler"] else 2])
 

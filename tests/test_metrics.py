@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinygrad_rnn import metrics
 from tinygrad_rnn.metrics import corpus_bleu, corpus_chrf, edit_distance, sequence_error_rate, token_error_rate
 
 WORDS = st.text("abc", max_size=7)
@@ -95,6 +96,33 @@ def test_12000_pairs_of_words_and_a_few_of_texts_take_less_than_two_seconds():
         for a, b in zip(sequences[::2], sequences[1::2], strict=True):
             edit_distance(a, b)
     assert time.process_time() - before < 2
+
+
+ODD = st.lists(st.sampled_from([-1, -2, 0, 1, 97, 1.0, 2.5, "a", "\x01", "ab", "", None, ("a",), True]), max_size=20)
+
+
+@given(ODD, ODD)
+def test_the_distance_is_the_same_with_rapidfuzz_and_without(a, b):
+    pytest.importorskip("rapidfuzz")
+    assert metrics._rapidfuzz() is not None
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(metrics, "_rapidfuzz", lambda: None)
+        expected = edit_distance(a, b)
+    assert edit_distance(a, b) == expected == naive(a, b)
+
+
+@pytest.mark.parametrize("source", [None, "raise OSError('Could not load librapidfuzz.so')"])
+def test_the_distance_needs_no_rapidfuzz(tmp_path, monkeypatch, source):
+    """Here is none, or one that cannot be loaded."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "rapidfuzz"]:
+        monkeypatch.delitem(sys.modules, name)
+    if source is None:
+        monkeypatch.setitem(sys.modules, "rapidfuzz", None)
+    else:
+        (tmp_path / "rapidfuzz.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(metrics, "_rapidfuzz", metrics._rapidfuzz.__wrapped__)
+    assert metrics._rapidfuzz() is None and edit_distance("kitten", "sitting") == 3
 
 
 # ---- error rates ----------------------------------------------------------------------------------------------------

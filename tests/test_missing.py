@@ -1,5 +1,6 @@
 """Machines that cannot draw, and modules of the user's that have the name of another: one line says what to do."""
 
+import re
 import subprocess
 import sys
 import types
@@ -7,6 +8,8 @@ import types
 from pathlib import Path
 
 import pytest
+
+import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.cli import output
@@ -101,17 +104,36 @@ def test_another_viz_is_named_in_one_line(tmp_path, monkeypatch, capsys, place):
     other = types.ModuleType("viz")
     other.__file__ = str(tmp_path / "viz.py" if place.startswith("a file") else HOME / "viz" / "__init__.py")
     monkeypatch.setitem(sys.modules, "viz", other)
+    line = f"viz: {other.__file__!r} is not the package that draws; rename it, or if it came from PyPI: "
+    with pytest.raises(ImportError, match=f"^{re.escape(line)}pip uninstall viz; [^\n]+$"):
+        tg.viz  # noqa: B018
+    with pytest.raises(ImportError, match=f"^{re.escape(line)}"):
+        from tinygrad_rnn import viz  # noqa: F401
     assert main(["draw", "--out", str(tmp_path / "x.svg")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"tinygrad-rnn: viz: {other.__file__!r} is not the package that draws; rename it, or if")
-    assert "pip uninstall viz" in error and error.count("\n") == 1
+    assert error.startswith(f"tinygrad-rnn: {line}") and error.count("\n") == 1
+
+
+def test_the_other_viz_of_an_import_is_named(tmp_path):
+    """Whoever lets another viz be imported first, a file beside the script, is told which one it is."""
+    (tmp_path / "viz.py").write_text("")
+    (tmp_path / "script.py").write_text(
+        f"import sys; sys.path.append({str(HOME)!r}); import viz, tinygrad_rnn as tg; tg.viz"
+    )
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(
+        f"ImportError: viz: {str(tmp_path / 'viz.py')!r} is not the package that draws; rename it, or if"
+    )
 
 
 def test_ours_is_found_before_another_one(tmp_path, monkeypatch):
     (tmp_path / "viz.py").write_text("raise SystemExit('the wrong one')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "viz")
-    assert Path(output.pictures().__file__).parent == HOME / "viz"
+    path = list(sys.path)
+    assert Path(tg.viz.__file__).parent == HOME / "viz" and sys.path == path
+    assert output.pictures() is tg.viz is sys.modules["viz"]
 
 
 def test_another_viz_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, capsys):

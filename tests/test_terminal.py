@@ -3,9 +3,9 @@
 import errno
 import io
 import os
-import re
 import subprocess
 import sys
+import types
 
 from pathlib import Path
 
@@ -14,7 +14,9 @@ import pytest
 import tinygrad_rnn as tg
 
 from tinygrad_rnn.cli.main import main
+from tinygrad_rnn.tasks.bar import progress_bar
 
+ROOT = Path(__file__).parent.parent
 ENCODINGS = ["utf-8", "ascii", "cp437", "cp1252", "latin-1", "euc_jp", "utf-16", "shift_jis"]
 SMALL = ["--cell", "rnn", "--hidden", "6", "--embed", "4", "--epochs", "1", "--batch", "4"]
 SIGNS = "naïve “cat” – → 猫 🙂"
@@ -88,11 +90,7 @@ def test_a_name_that_is_no_text_is_a_name_too(folder, tmp_path, monkeypatch, cap
 
 
 def test_the_version_is_that_of_the_package(monkeypatch):
-    (number,) = re.findall(
-        r'^version = "(.+)"$', (Path(__file__).parents[1] / "pyproject.toml").read_text(), re.MULTILINE
-    )
-    assert written(monkeypatch, "ascii", "--version") == (0, f"tinygrad-rnn {number}\n", "")
-    assert tg.__version__ == number
+    assert written(monkeypatch, "ascii", "--version") == (0, f"tinygrad-rnn {tg.__version__}\n", "")
 
 
 def test_a_full_disk_behind_standard_output_is_named(folder, monkeypatch, capsys):
@@ -109,3 +107,35 @@ def test_there_need_not_be_a_terminal(folder, monkeypatch):
     monkeypatch.setattr(sys, "stdout", None), monkeypatch.setattr(sys, "stderr", None)
     assert main(["sample", str(folder / "lm"), "--length", "3"]) == 0
     assert main(["sample", "nowhere"]) == 2
+
+
+# ---- notebooks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["a file", "a notebook", "a notebook's second process"])
+def test_a_notebook_has_a_bar_though_it_is_no_terminal(monkeypatch, capsys, where):
+    if where != "a file":
+        monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", types.ModuleType("zmqshell"))
+    with progress_bar(10, 2, "epoch 1/3", "word", hidden=where.endswith("process")) as bar:
+        bar.update(8)
+    told = capsys.readouterr().err
+    assert ("epoch 1/3:  20%" in told) == (where == "a notebook") and bool(told) == (where == "a notebook")
+
+
+KERNEL = """
+import sys, types
+class Shell: pass
+for name in "ipykernel.zmqshell", "IPython":
+    sys.modules[name] = types.ModuleType(name)
+sys.modules["IPython"].get_ipython = Shell
+sys.modules["ipywidgets"] = None
+from tinygrad_rnn.tasks import bar
+print(bar.tqdm.__name__)
+"""
+
+
+@pytest.mark.parametrize("warnings", ["always", "error"])
+def test_a_notebook_without_widgets_warns_of_nothing(warnings):
+    command = [sys.executable, "-W", warnings, "-c", KERNEL]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("tqdm_asyncio\n", "")

@@ -13,11 +13,13 @@ from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.random import get_rng_state, manual_seed, set_rng_state
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, ones, tensor, zeros
-from tinygrad_rnn.moved import install
+from tinygrad_rnn.moved import install, pictures
 from tinygrad_rnn.nn.circuit import circuit
 from tinygrad_rnn.ops.formulas import elementwise
 
 if TYPE_CHECKING:
+    import viz as viz
+
     from tinygrad_rnn import data, decode, export, keras_weights, metrics, torch_weights
 
 __version__ = "0.1.0"
@@ -32,13 +34,15 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package's
 
     def __getattr__(name: str) -> Any:
-        """Import tg.data, decode, export, metrics or torch_weights when it is first used: together they take 40 ms."""
+        """Import tg.data, decode, export, metrics, torch_weights or viz when it is first used: they take 40 ms."""
         if name in __all__:
             return importlib.import_module(f"{__name__}.{name}")
+        if name == "viz":  # not in __all__: it is a package of its own, and `import *` needs none of its name
+            return pictures()
         if name in _former:
             return _former[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "viz"})

@@ -6,7 +6,9 @@ sequences, its alternatives: [["T", "AH"], ["T", "UW"]] for two ways to say "to"
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+import functools
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,27 @@ def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     D(i, j), the distance of the first i tokens of a from the first j of b, by rows (Wagner and Fischer 1974):
     D(i, j) = min(D(i-1, j) + 1, D(i, j-1) + 1, D(i-1, j-1) + [aᵢ ≠ bⱼ])
 
+    By rapidfuzz (the extra "fast") where it is installed, many times as fast.
+
     >>> edit_distance("kitten", "sitting")
     3
     """
+    numbers: dict[Hashable, int] = {}  # of different tokens, since rapidfuzz takes "a" and 97 for the same
+    x, y = ([numbers.setdefault(token, len(numbers)) for token in tokens] for tokens in (a, b))
+    return (_rapidfuzz() or _by_rows)(x, y)
+
+
+@functools.cache
+def _rapidfuzz() -> Callable[[list[int], list[int]], int] | None:
+    """Its distance; None where it is not installed, or cannot be loaded."""
+    try:
+        from rapidfuzz.distance import Levenshtein  # noqa: PLC0415
+    except (ImportError, OSError):
+        return None
+    return Levenshtein.distance
+
+
+def _by_rows(a: list[int], b: list[int]) -> int:
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         above, left = row, i

@@ -1,6 +1,7 @@
-"""Modules by the names that they had before they stood in rooms: what is imported from one comes from where it is now.
+"""Modules by other names: those that they had before they stood in rooms, and `tg.viz`, the package beside this one.
 
-`from tinygrad_rnn.checkpoint import load_checkpoint` still works. Nothing is imported before it is used.
+`from tinygrad_rnn.checkpoint import load_checkpoint` still works: what is imported from there comes from where it is
+now. Nothing is imported before it is used.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -60,3 +62,22 @@ def install(package: str) -> dict[str, Moved]:
         former = f"{package}.{name}"
         sys.modules.setdefault(former, Moved(former, tuple(f"{package}.{module}" for module in now)))
     return {name: sys.modules[f"{package}.{name}"] for name in MOVED if "." not in name}  # type: ignore[misc]
+
+
+REINSTALL = "if it came from PyPI: pip uninstall viz; pip install --force-reinstall --no-deps tinygrad-rnn"
+
+
+def pictures() -> ModuleType:
+    """The package viz that came with this one; ImportError that names another of that name in its place."""
+    home = Path(__file__).parents[1]
+    sys.path.insert(0, str(home))
+    try:
+        viz = importlib.import_module("viz")
+    except ImportError as error:
+        raise ImportError(f"viz: cannot be imported ({error}); {REINSTALL}") from None
+    finally:
+        sys.path.remove(str(home))
+    found = Path(viz.__file__ or "viz")
+    if not (hasattr(viz, "draw") and found.parent == home / "viz"):
+        raise ImportError(f"viz: {str(found)!r} is not the package that draws; rename it, or {REINSTALL}")
+    return viz

@@ -239,7 +239,7 @@ class Tensor:
         array = self._read()
         return settled(array, np.array(arrays.to_numpy(array)))
 
-    def item(self) -> Any:
+    def item(self) -> int | float:
         """The value of a tensor of one element, as a Python number."""
         array = self._read()
         return settled(array, array.item())

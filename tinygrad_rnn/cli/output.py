@@ -7,12 +7,18 @@ import os
 import sys
 
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import tinygrad_rnn
 
 from tinygrad_rnn import parallel
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.files import replace_atomically
 from tinygrad_rnn.tasks.fit import Trainer
+
+if TYPE_CHECKING:
+    import viz
 
 
 def escape_unwritable() -> None:
@@ -53,29 +59,18 @@ def report(text: str) -> None:
         nobody_reads()
 
 
-def pictures() -> Any:
+def pictures() -> ModuleType:
     """The package viz that came with this one; RuntimeError that names another of that name in its place."""
-    home = Path(__file__).parents[2]
-    sys.path.insert(0, str(home))
     try:
-        import viz  # noqa: PLC0415 (only for those who draw)
+        return tinygrad_rnn.viz
     except ImportError as error:
-        raise RuntimeError(f"viz: cannot be imported ({error}); {REINSTALL}") from None
-    finally:
-        sys.path.remove(str(home))
-    found = Path(viz.__file__ or "viz")
-    if not (hasattr(viz, "draw") and found.parent == home / "viz"):
-        raise RuntimeError(f"viz: {str(found)!r} is not the package that draws; rename it, or {REINSTALL}")
-    return viz
-
-
-REINSTALL = "if it came from PyPI: pip uninstall viz; pip install --force-reinstall --no-deps tinygrad-rnn"
+        raise RuntimeError(str(error)) from None
 
 
 def draw_to(loss: Tensor, paths: list[Path], *, play: bool = False, **options: Any) -> None:
     """Draw a graph into files; one that nobody asked for may fail."""
     try:
-        drawing = pictures().draw(loss, **options)
+        drawing: viz.Drawing = pictures().draw(loss, **options)
         for path in paths:
             drawing.save(path, play=play)
             report(f"wrote {path}")

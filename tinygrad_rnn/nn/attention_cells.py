@@ -95,7 +95,8 @@ class AttentionCell(Cell):
             y, s = self.cell(concat([x, context], axis=-1) if self.feed else x, s)
             context, weights = self.attention(y, memory)
         else:
-            context, weights = self.attention(context if asked is None else asked, memory)
+            seen = context if asked is None else asked  # here feed is True, so one of both is there
+            context, weights = self.attention(seen, memory)  # type: ignore[arg-type]
             y, s = self.cell(concat([x, context], axis=-1), s)
         new = AttentionState(s, None if asked is None else y, context if self.feed else None, weights, memory)
         return concat([y, context], axis=-1), new

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import is_
 from pathlib import Path
 from types import NoneType
-from typing import Any, Self
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,18 @@ from tinygrad_rnn.autograd.graph import ModuleName, context
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor, host_values, tensor
 from tinygrad_rnn.files import write_atomically
 from tinygrad_rnn.nn.variable_names import Reader
+
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
+Returns = TypeVar("Returns", covariant=True)
+
+
+class Callee(Protocol[Given, Returns]):
+    """A module as a type checker sees it that is called: it takes and returns what its forward does."""
+
+    _name: ModuleName
+
+    def forward(self, *args: Given.args, **kwargs: Given.kwargs) -> Returns: ...
 
 
 class Module:
@@ -43,7 +55,7 @@ class Module:
         """Compute the outputs from the inputs; define it, and call the module itself, not this."""
         raise NotImplementedError(f"{type(self).__name__}: must define forward")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: Callee[Given, Returned], *args: Given.args, **kwargs: Given.kwargs) -> Returned:
         outer, name = context.scope, self._name
         context.scope = (*outer, name)
         try:

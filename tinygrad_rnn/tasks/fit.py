@@ -17,8 +17,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tqdm import tqdm
-
 from tinygrad_rnn import optim, parallel
 from tinygrad_rnn.autograd import nest, random
 from tinygrad_rnn.autograd.arrays import move, to_numpy
@@ -27,6 +25,7 @@ from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.autograd.transfers import Reading
 from tinygrad_rnn.nn import Module
 from tinygrad_rnn.nn.state_dicts import prefixed, without_prefix
+from tinygrad_rnn.tasks.bar import progress_bar, tqdm
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
 from tinygrad_rnn.tasks.log import Log
 from tinygrad_rnn.tasks.run_folder import RunFolder
@@ -228,7 +227,8 @@ class Trainer:
             enough = False
             while self.progress.epoch < epochs and not (stop or self.exhausted or enough):
                 title = f"epoch {self.progress.epoch + 1}/{epochs}"
-                with _bar(self.task, title, self.progress.tokens, hidden=self.world.rank > 0) as bar:
+                total, done = self.task.tokens(), self.progress.tokens
+                with progress_bar(total, done, title, self.task.unit, hidden=self.world.rank > 0) as bar:
                     stop = self._epoch(bar, asked, self._log(title, report))
                 if not stop:
                     line = self._finish_epoch(self.task.validate(), epochs)
@@ -412,11 +412,3 @@ def rows_read(E: Parameter, read: Callable[[], np.ndarray]) -> dict[Parameter, n
 def perplexity(nats: float) -> float:
     """exp of nats per token; finite, also of a model that has diverged."""
     return math.exp(min(nats, 700.0))
-
-
-def _bar(task: Task, title: str, done: int, hidden: bool) -> tqdm:
-    """The progress bar of an epoch, where there is a terminal to show it."""
-    return tqdm(
-        total=task.tokens(), initial=done, desc=title, unit=task.unit, unit_scale=True, leave=False,
-        disable=hidden or None,
-    )  # fmt: skip

@@ -1,0 +1,104 @@
+"""What a user calls for a drawing of a graph: from arguments to options, and into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.autograd.tensor import Tensor
+from viz.compose import Options, attend, compose
+from viz.drawing import Drawing, checked_suffix
+from viz.picture.gradient import over_time
+from viz.picture.subject import subject_of
+from viz.read.expand import expanded
+from viz.read.gradient_norms import norms
+from viz.read.root import root_of
+from viz.texts import token_lists, visible
+
+
+def draw(
+    what: Any,
+    path: str | Path | None = None,
+    *,
+    view: str = "ops",
+    steps: str | int | Iterable[int] | None = None,
+    depth: int | None = None,
+    unfold: bool = False,
+    gradient: bool | tuple[float, float] = False,
+    shapes: bool = False,
+    values: bool = False,
+    parameters: bool = True,
+    colors: bool = True,
+    tokens: Sequence[str] | Sequence[Sequence[str]] = (),
+    targets: Sequence[str] = (),
+    direction: str = "right",
+    title: str | None = None,
+) -> Drawing:
+    """Draw the graph that a tensor was computed by; save it if there is a path (.svg, .png, .pdf, .dot, .html).
+
+    what: a loss, or an output; a cell or an nn.Recurrent, drawn for a few steps; a circuit, as tg.circuit records it
+    view: "ops": each operation; "cells": a box for each module; "circuit": one step, with a black square on each edge
+        that leads to the next; "attention": an encoder and a decoder, with the weights between them
+    steps: the time steps to draw, counted from 1: "all", "1-3,998-1000", or numbers; by default the first four and
+        the last four of a long sequence, with a count of the others
+    depth: how many levels of modules are drawn as boxes; by default 1 in "cells", where it is the outermost that
+        compute something, else 0
+    unfold: for "circuit": beside it the unrolled graph
+    gradient: colour by log10 of the norm of the loss's gradient with respect to each value; (lowest, highest) of the
+        scale, to compare drawings. It is computed here, and leaves every `grad` as it is.
+    shapes, values: note them under the names: 2×16 f4, and the norm of the value
+    parameters: draw them
+    colors: or draw in grey
+    tokens: names of the inputs, step by step; where the network reads several sequences, as an encoder–decoder does,
+        these are of the first, or a list for each of them: [["how", "are", "you"], ["<s>", "wie", "gehts"]]
+    targets: what the last sequence of steps says, step by step
+    direction: of time, "right" or "down"
+    title: stands above
+
+    ValueError for options that do not exist, for more tokens than there are steps, for a tensor without a graph, and
+    for gradients or values of a graph that backward has freed.
+    """
+    if path is not None:
+        checked_suffix(Path(path))
+    names = token_lists(tokens), [visible(token) for token in targets]
+    options = Options(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction)
+    drawing = compose(root_of(what), options, title or "")
+    if path is not None:
+        drawing.save(path)
+    return drawing
+
+
+def attention(
+    weights: Any,
+    source: Sequence[str] = (),
+    target: Sequence[str] = (),
+    path: str | Path | None = None,
+    *,
+    step: int | None = None,
+    title: str | None = None,
+) -> Drawing:
+    """Draw attention weights as lines between the states of an encoder and the contexts of a decoder.
+
+    weights: (target, source), numbers from 0 to 1, one row for each decoder step
+    source, target: tokens
+    step: show the weights of this decoder step only, counted from 1
+
+    ValueError if weights and tokens do not fit together.
+    """
+    drawing = attend(weights, source, target, step, title or "")
+    if path is not None:
+        drawing.save(path)
+    return drawing
+
+
+def gradient_flow(loss: Tensor) -> dict[str, np.ndarray]:
+    """‖∂L/∂s_t‖ of each state s over the time steps, (T,): {"h": …, "c": …}; NaN where no gradient comes.
+
+    States are called as the cell's code calls them; where two layers use one name, h1, h2, lowest first. Draw them
+    with `gradient_norms`. ValueError if backward has freed the graph.
+    """
+    nodes = expanded(root_of(loss), copy=True)
+    return over_time(subject_of(nodes), norms(nodes[-1]))
