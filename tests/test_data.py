@@ -91,3 +91,12 @@ def test_padded_sequences_keep_their_numbers(dtype):
         [-1, 3],
         [-1, -1],
     ]
+
+
+def test_what_padded_sequences_cannot_be():
+    assert data.padded([[1, 2], [3]], 0.5).tolist() == [[1, 3], [2, 0.5]]
+    assert np.isnan(data.padded([[1, 2], [3]], float("nan"))[1, 1])
+    with pytest.raises(ValueError, match=r"^padded: there must be at least one sequence, got none$"):
+        data.padded([], 0)
+    with pytest.raises(ValueError, match=r"^padded: length must be at least .* 2, got 1$"):
+        data.padded([[1, 2]], 0, 1)

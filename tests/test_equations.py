@@ -31,12 +31,12 @@ hₜ = (1 − zₜ) ⊙ hₜ₋₁ + zₜ ⊙ nₜ""",
     ),
     "layer norm": (
         lambda: nn.LayerNormLSTMCell(2, 3),
-        """iₜ = LN_i(U xₜ) + LN_i(W hₜ₋₁) + b_i
-fₜ = LN_f(U xₜ) + LN_f(W hₜ₋₁) + b_f
-gₜ = LN_g(U xₜ) + LN_g(W hₜ₋₁) + b_g
-oₜ = LN_o(U xₜ) + LN_o(W hₜ₋₁) + b_o
+        """iₜ = LN_x,i(U xₜ) + LN_h,i(W hₜ₋₁) + b_i
+fₜ = LN_x,f(U xₜ) + LN_h,f(W hₜ₋₁) + b_f
+gₜ = LN_x,g(U xₜ) + LN_h,g(W hₜ₋₁) + b_g
+oₜ = LN_x,o(U xₜ) + LN_h,o(W hₜ₋₁) + b_o
 cₜ = σ(fₜ) ⊙ cₜ₋₁ + σ(iₜ) ⊙ tanh(gₜ)
-hₜ = σ(oₜ) ⊙ tanh(LN(cₜ))""",
+hₜ = σ(oₜ) ⊙ tanh(LN_c(cₜ))""",
     ),
 }
 
@@ -66,7 +66,7 @@ class Reading:
     }  # fmt: skip
 
     def __init__(self, text, values):
-        kinds = r"\[[\d:, ]+\]", "[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"\d[\d.e-]*", r"[\w√]+[ₜ₋₁]*", r"[^\s\w]"
+        kinds = r"\[[\d:, ]+\]", "[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"\d[\d.e-]*", r"(?:[^\W⁰¹²³⁴⁵⁶⁷⁸⁹]|√)+[ₜ₋₁]*", r"[^\s\w]"
         self.tokens, self.values = re.findall("|".join(kinds), text), values
 
     def peek(self):
@@ -132,13 +132,60 @@ class Parts(nn.Cell):
         return low, new * 0.5 - (new - low)
 
 
+class Own(nn.Cell):
+    """With weights W and U (3, 6), and a state (B, 3)."""
+
+    def __init__(self):
+        draw = lambda n: nn.Parameter(np.random.default_rng(n).standard_normal((3, 6)))
+        self.W, self.U = draw(1), draw(2)
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 3).astype("float64")
+
+
+class Gated(Own):
+    def forward(self, x, h):
+        z = x @ self.W + h @ self.U
+        return h, z[:, :3] * ops.sigmoid(z[:, 3:])
+
+
+class Crossed(Own):
+    def forward(self, x, h):
+        a, b = x @ self.W, h @ self.U
+        return h, ops.tanh(a[:, :3] + b[:, 3:]) * ops.sigmoid(a[:, 3:] + b[:, :3])
+
+
+class Powers(Own):
+    def forward(self, x, h):
+        return h, ((x**2) ** 3 - (x / (1 + h * h)) ** 2) * 0.123456789 - (x - h) ** 2 / (2 / (1 + x * x))
+
+
+class SameNames(Own):
+    def forward(self, x, h):
+        x = ops.tanh(x * 2)
+        h = h * x
+        new = x - h
+        return new, new + x
+
+
+class TwoStates(Own):
+    def initial_state(self, batch_size):
+        return super().initial_state(batch_size), super().initial_state(batch_size)
+
+    def forward(self, x, state):
+        h, c = state
+        a = x * c
+        return h, (a - h, a)
+
+
+OWN = {"gated": Gated, "crossed": Crossed, "powers": Powers, "same names": SameNames, "two states": TwoStates}
 ORDER = {"LSTM": "ifgo", "LSTM without output gate": "ifg", "GRU": "zrn", "GRU reset after": "zrn"}
 TRUE = {
     name: case.make
     for name, case in CELLS.items()
     if name not in ("Stack of LSTM and GRU", "nested state", "layer norm")
 }
-TRUE |= {"parts": Parts, "IndRNN": lambda: nn.IndRNNCell(I, 3)}
+TRUE |= OWN | {"parts": Parts, "IndRNN": lambda: nn.IndRNNCell(I, 3)}
 
 
 @pytest.mark.parametrize("name", TRUE)
@@ -147,9 +194,12 @@ def test_what_they_say_is_what_the_cell_computes(name):
     cell = TRUE[name]().to("float64")
     for p in cell.parameters():
         p.data = np.random.default_rng(p.size).standard_normal(p.shape)
-    x = np.random.default_rng(1).standard_normal((4, 3 if name == "parts" else I))
-    state = cell.initial_state(4)
-    leaves = {"h": state} if isinstance(state, tg.Tensor) else state._asdict()
+    x = np.random.default_rng(1).standard_normal((4, 3 if name in ("parts", *OWN) else I))
+    state, equations = cell.initial_state(4), tg.circuit(cell, tg.tensor(np.zeros((4, len(x[0]))))).equations()
+    if isinstance(state, tg.Tensor):
+        leaves = {re.search(r"(\w+)ₜ₋₁", equations)[1]: state}
+    else:
+        leaves = state._asdict() if hasattr(state, "_asdict") else dict(zip(("h", "a"), state, strict=True))
     values = {"xₜ": x}
     for n, (key, s) in enumerate(leaves.items()):
         values[f"{key}ₜ₋₁"] = np.random.default_rng(n + 5).standard_normal(s.shape)
@@ -160,14 +210,15 @@ def test_what_they_say_is_what_the_cell_computes(name):
         for i, gate in enumerate(ORDER.get(name, "")):
             H = values[f"{next(iter(leaves))}ₜ₋₁"].shape[-1]
             values[f"{path}_{gate}"] = p.numpy()[..., i * H : (i + 1) * H]
-    for line in tg.circuit(cell, tg.tensor(x)).equations().splitlines():
+    for line in equations.splitlines():
         left, right = line.split(" = ", 1)
         reading = Reading(right, values)
         values[left.strip()] = reading.sum()
         assert not reading.tokens, line
     given = [tg.tensor(values[f"{key}ₜ₋₁"]) for key in leaves]
-    _, new = cell(tg.tensor(x), given[0] if isinstance(state, tg.Tensor) else type(state)(*given))
-    for key, s in ({"h": new} if isinstance(new, tg.Tensor) else new._asdict()).items():
+    made = given[0] if len(given) == 1 else type(state)(*given) if hasattr(state, "_asdict") else tuple(given)
+    _, new = cell(tg.tensor(x), made)
+    for key, s in zip(leaves, [new] if isinstance(new, tg.Tensor) else new, strict=True):
         np.testing.assert_allclose(values[f"{key}ₜ"], s.numpy(), 1e-12, err_msg=key)
 
 

@@ -110,6 +110,9 @@ def test_a_file_of_another_kind_is_refused(here, capsys):
     assert "--text: must be left out, p holds a model of pairs; --pairs FILE" in error_of(
         capsys, "evaluate", "p", "--text", "text"
     )
+    for option in (["--beam", 3], ["--bleu"], ["--length-penalty", 0.5], ["--replace-unk"]):
+        said = error_of(capsys, "evaluate", "run", *option)
+        assert f"{option[0]}: is for models of pairs, run holds a language model" in said
     (here / "none").write_text("Ω")
     assert "--text: every character must occur in the text" in error_of(capsys, "evaluate", "run", "--text", "none")
     for option in "--valid-text", "--test-text":

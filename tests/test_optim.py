@@ -1,5 +1,6 @@
 """Optimisers against their equations, clipping, schedules."""
 
+import copy
 import math
 
 import numpy as np
@@ -301,6 +302,25 @@ def test_each_group_is_updated_as_by_an_optimiser_of_its_own(name, device):
     for a, b in zip(again.states, optimizer.states, strict=True):
         assert a.keys() == b.keys()
     optim.ZeroRedundancyOptimizer(make(groups, lr)).load_state_dict(optimizer.state_dict())
+
+
+def test_the_learning_rate_of_a_group_can_be_set_later_and_copies_learn():
+    ps = [nn.Parameter(np.ones(2)) for _ in range(2)]
+    optimizer = optim.SGD([ps[0], {"params": ps[1], "lr": 0.5}], 1.0)
+    optimizer.groups[1]["lr"] = 0.01
+    for made in (lambda: (ps, optimizer), lambda: copy.deepcopy((ps, optimizer))):
+        these, own = made()
+        for p in these:
+            p.data, p.grad = np.ones(2), tg.tensor(np.ones(2))
+        own.step()
+        assert [p.numpy()[0] for p in these] == [0.0, 0.99]
+    shared = optim.ZeroRedundancyOptimizer(optim.SGD(ps, 1.0))
+    these, own = copy.deepcopy((ps, shared))
+    for p in these:
+        p.data, p.grad = np.ones(2), tg.tensor(np.ones(2))
+    own.all_reduce()
+    own.step()
+    assert [p.numpy()[0] for p in these] == [0.0, 0.0]
 
 
 def test_zero_redundancy_keeps_groups():

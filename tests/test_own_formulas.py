@@ -99,3 +99,38 @@ def test_what_is_no_formula_is_refused_in_one_line(formula):
 def test_a_rule_for_what_is_no_argument_is_refused():
     with pytest.raises(ValueError, match=r"^f\.vjp: rules must be for arguments \['x'\], got one for \['y'\]"):
         tg.elementwise("f", "x + 1", y=lambda g: g)
+
+
+COUNTING = {
+    "counts": ("(x > -9) + (x > 0) + (x > 1)", lambda x: (x > -9) * 1.0 + (x > 0) + (x > 1)),
+    "leaks": ("(x > 0) * x + (x <= 0) * 0.01 * x", lambda x: np.where(x > 0, x, 0.01 * x)),
+    "turned": (
+        "-(x > 0) * 0.5 + abs(x < 0) + ((x > -1) & (x < 1))",
+        lambda x: -0.5 * (x > 0) + (x < 0) + ((x > -1) & (x < 1)),
+    ),
+    "compared": ("((x > 0) + (x > 1) > 1) * 2 - (x == (x > 1))", lambda x: 2.0 * (x > 1) - (x == (x > 1))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_a_condition_is_one_or_zero_in_the_dtype_of_the_others_in_every_engine(name):
+    formula, expected = COUNTING[name]
+    op = tg.elementwise(name, formula)
+    x = np.array([-2.0, -0.5, 0.0, 0.5, 1.0, 2.5])
+    for dtype in ("float16", "float32", "float64"):
+        y = op(tg.tensor(x.astype(dtype)))
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y.numpy(), expected(x), 1e-3)
+
+    class Whole(nn.Cell):
+        def initial_state(self, batch_size):
+            return self.zeros(batch_size, 1)
+
+        def forward(self, x, h):
+            return op(x + h), h
+
+    xs = tg.tensor(x.astype("f")[:, None, None])
+    for engine in ("eager", "numpy", "llvm"):
+        ys, _ = nn.Recurrent(Whole(), engine=engine)(xs, tg.zeros(1, 1))
+        assert ys.dtype == np.float32
+        np.testing.assert_allclose(ys.numpy().ravel(), expected(x), 1e-6)

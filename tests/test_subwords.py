@@ -183,13 +183,13 @@ def test_each_epoch_has_other_cuts_of_the_same_pairs(here):
     ("options", "message"),
     [
         (["lm", "--text", "text", "--subwords", "299"], "--subwords: must be at least 300 (each byte is one), or 0"),
-        (["lm", "--text", "text", "--subwords", "300", "--words"], "--tokenizer: must be left out beside --words"),
+        (["lm", "--text", "text", "--subwords", "300", "--words"], "--subwords: must be left out beside --words"),
         (["lm", "--text", "text", "--subwords", "300", "--max-vocab", "9"], "--max-vocab: must be at least 0, and"),
         (["lm", "--text", "text", "--tokenizer", "none"], "there is no file"),
         (["lm", "--text", "text", "--tokenizer", "text"], "text'"),
         (["lm", "--text", "text", "--tokenizer", "json"], "it must be the JSON of the library tokenizers"),
         (["seq2seq", "--pairs", "pairs", "--bpe-dropout", "0.1"], "--bpe-dropout: must be from 0 to less than 1, and"),
-        (["seq2seq", "--pairs", "pairs", "--source-subwords", "300", "--source-words"], "--source-tokenizer: must be"),
+        (["seq2seq", "--pairs", "pairs", "--source-subwords", "300", "--source-words"], "--source-subwords: must be"),
     ],
 )  # fmt: skip
 def test_bad_subwords_are_named(here, capsys, options, message):

@@ -91,6 +91,22 @@ def test_nothing_of_the_model_changes():
     assert rnn(XS)[0].shape == (T, B, H) and rnn.layers[0].engine == "auto"
 
 
+def test_a_layer_that_is_called_again_and_one_in_two_places():
+    class Again(nn.Module):
+        def __init__(self):
+            self.rnn, self.a = nn.Recurrent(nn.GRUCell(I, I)), nn.Linear(I, V)
+            self.b = self.a
+
+        def forward(self, xs):
+            ys, h = self.rnn(xs)
+            more, _ = self.rnn(ys[:2], h)
+            return self.a(more) + self.b(more)
+
+    parts = by_path(Again(), XS)
+    assert parts["rnn"].multiplications == 3 * I * 2 * I
+    assert parts["a"].multiplications == parts["b"].multiplications == 2 * I * V
+
+
 def test_it_is_printed_as_a_table():
     lines = str(nn.summary(Twice(), XS[0])).splitlines()
     assert lines[0].split() == ["module", "output", "parameters", "multiplications", "a", "step"]

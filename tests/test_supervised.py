@@ -135,6 +135,7 @@ def test_a_run_goes_on_as_if_nothing_had_happened(tmp_path):
         ({"train": (XS, YS[:3])}, "train must have a target for each input, got 50 inputs and 3 targets"),
         ({"valid": []}, "valid must have examples, it has none"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"metrics": {"loss": accuracy}}, "metrics must have other names than 'loss'"),
     ],
 )
 def test_what_cannot_be_learned_is_told(change, line):

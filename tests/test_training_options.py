@@ -212,6 +212,8 @@ def test_the_options_of_a_run_make_the_same_run_and_the_command_line_wins(here, 
     assert train(again, "c", "--lr", 0.2, "--epochs", 1) == 0
     c = json.loads((here / "c" / "config.json").read_text())
     assert {key for key in a if a[key] != c[key]} == {"lr", "epochs"}
+    assert train(again, "d", "--optimizer", "adamw", "--epochs", 1) == 0
+    assert json.loads((here / "d" / "config.json").read_text())["weight_decay"] == 0.01  # not 0, which was sgd's
 
 
 @pytest.mark.parametrize(

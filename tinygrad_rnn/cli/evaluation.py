@@ -10,6 +10,8 @@ from tinygrad_rnn.cli import language_model, translation
 from tinygrad_rnn.tasks.kind import kind_of
 from tinygrad_rnn.tasks.run_folder import RunFolder
 
+OF_PAIRS = {"beam": 1, "length_penalty": 1.0, "bleu": False, "replace_unk": False}  # and their defaults
+
 
 def add_evaluate(p: argparse.ArgumentParser) -> None:
     """Add the options of `tinygrad-rnn evaluate` to its parser."""
@@ -28,4 +30,8 @@ def evaluate(args: argparse.Namespace) -> None:
         raise ValueError(
             f"{other}: must be left out, {args.folder} holds {what}; --{'pairs' if pairs else 'text'} FILE"
         )
+    for name, default in () if pairs else OF_PAIRS.items():
+        if getattr(args, name) != default:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag}: is for models of pairs, {args.folder} holds a language model")
     (translation if pairs else language_model).evaluate(args)

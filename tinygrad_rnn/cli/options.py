@@ -99,7 +99,10 @@ def given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
     if args.config is not None:
         if args.resume:
             raise ValueError("--config: must be left out with --resume: the options of a run stay")
-        found = {**_of_file(Path(args.config), kind), **found}
+        saved = _of_file(Path(args.config), kind)
+        if found.get("optimizer", saved.get("optimizer")) != saved.get("optimizer"):
+            saved.pop("weight_decay", None)  # it was the other optimiser's
+        found = {**saved, **found}
     if found.get("optimizer") == "adamw" and not args.resume:
         found.setdefault("weight_decay", WEIGHT_DECAY)
     tokenizers = [name for name in names if name.endswith("tokenizer")]

@@ -170,13 +170,21 @@ def rounded(n: int) -> int:
 def padded(sequences: Sequence[Any], value: float, length: int | None = None) -> np.ndarray:
     """Sequences side by side, (T, B) of ids or numbers, or (T, B, …) of vectors; `value` behind their ends.
 
-    T = length, or that of the longest. Integers become int64; floats keep their dtype.
+    T = length, or that of the longest. Integers become int64, beside a value with a fraction float64; floats keep
+    their dtype. ValueError if there is no sequence, or one is longer than T.
     """
     arrays = [np.asarray(s) for s in sequences]
+    if not arrays:
+        raise ValueError("padded: there must be at least one sequence, got none")
+    longest = max(map(len, arrays))
+    T = longest if length is None else length
+    if longest > T:
+        raise ValueError(f"padded: length must be at least that of the longest sequence, {longest}, got {T}")
     some = [a for a in arrays if a.size] or [np.zeros(0, np.int64)]
     dtype = np.result_type(*{a.dtype for a in some})
-    T = max(map(len, arrays)) if length is None else length
-    found = np.full((T, len(arrays), *some[0].shape[1:]), value, np.int64 if dtype.kind in "iub" else dtype)
+    if dtype.kind in "iub":
+        dtype = np.dtype(np.int64 if float(value).is_integer() else np.float64)
+    found = np.full((T, len(arrays), *some[0].shape[1:]), value, dtype)
     for i, a in enumerate(arrays):
         if a.size:
             found[: len(a), i] = a

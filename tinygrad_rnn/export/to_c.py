@@ -26,7 +26,7 @@ WORDS = (
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
     "main state output cos erf exp expm1 floor fmod log log1p pow rint sin sqrt tanh fabs cosf erff expf expm1f "
     "floorf fmodf logf log1pf powf rintf sinf sqrtf tanhf fabsf larger smaller sign_of wrapped INFINITY i j k l m n "
-    "b0 b1 b2 b3 y0 y1 yn j0 j1 jn gamma index stdin stdout stderr NULL EOF size_t"
+    "b0 b1 b2 b3 y0 y1 yn j0 j1 jn gamma index linux unix NAN stdin stdout stderr NULL EOF size_t"
 )  # fmt: skip
 FUNCTIONS = """\
 static inline REAL larger(REAL a, REAL b) { return a > b || a != a ? a : b; }

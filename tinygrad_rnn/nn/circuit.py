@@ -24,6 +24,8 @@ def circuit(cell: Any, x: Tensor, state: Any = None) -> Circuit:
     TypeError if the step reads a value, ValueError if it cannot be recorded for another reason.
     """
     cell = _only_cell(cell)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"circuit: x must be a tensor, that of one step, got {type(x).__name__}")
     state = cell.initial_state(len(x)) if state is None else state
     if cell._name.unread:  # so that drawings know what its code calls what it computes
         with suppress(Unsupported), Inventory(cell).restoring(), random.untouched(), recording(True):

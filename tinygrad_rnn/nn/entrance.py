@@ -86,7 +86,8 @@ class Entrance:
     def _several(self, cell: Cell, xs: Any) -> Several:
         """Several inputs in one tensor, in the dtype that the cell reads."""
         if (reader := _reader(cell)) is not None:
-            raise ValueError(f"{self.who}: xs must be one tensor for {type(reader).__name__}, got {nest.describe(xs)}")
+            got = f"got {nest.describe(xs)}; steps of one input are a list, or stacked"
+            raise ValueError(f"{self.who}: xs must be one tensor for {type(reader).__name__}, {got}")
         xs = xs if isinstance(xs, Several) else side_by_side(self.who, xs)
         if xs.dtype.kind != "f" or xs.dtype == self._dtype(cell):
             return xs

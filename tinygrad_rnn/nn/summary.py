@@ -83,10 +83,16 @@ def summary(model: Module, *xs: Any) -> Summary:
         products = _products(model, given)
         with no_grad():
             model(*given)
+    paths: dict[int, list[str]] = defaultdict(list)  # of a module that is in several places
+    for path, m in model.named_modules():
+        paths[id(m)].append(path)
     parts = [
-        Part(path, type(m).__name__, shapes.get(id(m)), sum(p.size for p in m.parameters()), round(products[path]))
+        Part(
+            path, type(m).__name__, shapes.get(id(m)), sum(p.size for p in m.parameters()),
+            round(max(products[p] for p in paths[id(m)])),
+        )
         for path, m in model.named_modules()
-    ]
+    ]  # fmt: skip
     learned = list(model.parameters())
     return Summary(parts, sum(p.size for p in learned if p.requires_grad), sum(p.array.nbytes for p in learned))
 
@@ -134,10 +140,10 @@ def _products(model: Module, given: list[Any]) -> dict[str, float]:
         found = [leaf for leaf in nest.leaves(model(*given)) if isinstance(leaf, Tensor)]
     nodes = [t.node for t in found if t.node is not None]
     products = [(node, n) for node in ancestors(nodes, all_parents) if (n := _multiplications(node))]
-    steps: dict[tuple[str, ...], set[int]] = defaultdict(set)  # of the layers over time, by where they are
+    steps: dict[tuple[str, ...], set[int]] = defaultdict(set)  # of all calls of the layers over time, by where they are
     for node, _ in products:
         for layer, t in _loops(node):
-            steps[layer].add(t)
+            steps[layer].add(id(t))  # each step of each call is an object of its own
     counts: dict[str, float] = defaultdict(float)
     for node, n in products:
         loops = _loops(node)

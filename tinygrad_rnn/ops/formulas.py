@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,11 +75,49 @@ def elementwise(name: str, formula: str, **rules: Callable) -> Any:
     ValueError for a formula with anything else, or a rule for what is no argument.
     """
     names, floats = _read(name, formula)
-    forward = eval(f"lambda {', '.join(names)}: {formula}", dict(FUNCTIONS))
+    counted = ast.unparse(_Counted(names).visit(ast.parse(formula, mode="eval")))
+    forward = eval(f"lambda {', '.join(names)}: {counted}", {**FUNCTIONS, "_number": _number})
     forward.__name__, forward.__qualname__, forward.__doc__ = name, name, f"{name}({', '.join(names)}) = {formula}"
     op = operation(forward, formula, mixes=0 if len(names) > 1 else None, floats=floats)
     op.vjp(**rules)
     return op
+
+
+class _Counted(ast.NodeTransformer):
+    """Conditions that numbers are computed from as 1 and 0 of the arguments' dtype: True + True is True to NumPy."""
+
+    def __init__(self, names: Sequence[str]):
+        self.names = names
+
+    def _as_number(self, node: Any) -> Any:
+        """A part of a sum, a product, … , or an argument of a function."""
+        made = self.visit(node)
+        condition = isinstance(made, ast.Compare) or (
+            isinstance(made, ast.BinOp) and isinstance(made.op, (ast.BitAnd, ast.BitOr))
+        )
+        like = ast.Tuple([ast.Name(name, ast.Load()) for name in self.names], ast.Load())
+        return ast.Call(ast.Name("_number", ast.Load()), [made, like], []) if condition else made
+
+    def visit_BinOp(self, node: ast.BinOp) -> Any:
+        each = self.visit if isinstance(node.op, (ast.BitAnd, ast.BitOr)) else self._as_number
+        return ast.BinOp(each(node.left), node.op, each(node.right))
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
+        return ast.UnaryOp(node.op, self._as_number(node.operand))
+
+    def visit_Compare(self, node: ast.Compare) -> Any:
+        return ast.Compare(self._as_number(node.left), node.ops, [self._as_number(x) for x in node.comparators])
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        return ast.Call(node.func, [self._as_number(x) for x in node.args], [])
+
+
+def _number(condition: Any, like: tuple[Any, ...]) -> Any:
+    """1 where a condition holds, else 0, in the dtype of the first argument that has one."""
+    dtype = next((x.dtype for x in like if hasattr(x, "dtype")), None)
+    if dtype is None or not hasattr(condition, "astype"):
+        return condition * 1.0
+    return condition.astype(dtype if dtype.kind != "b" else np.int64)
 
 
 def _read(name: str, formula: str) -> tuple[list[str], bool]:

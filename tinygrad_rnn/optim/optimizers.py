@@ -90,8 +90,6 @@ class Optimizer:
                 raise ValueError(f"{who}: a group may have {', '.join(known)}, got {sorted(unknown)[0]!r}")
             if of:
                 type(self)(of, **{"lr": lr, **options})  # which says what is wrong with it
-            if "lr" in options:
-                options["_lr"] = options.pop("lr")
             for p in of:
                 if id(p) in found:
                     raise ValueError(f"{who}: a parameter must be in one group, one of shape {p.shape} is in two")
@@ -105,7 +103,8 @@ class Optimizer:
         if not options:
             return self
         other = copy.copy(self)
-        other.__dict__.update(options, t=self.t, _addresses=self._addresses)
+        other.__dict__.update({"_lr" if name == "lr" else name: value for name, value in options.items()})
+        other.__dict__.update(t=self.t, _addresses=self._addresses)
         return other
 
     @property

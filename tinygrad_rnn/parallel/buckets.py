@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -43,8 +44,16 @@ class Bucket(_Fills):
         first = self.parameters[0]
         *self.starts, end = accumulate((p.size for p in self.parameters), initial=0)
         self.buffer = full((-(-end // parts) * parts,), 0, _dtype(first), first.device)
+        self.views = self._views()
+
+    def _views(self) -> list[Array]:
+        """The buffer as the gradient of each parameter."""
         places = zip(self.parameters, self.starts, strict=True)
-        self.views = [self.buffer[start : start + p.size].reshape(p.shape) for p, start in places]
+        return [self.buffer[start : start + p.size].reshape(p.shape) for p, start in places]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.views = self._views()  # copies of the old ones would be arrays of their own
 
     def put(self, i: int, g: Array | None) -> None:
         self.views[i][...] = 0 if g is None else g

@@ -54,8 +54,8 @@ class Config(CommonConfig):
         one = sum(map(bool, (self.words, self.tokenizer, self.subwords))) <= 1
         limited = not (self.max_vocab or self.min_count) or not (self.tokenizer or self.subwords)
         counts |= {
-            "tokenizer": (one, "left out beside --words or --subwords"),
-            "subwords": subwords_limit(self.subwords),
+            "tokenizer": (one or bool(self.subwords), "left out beside --words"),
+            "subwords": subwords_limit(self.subwords) if one else (False, "left out beside --words or --tokenizer"),
             "max_vocab": (self.max_vocab >= 0 and limited, "at least 0, and left out beside subwords"),
         }
         return {**super().limits(), **counts, "steps": (self.steps >= 1, "at least 1"), "tie": tied}

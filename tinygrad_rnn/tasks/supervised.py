@@ -50,6 +50,8 @@ class SupervisedTask:
     ):  # fmt: skip
         self.model, self._loss, self.collate, self.metrics = model, loss, collate, dict(metrics or {})
         self.train, self.valid = (_examples(part, name) for part, name in ((train, "train"), (valid, "valid")))
+        if "loss" in self.metrics:
+            raise ValueError("SupervisedTask: metrics must have other names than 'loss', which is that of the loss")
         if batch_size < 1:
             raise ValueError(f"SupervisedTask: batch_size must be at least 1, got {batch_size}")
         self.batch_size, self.seed, self.world = batch_size, seed, processes or world()

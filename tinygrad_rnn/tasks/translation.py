@@ -79,8 +79,10 @@ class Config(CommonConfig):
         """The limits of the options that say what a side's tokens are."""
         words, tokenizer, subwords = (getattr(self, f"{side}_{name}") for name in ("words", "tokenizer", "subwords"))
         one = sum(map(bool, (words, tokenizer, subwords))) <= 1
-        yield f"{side}_tokenizer", (one, f"left out beside --{side}-words or --{side}-subwords")
-        yield f"{side}_subwords", (subwords_limit(subwords)[0] and one, subwords_limit(subwords)[1] + ", without words")
+        beside = f"left out beside --{side}-words"
+        yield f"{side}_tokenizer", (one or bool(subwords), beside)
+        limit = subwords_limit(subwords) if one else (False, f"{beside} or --{side}-tokenizer")
+        yield f"{side}_subwords", limit
 
 
 def build(config: Config, sources: int, targets: int) -> nn.EncoderDecoder:

@@ -46,9 +46,12 @@ class _Equations:
         self.wanted = [v for name in ("state", "y") for v in c.roots[name] if v is not None]
         self.order = c.order(self.wanted)
         self.weights = self._weight_names()
-        self.names = self._names()
         self.states = self._states()
+        self.names = self._names()
         self.of = ""  # the variable whose equation is written
+        self.ranges: dict[Value, set[Columns]] = {}  # the parts of weights in it
+        gains = {v.name for v in self.order if v.op == "input" and v.name.endswith("gain")}
+        self.norms = len(gains)
 
     def _weight_names(self) -> dict[Value, str]:
         """The last part of a weight's path, or all of it where another one has that. ValueError if there are several
@@ -66,23 +69,36 @@ class _Equations:
         return found
 
     def _states(self) -> dict[Value, str]:
-        """What the state before is called: as the new one, where its cell has one state without a name."""
-        pairs = zip(self.c.states, self.c.roots["state"], strict=True)
-        new = {s: self.names.get(v, "") for s, v in pairs if v is not None}
-        return {s: new.get(s) or "h" if _last(s.name) == "state" else _last(s.name) for s in self.c.states}
+        """What each leaf of the state is called: as in the state, else as the code calls the new one, else h, h_2, …"""
+        new = dict(zip(self.c.states, self.c.roots["state"], strict=True))
+        called = {v: name for v, name in variables(self.order).items() if v.op != "input"}
+        found: dict[Value, str] = {}
+        for s in self.c.states:
+            own = "" if re.fullmatch(r"state(\[\d+\])*", s.name) else _last(s.name)
+            name = base = own or called.get(new[s], "h")
+            n = 1
+            while name in (*found.values(), "x"):
+                n += 1
+                name = f"{base}_{n}"
+            found[s] = name
+        return found
 
     def _names(self) -> dict[Value, str]:
-        """Variables, of each name the last one; not those of which parts alone are read."""
+        """Variables, of each name the last one; not those of which parts alone are read, nor any whose name the input
+        or another state has."""
+        new = dict(zip(self.c.states, self.c.roots["state"], strict=True))
+        taken = {"x": None, **{name: new[s] for s, name in self.states.items()}}
         found = {name: v for v, name in variables(self.order).items() if v.op != "input" and not _is_norm(v)}
         readers: dict[Value, list[Value]] = {}
         for v in self.order:
             for a in v.values:
                 readers.setdefault(a, []).append(v)
         whole = lambda v: v in self.wanted or any(_columns_of(r) is None for r in readers.get(v, ()))
-        names = {v: name for name, v in found.items() if whole(v)}
-        for s, v in zip(self.c.states, self.c.roots["state"], strict=True):
+        names = {v: name for name, v in found.items() if whole(v) and taken.get(name, v) is v}
+        for s, name in self.states.items():
+            v = new[s]
             if v is not None and v.op != "input":
-                names.setdefault(v, _leaf(s))
+                names.setdefault(v, name)
         for i, v in enumerate(self.c.roots["y"]):
             if v.op != "input":
                 names.setdefault(v, "y" if len(self.c.roots["y"]) == 1 else f"y_{i + 1}")
@@ -93,8 +109,12 @@ class _Equations:
         pairs = []
         for v in self.order:
             if v in self.names:
-                self.of = self.names[v]
+                self.of, self.ranges = self.names[v], {}
+                self._computed(v, None)  # once to see which parts there are
                 pairs.append((self.at(self.of, "t"), self._computed(v, None).text))
+        for s, v in zip(self.c.states, self.c.roots["state"], strict=True):
+            if v is not None and v is not s and self.names.get(v, "") != self.states[s]:
+                pairs.append((self.at(self.states[s], "t"), self.expression(v).text))
         return self._lines(pairs)
 
     def _lines(self, pairs: list[tuple[str, str]]) -> str:
@@ -115,9 +135,12 @@ class _Equations:
         return f"{base}{'_' + index if index else ''}{'ₜ' if time == 't' else 'ₜ₋₁'}"
 
     def _weight(self, v: Value, columns: Columns) -> str:
-        """A parameter; of some of its columns the part of the variable whose equation this is."""
+        """A parameter; some of its columns are the part of the variable whose equation this is, if no others are."""
         base, _, index = self.weights[v].partition("_") if "." not in self.weights[v] else (self.weights[v], "", "")
         part = columns is not None and columns != (0, v.shape[-1])
+        self.ranges.setdefault(v, set()).add(columns)
+        if part and len(self.ranges[v]) > 1:
+            return self._part(Text(self._weight(v, None)), v, columns).text
         sub = ",".join(filter(None, (index, self.of if part else "")))
         if self.latex:
             return f"{_letters(base)}_{{{sub}}}" if sub else _letters(base)
@@ -178,9 +201,15 @@ class _Equations:
             waiting += new
         first = next(a for a in self.order if a in inside)
         given = next(a for a in first.values if not _is_norm(a))
-        name = r"\operatorname{LN}" if self.latex else "LN"
-        sub = "" if columns is None else f"_{{{self.of}}}" if self.latex else f"_{self.of}"
-        return Text(f"{name}{sub}({self.expression(given).text})")
+        name, gain = r"\operatorname{LN}" if self.latex else "LN", v.args[0].args[1] if v.op == "add" else None
+        owner = gain.name.rpartition(".")[0].rpartition(".")[2] if isinstance(gain, Value) and self.norms > 1 else ""
+        owner = owner.removeprefix("norm_")
+        self.ranges.setdefault(v, set()).add(columns)
+        several = len(self.ranges[v]) > 1
+        sub = ",".join(filter(None, (owner, "" if columns is None or several else self.of)))
+        shown = "" if not sub else rf"_{{\mathrm{{{_escaped(sub)}}}}}" if self.latex else f"_{sub}"
+        whole = Text(f"{name}{shown}({self.expression(given).text})")
+        return self._part(whole, v, columns) if several else whole
 
     def _product(self, v: Value, columns: Columns) -> Text:
         """x @ W as W x: the weight before what it acts on."""
@@ -196,14 +225,23 @@ class _Equations:
         if v.op == "permute" and len(v.shape) == 2:
             return Text(self.held(self.expression(v.args[0]), ATOM) + (r"^\top" if self.latex else "ᵀ"))
         if v.op == "reshape":
-            return self.expression(v.args[0])
+            if v.shape == v.args[0].shape:
+                return self.expression(v.args[0])
+            shape = ", ".join(["B" if v.shape[0] == self.c.x.shape[0] else str(v.shape[0]), *map(str, v.shape[1:])])
+            return Text(f"reshape({self.expression(v.args[0]).text}, ({shape}))")
         if v.op == "getitem":
             key = v.static["key"]
             shown = ", ".join(map(_index, key if isinstance(key, tuple) else (key,)))
             return Text(f"{self.held(self.expression(v.args[0]), ATOM)}[{shown}]")
         if v.op == "concat":
             return Text("[" + "; ".join(self.expression(a).text for a in v.args) + "]")
-        return self._named({"sum": "Σ"}.get(v.op, v.op), [self.expression(a) for a in v.args])
+        axis = v.static.get("axis")
+        last = len(v.args[0].shape) - 1 if isinstance(v.args[0], Value) else 0
+        axes = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        given = [self.expression(a) for a in v.args]
+        if axes and tuple(a % (last + 1) for a in axes) != (last,):  # over the last one it goes without saying
+            given.append(Text(f"axis={', '.join(map(str, axes))}"))
+        return self._named({"sum": "Σ"}.get(v.op, v.op), given)
 
     def _named(self, name: str, xs: list[Text]) -> Text:
         shown = name
@@ -231,15 +269,15 @@ class _Equations:
 
     def _div(self, a: Text, b: Text, *_: Any) -> Text:
         if self.latex:
-            return Text(rf"\frac{{{a.text}}}{{{b.text}}}")
+            return Text(rf"\frac{{{a.text}}}{{{b.text}}}", PRODUCT)
         return Text(f"{self.held(a, PRODUCT)} / {self.held(b, ATOM)}", PRODUCT)
 
     def _pow(self, a: Text, b: Text, *values: Any) -> Text:
         base = self.held(a, ATOM)
         if self.latex:
-            return Text(f"{base}^{{{b.text}}}")
+            return Text(f"{base}^{{{b.text}}}", UNARY)
         whole = isinstance(values[1], int) or (isinstance(values[1], float) and values[1].is_integer())
-        return Text(base + (str(int(values[1])).translate(RAISED) if whole else f"^{self.held(b, ATOM)}"))
+        return Text(base + (str(int(values[1])).translate(RAISED) if whole else f"^{self.held(b, ATOM)}"), UNARY)
 
     @property
     def minus(self) -> str:
@@ -265,18 +303,16 @@ def _letters(name: str) -> str:
     """A name in LaTeX: one letter as it is, a Greek one by its command, a word upright."""
     if name.lower() in GREEK:
         return f"\\{name}"
-    plain = name.replace("_", r"\_")
-    return name if len(name) == 1 else rf"\mathrm{{{plain}}}"
+    return name if len(name) == 1 else rf"\mathrm{{{_escaped(name)}}}"
+
+
+def _escaped(name: str) -> str:
+    return name.replace("_", r"\_")
 
 
 def _last(name: str) -> str:
     """cells.0.W → W; state.h → h"""
     return re.sub(r"^.*\.", "", name) or name
-
-
-def _leaf(state: Value) -> str:
-    """A leaf of the state that no variable of the code is."""
-    return "h" if _last(state.name) == "state" else _last(state.name)
 
 
 def _is_norm(v: Value) -> bool:
@@ -313,4 +349,4 @@ def _index(k: Any) -> str:
 
 def _number(n: Any) -> str:
     """A number, without a point where there is nothing behind it."""
-    return str(int(n)) if isinstance(n, float) and n.is_integer() else f"{n:g}" if isinstance(n, float) else str(n)
+    return str(int(n)) if isinstance(n, float) and n.is_integer() and abs(n) < 1e15 else str(n)
