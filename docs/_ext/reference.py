@@ -1,5 +1,6 @@
 """The reference: a page for each public module, made of `__all__`, and docstrings of plain text as reStructuredText."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -26,8 +27,10 @@ TITLES = {
     "to_onnx": "ONNX",
     "world": "A run",
 }
+TITLES |= {"fit": "Training", "found": "Hypotheses", "beam": "Beam search", "one_each": "One token at a time"}
 WIDTH = 106  # a line that ends before was ended on purpose
-LABEL = re.compile(r"((?:[^\W\d][\w.]*|\d)(?:, [^\W\d]\w*)*)(?::|  +)\s*(?=\S)")
+LABEL = re.compile(r"((?:[^\W\d][\w.]*|\d)(?:, [^\W\d]\w*)*)(?:: +|  +)(?=\S)")
+COLUMNS = re.compile(r"\S {4,}(?![^\W\d]\w*: )\S")  # equations beside each other
 
 
 # ---- docstrings -----------------------------------------------------------------------------------------------------
@@ -36,10 +39,10 @@ LABEL = re.compile(r"((?:[^\W\d][\w.]*|\d)(?:, [^\W\d]\w*)*)(?::|  +)\s*(?=\S)")
 def inline(text: str) -> str:
     """A line of plain text, in which nothing but `code` means anything."""
     parts = re.split(r"(`[^`]+`)", text)
-    plain = (re.sub(r"([\\*_|`<])", r"\\\1", part) for part in parts[::2])
+    plain = (re.sub(r"([\\*_|`<]|:(?=:))", r"\\\1", part) for part in parts[::2])
     code = [f"``{part[1:-1]}``" for part in parts[1::2]] + [""]
     words = "".join(a + ("\\ " * bool(a and b) + b + "\\ ") * bool(b) for a, b in zip(plain, code, strict=True))
-    return words.removesuffix("\\ ").replace("::", ":\\:")
+    return words.removesuffix("\\ ")
 
 
 def lines_of(paragraph: list[str]) -> list[str]:
@@ -62,13 +65,22 @@ def labelled(line: str) -> str:
     return f"**{inline(label[1])}**\u2002\\ {inline(line[label.end() :])}" if label else f"\\ {inline(line)}"
 
 
+def language(text: str) -> str:
+    """What an indented paragraph is written in: an equation is no Python."""
+    try:
+        ast.parse(inspect.cleandoc(text))
+    except SyntaxError:
+        return "pycon" if text.startswith(">>>") else "text"
+    return "python"
+
+
 def rst(lines: list[str]) -> Iterator[str]:
     """A docstring of the library's kind as reStructuredText: equations and examples stay as they are."""
     for text in re.split(r"\n(?: *\n)+", inspect.cleandoc("\n".join(lines))):
         paragraph = text.split("\n")
-        code = next((n for n, line in enumerate(paragraph) if line.startswith((" ", ">>>", "class "))), len(paragraph))
-        if code == 0:
-            yield from ("::", "", *("    " + line for line in paragraph))
+        columns = any(COLUMNS.search(line) and not LABEL.match(line) for line in paragraph)
+        if columns or text.startswith((" ", ">>>", "class ")):
+            yield from (f".. code-block:: {language(text)}", "", *("    " + line for line in paragraph))
         else:
             meant = lines_of(paragraph)
             yield from ("| " * (len(meant) > 1) + labelled(line) for line in meant)
@@ -81,11 +93,22 @@ def on_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: 
 
 
 def on_signature(app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str) -> Any:
-    """That of a class is its __init__'s: __new__ of a module takes anything."""
+    """That of a module is its __init__'s, for __new__ takes anything. Defaults without a name are dots."""
+    if what == "class" and getattr(obj, "_is_protocol", False):
+        return "", None
     if what == "class" and issubclass(obj, nn.Module):
+        if obj.__init__ is object.__init__:
+            return "()", None
         found = signature_of(obj.__init__, bound_method=True)
         return stringify_signature(found, unqualified_typehints=True, show_return_annotation=False), None
+    if signature and "<" in signature:
+        return re.sub(r"~(\w+[.])*", "", re.sub(r"<.*?>", "...", signature)), returns
     return None
+
+
+def on_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """The fields of a named tuple stand in the docstring of its class."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
 # ---- pages ----------------------------------------------------------------------------------------------------------
@@ -143,4 +166,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("builder-inited", on_start)
     app.connect("autodoc-process-docstring", on_docstring)
     app.connect("autodoc-process-signature", on_signature)
+    app.connect("autodoc-skip-member", on_member)
     return {"parallel_read_safe": True}
