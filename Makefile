@@ -6,6 +6,7 @@
 # make cuda   all tests of compiled cells on CUDA kernels, which g++ compiles and the CPU runs: a quarter of an hour
 # make mutants break lines of the library one by one: a test of each part must notice
 # make lint   style, types, and the direction of the imports
+# make docs   the documentation as a site, docs/_build/html/index.html: pages, notebooks that run, a reference
 # make bench  the engines beside their peers (installs them: about 1 GB)
 # make gpu    on a GPU, in six minutes: tests, training, and times beside PyTorch's (installs CuPy and PyTorch)
 #
@@ -57,6 +58,9 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+
 bench: $(VENV)/installed-peers
 	$(BIN)/python benchmarks/eager.py
 	$(BIN)/python benchmarks/recurrent.py
@@ -72,6 +76,10 @@ $(VENV)/installed-demo: pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/installed-demo
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[plot,fast,bleu,examples,dev]"
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed-demo
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,fast,docs]"
 	touch $@
 
 $(VENV)/installed-oracle: $(VENV)/installed-test
@@ -90,4 +98,4 @@ $(VENV)/installed-peers: $(VENV)/installed-oracle
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[peers]"
 	touch $@
 
-.PHONY: demo quick test gallery slow cuda mutants oracle lint bench gpu
+.PHONY: demo quick test gallery slow cuda mutants oracle lint docs bench gpu

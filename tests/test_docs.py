@@ -21,7 +21,7 @@ from tinygrad_rnn import decode, nn, optim
 from tinygrad_rnn.autograd import blas
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("CONTRIBUTING.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("CONTRIBUTING.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "course").glob("*.md")])
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 INSIDE = [ROOT, ROOT / "docs", ROOT / "tinygrad_rnn", ROOT / "tests"]  # where a path in a page may begin
 ROOTS = {"tg": tg, "nn": nn, "ops": tg.ops, "optim": optim, "decode": decode, "viz": viz, "tinygrad_rnn": tg}
@@ -214,6 +214,32 @@ def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch, c
     names = {"__name__": "examples"}
     for block in blocks(page):
         exec(compile(block, page, "exec"), names)
+
+
+NOTEBOOKS = [page for page in PAGES if "kernelspec" in page.read_text(encoding="utf-8").split("# ")[0]]
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda p: p.stem)
+def test_the_cells_of_a_notebook_run(page, capsys):
+    names = {"__name__": "notebook"}
+    for block in re.findall(r"```{code-cell} python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(block, page, "exec"), names)
+
+
+def test_the_cell_of_the_first_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("index.md")[0], "index.md", "exec"), {})
+    assert (tmp_path / "leaky.svg").exists()
+
+
+def test_every_page_is_in_the_site():
+    toctree = " ".join(
+        re.findall(r"```{toctree}\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.DOTALL)
+    ).split()
+    pages = {
+        str(page.relative_to(ROOT / "docs").with_suffix("")) for page in PAGES if page.is_relative_to(ROOT / "docs")
+    }
+    assert pages - {*toctree} == {"index"}
 
 
 @pytest.mark.skipif(not REAL_GPU and cuda_on_cpu.missing() is not None, reason="needs g++")

@@ -17,6 +17,8 @@ import numpy as np
 
 from tinygrad_rnn import nn
 
+__all__ = ["export", "load"]
+
 CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 
 

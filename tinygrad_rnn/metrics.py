@@ -13,6 +13,10 @@ from typing import Any
 
 import numpy as np
 
+__all__ = [
+    "alignment_error_rate", "corpus_bleu", "corpus_chrf", "edit_distance", "sequence_error_rate", "token_error_rate",
+]  # fmt: skip
+
 
 def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     """The least number of tokens to insert, delete or replace that turns a into b. Levenshtein (1966).

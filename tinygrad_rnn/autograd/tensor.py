@@ -464,6 +464,14 @@ class Tensor:
         return f"tensor({', '.join(parts)})"
 
 
+def describe_methods() -> None:
+    """Give each method of one line the docstring of the op that it calls; once OPS is filled."""
+    for method in vars(Tensor).values():
+        if inspect.isfunction(method) and method.__doc__ is None and not method.__name__.startswith("_"):
+            name = next(c for c in method.__code__.co_consts if isinstance(c, str) and c in OPS)
+            method.__doc__ = f"`ops.{name}` of this tensor.\n\n{inspect.getdoc(OPS[name])}"
+
+
 # NumPy's names for what is called otherwise here
 UFUNCS = {
     "multiply": "mul", "subtract": "sub", "divide": "div", "negative": "neg", "power": "pow", "absolute": "abs",

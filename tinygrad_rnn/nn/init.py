@@ -15,6 +15,8 @@ from tinygrad_rnn.autograd.devices import default_device
 from tinygrad_rnn.autograd.random import default_generator, drawn
 from tinygrad_rnn.autograd.tensor import Tensor
 
+__all__ = ["constant", "kaiming_uniform", "normal", "ones", "orthogonal", "uniform", "xavier_uniform", "zeros"]
+
 Shape = tuple[int, ...]
 
 

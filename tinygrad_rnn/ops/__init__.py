@@ -23,7 +23,7 @@ from tinygrad_rnn.ops.shape import (
     broadcast_to, chunk, concat, expand_dims, flip, pad, permute, reshape, split, squeeze, stack, swapaxes, transpose,
     unbind, unsqueeze,
 )  # fmt: skip
-from tinygrad_rnn.autograd.tensor import OPS
+from tinygrad_rnn.autograd.tensor import OPS, describe_methods
 
 __all__ = [
     "abs", "add", "argmax", "argsort", "broadcast_to", "cast", "chunk", "clip", "concat", "conv1d", "conv2d", "cos",
@@ -38,3 +38,4 @@ __all__ = [
 ]  # fmt: skip
 
 OPS.update({name: globals()[name] for name in __all__}, detach=detach)
+describe_methods()

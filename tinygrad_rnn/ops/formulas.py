@@ -77,7 +77,9 @@ def elementwise(name: str, formula: str, **rules: Callable) -> Any:
     names, floats = _read(name, formula)
     counted = ast.unparse(_Counted(names).visit(ast.parse(formula, mode="eval")))
     forward = eval(f"lambda {', '.join(names)}: {counted}", {**FUNCTIONS, "_number": _number})
-    forward.__name__, forward.__qualname__, forward.__doc__ = name, name, f"{name}({', '.join(names)}) = {formula}"
+    call = f"{name}({', '.join(names)})"
+    forward.__name__, forward.__qualname__ = name, name
+    forward.__doc__ = f"{call if formula == call else f'{call} = {formula}'}, element by element."
     op = operation(forward, formula, mixes=0 if len(names) > 1 else None, floats=floats)
     op.vjp(**rules)
     return op
