@@ -182,6 +182,11 @@ class _File:
             last = place
             statements += statement.split("\n")
         statements += self._results()
+        readers = self.program.readers()
+        if not readers[self.program.x]:
+            yield "  (void)x;"
+        if not (self.program.states or self.program.given):
+            yield "  (void)state;"
         for name, a in self.writer.locals.items():
             yield f"  {TYPES[a.dtype.name]} {name}[{a_size(a)}];{_shape(a)}"
         yield from (f"  {statement}" for statement in statements)
