@@ -46,6 +46,21 @@ def test_they_read_as_in_a_textbook(make, expected):
     assert tg.circuit(make(), tg.zeros(2, 2)).equations() == expected
 
 
+def test_weights_in_a_list_have_their_number():
+    class Listed(nn.Cell):
+        def __init__(self):
+            self.U = [nn.Parameter(np.ones((2, 3))) for _ in range(2)]
+
+        def initial_state(self, batch_size):
+            return self.zeros(batch_size, 3)
+
+        def forward(self, x, h):
+            h = ops.tanh(x @ self.U[0]) + h * ops.sigmoid(x @ self.U[1])
+            return h, h
+
+    assert tg.circuit(Listed(), tg.zeros(1, 2)).equations() == "hₜ = tanh(U_0 xₜ) + hₜ₋₁ ⊙ σ(U_1 xₜ)"
+
+
 def test_latex_has_the_same_lines():
     text = tg.circuit(nn.LSTMCell(2, 3), tg.zeros(1, 2)).equations("latex")
     lines = text.splitlines()

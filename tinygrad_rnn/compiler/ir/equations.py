@@ -311,8 +311,8 @@ def _escaped(name: str) -> str:
 
 
 def _last(name: str) -> str:
-    """cells.0.W → W; state.h → h"""
-    return re.sub(r"^.*\.", "", name) or name
+    """cell.W → W; state.h → h; U.0, of a list, → U_0"""
+    return re.sub(r"^(?:.*\.)?(\D[^.]*)\.(\d+)$", r"\1_\2", name) if name[-1:].isdigit() else name.rpartition(".")[2]
 
 
 def _is_norm(v: Value) -> bool:
