@@ -89,4 +89,4 @@ def test_many_more_random_calls_are_those_of_pytorch(block):
 
 
 def test_every_op_is_drawn():
-    assert set(ops.__all__) - set(MAKERS) == {"transfer", "uniform"}  # a GPU, and random numbers
+    assert set(ops.__all__) - set(MAKERS) == {"dropout", "transfer", "uniform"}  # a GPU, and random numbers

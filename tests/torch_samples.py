@@ -94,7 +94,7 @@ def maker(*names: str) -> Callable:
 
 
 UNARY = {
-    "abs": torch.abs, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "tanh": torch.tanh,
+    "abs": torch.abs, "exp": torch.exp, "log": torch.log, "log1p": torch.log1p, "sqrt": torch.sqrt, "tanh": torch.tanh,
     "sigmoid": torch.sigmoid, "relu": torch.relu, "erf": torch.erf, "isnan": torch.isnan,
     "sign": lambda x: torch.sign(x.detach()), "logical_not": torch.logical_not, "neg": torch.neg, "gelu": F.gelu,
     "softplus": lambda x: F.softplus(x, threshold=30) if x.is_floating_point() else F.softplus(x.float()),
