@@ -394,6 +394,10 @@ BAD = {
         lambda w, f: w(nn.LSTMCell(I, H), drawn(2), f),
         r"^export.{}: xs must be \(T, B, I\), .* got \(2,\)$",
     ),
+    "several inputs": (
+        lambda w, f: w(nn.LSTMCell(I, H), (drawn(2, 1, I), drawn(2, 1, I)), f),
+        r"^export.{}: xs must be one tensor, several inputs have no form in a file",
+    ),
     "random numbers": (
         lambda w, f: w(Drawing(I, H), drawn(2, 1, I), f),
         "^export: .* draws random numbers in its step",

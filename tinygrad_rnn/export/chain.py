@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.nn.cells import Cell
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recurrent import Recurrent
 from tinygrad_rnn.nn.rnn import Bidirectional, Layers
+from tinygrad_rnn.nn.several import are_several
 
 PART = "part_of_chain_"
 
@@ -40,6 +42,16 @@ def modules_of(given: Any, who: str) -> list[Module]:
         if not isinstance(module, Module):
             raise TypeError(f"{who}: module must be an nn.Module, or a list of them, got {type(module).__name__}")
     return found
+
+
+def sequence_of(xs: Any, who: str) -> Tensor:
+    """An example of what is read, as a tensor (T, B, I), or (T, B) of ids. ValueError if it is something else."""
+    if are_several(xs):
+        raise ValueError(f"{who}: xs must be one tensor, several inputs have no form in a file; concatenate them")
+    xs = xs if isinstance(xs, Tensor) else tensor(xs)
+    if xs.ndim not in (2, 3):
+        raise ValueError(f"{who}: xs must be (T, B, I), or (T, B) of ids, got {xs.shape}")
+    return xs
 
 
 def part_of(module: Module) -> Part | None:

@@ -12,10 +12,10 @@ import numpy as np
 
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.arrays import to_numpy
-from tinygrad_rnn.autograd.tensor import Tensor, tensor
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.export import c_main
 from tinygrad_rnn.export.c_code import TYPES, Writer, axes_of, dense, letters, loop
-from tinygrad_rnn.export.chain import Chain, modules_of
+from tinygrad_rnn.export.chain import Chain, modules_of, sequence_of
 from tinygrad_rnn.export.lower import Names, lower
 from tinygrad_rnn.export.program import Array, Program
 from tinygrad_rnn.export.recorded import evaluating, record
@@ -79,9 +79,7 @@ def source(
     if weights not in ("float32", "int8"):
         raise ValueError(f'{who}: weights must be "float32" or "int8", got {weights!r}')
     chain = Chain(modules_of(module, who), who)
-    xs = xs if isinstance(xs, Tensor) else tensor(xs)
-    if xs.ndim not in (2, 3):
-        raise ValueError(f"{who}: xs must be (T, B, I), or (T, B) of ids, got {xs.shape}")
+    xs = sequence_of(xs, who)
     with evaluating(chain):
         state = chain.initial_state(1) if state is None else state
         recorded = record(chain, chain.step, ((1, *xs.shape[2:]), xs.dtype), state)

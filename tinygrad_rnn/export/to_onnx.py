@@ -10,8 +10,8 @@ import numpy as np
 
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.arrays import to_numpy
-from tinygrad_rnn.autograd.tensor import Tensor, tensor
-from tinygrad_rnn.export.chain import Part, modules_of, of_cell, part_of
+from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.export.chain import Part, modules_of, of_cell, part_of, sequence_of
 from tinygrad_rnn.export.onnx_nodes import Graph, Nodes
 from tinygrad_rnn.export.onnx_scan import Loop, Wire, loop_of, scan
 from tinygrad_rnn.export.program import Shape
@@ -54,9 +54,7 @@ def onnx(module: Any, xs: Any, file: str | Path, *, state: Any = None, lengths: 
     ValueError if an operation has no form in ONNX, with its line; RuntimeError without onnx (the extra "onnx").
     """
     modules = modules_of(module, "export.onnx")
-    xs = xs if isinstance(xs, Tensor) else tensor(xs)
-    if xs.ndim not in (2, 3):
-        raise ValueError(f"export.onnx: xs must be (T, B, I), or (T, B) of ids, got {xs.shape}")
+    xs = sequence_of(xs, "export.onnx")
     stateful = [m for m in modules if part_of(m) is not None or isinstance(m, (Bidirectional, Layers))]
     states = iter([state] if len(stateful) == 1 or state is None else state)
     writer = _File(_library(), xs, lengths)
