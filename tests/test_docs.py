@@ -219,7 +219,11 @@ def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch, c
 NOTEBOOKS = [page for page in PAGES if "kernelspec" in page.read_text(encoding="utf-8").split("# ")[0]]
 
 
-@pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda p: p.stem)
+LONG = ("attention", "deep", "gru", "seq2seq")  # they train for seconds
+MARKED = [pytest.param(page, id=page.stem, marks=pytest.mark.slow if page.stem in LONG else ()) for page in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("page", MARKED)
 def test_the_cells_of_a_notebook_run(page, capsys):
     names = {"__name__": "notebook"}
     for block in re.findall(r"```{code-cell} python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
