@@ -48,7 +48,7 @@ def main(language="de", minutes=12.0, folders=(), out=None, **options):
     for name, pairs in zip(("train", "valid", "test"), parts, strict=True):
         (out / f"{name}.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
     epochs = max(1, round(float(minutes) * 60 / (EPOCH * len(parts[0]) / 1e5)))
-    config = {"cell": "gru", "hidden": 256, "embed": 128, "batch": 64, "lr": 2e-3, "dropout": 0.1, "epochs": epochs}
+    config = {"cell": "gru", "hidden": 256, "embed": 128, "batch": 64, "lr": 2e-3, "dropout": 0.2, "epochs": epochs}
     config |= {"source_subwords": 4000, "target_subwords": 4000, "log_every": 500, **options}
     files = {f"{name}pairs": str(out / f"{part}.tsv") for name, part in (("", "train"), ("valid_", "valid"))}
     run = RunFolder(out / "run")
