@@ -169,3 +169,18 @@ def test_second_derivatives_of_a_compiled_call_are_those_of_the_eager_one():
         found.append([t.numpy() for t in tg.grad((g * g).sum(), [cell.W, cell.U, x])])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite")
+@pytest.mark.parametrize("B", [1, 2, 3, 9])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_images_are_shared_out_to_workers(threads, B, monkeypatch):
+    """A batch of as few images as there are workers is shared out: a row of images is much work."""
+    from tinygrad_rnn.compiler.llvm import table, workers
+
+    parts, count = [], workers.count
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    monkeypatch.setattr(table.workers, "count", lambda *args: parts.append(count(*args)) or parts[-1])
+    xs = np.random.default_rng(0).standard_normal((T, B, *FORMS["strides"][0]))
+    compare(lambda: Step("strides"), xs, "llvm")
+    assert set(parts) == {min(threads, B, count(1 << 30))}

@@ -21,14 +21,17 @@ from tinygrad_rnn.compiler.llvm.machine import Machine
 from tinygrad_rnn.compiler.llvm.workers_code import AWAKE, source
 
 ROWS = 8  # of the batch, for each worker at least: as many as a tile of a product is high
+IMAGES = 1  # the same where a row is images, of which each has products of its own
 when_started: list[Callable[[], None]] = []  # what to do once there are workers
 
 
-def count(B: int) -> int:
-    """How many share a batch: at most one for each processor that we may use, or for what OMP_NUM_THREADS says."""
+def count(B: int, least: int = ROWS) -> int:
+    """How many share a batch, each at least so many rows of it: at most one for each processor that we may use, or for
+    what OMP_NUM_THREADS says.
+    """
     limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(int(limit) if limit.isdecimal() and int(limit) else here, here, B // ROWS))
+    return max(1, min(int(limit) if limit.isdecimal() and int(limit) else here, here, B // least))
 
 
 def all_of_them() -> int:
