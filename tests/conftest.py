@@ -4,6 +4,7 @@ machine code of the tests is kept."""
 import gc
 import importlib.util
 import os
+import signal
 import sys
 
 from pathlib import Path
@@ -18,7 +19,10 @@ os.environ.setdefault("TINYGRAD_RNN_CACHE", str(Path(__file__).parents[1] / ".py
 
 
 def pytest_configure(config):
-    """Check every pass over every circuit, but not in the slow tests, most of which are cells drawn at random."""
+    """Check every pass over every circuit, but not in the slow tests, most of which are cells drawn at random. And hear
+    Ctrl-C, as what tests start does, also where a shell has put us into the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("TINYGRAD_RNN_VERIFY", "0" if config.option.markexpr == "slow" else "1")
 
 

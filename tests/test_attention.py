@@ -687,7 +687,8 @@ def test_gradients_of_products_with_several_rows_equal_eager_when_two_share_a_ba
     from tinygrad_rnn.compiler.llvm import workers
 
     teams, count, run = [], workers.count, workers.run
-    monkeypatch.setattr(workers, "count", lambda B: 2 if batch == B else max(2, count(B)))  # also of all threads
+    two = lambda B, *least: 2 if batch == B else max(2, count(B))  # also of all threads
+    monkeypatch.setattr(workers, "count", two)
     monkeypatch.setattr(workers, "run", lambda job: (teams.append(job.parts), run(job)))
     for lengths in None, np.arange(batch) * 2 % 5:
         assert_rows_equal_eager(cell, batch, 3, lengths)

@@ -1,5 +1,7 @@
 """An operation of one's own from a formula: checked, differentiated, and in the same loop as the library's own."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -134,3 +136,52 @@ def test_a_condition_is_one_or_zero_in_the_dtype_of_the_others_in_every_engine(n
         ys, _ = nn.Recurrent(Whole(), engine=engine)(xs, tg.zeros(1, 1))
         assert ys.dtype == np.float32
         np.testing.assert_allclose(ys.numpy().ravel(), expected(x), 1e-6)
+
+
+MIXED = {
+    "exp(a) + b": lambda a, b: np.exp(a) + b,
+    "(a > 0) * b": lambda a, b: (a > 0).astype(b.dtype) * b,
+    "a * 100 + b": lambda a, b: a * a.dtype.type(100) + b,
+    "a / 2 + b": lambda a, b: a / a.dtype.type(2) + b,
+    "a + b + b": lambda a, b: a + b + b,
+    "a * b": lambda a, b: a * b,
+    "(a > b) & (a > 0)": lambda a, b: (a > b) & (a > 0),
+}
+DTYPES = ["bool", "int8", "uint8", "int64", "float16", "float32", "float64"]
+
+
+@pytest.mark.parametrize("ruled", [False, True])
+@pytest.mark.parametrize("formula", MIXED)
+def test_operands_of_different_dtypes_are_of_one_before_the_first_function_in_every_engine(formula, ruled):
+    rules = {"a": lambda g: g, "b": lambda g: g} if ruled else {}
+    op = tg.elementwise("mixed", formula, **rules)
+    for left, right in itertools.product(DTYPES, DTYPES):
+        a, b = tg.tensor(np.array([[1, 0, 10, 5]], left)), tg.tensor(np.array([[1, 0, 2, 3]], right))
+        common = (a * b).dtype
+        if common.kind == "b":
+            continue  # as NumPy has it
+        if common.kind != "f" and ("exp" in formula or "/" in formula):
+            common = np.dtype(np.float32)
+        expected = MIXED[formula](a.numpy().astype(common), b.numpy().astype(common))
+        y = op(a, b)
+        assert y.dtype == expected.dtype, (left, right)
+        np.testing.assert_allclose(y.numpy(), expected, 2e-3)
+
+        class Mixed(nn.Cell):
+            def initial_state(self, batch_size):
+                return self.zeros(batch_size, 1)
+
+            def forward(self, x, h):
+                return op(x, b), h  # noqa: B023 (it is run at once)
+
+        for engine in ("eager", "numpy", "auto"):
+            ys, _ = nn.Recurrent(Mixed(), engine=engine)(tg.tensor(a.numpy()[None]), tg.zeros(1, 1))
+            assert ys.dtype == expected.dtype, (left, right, engine)
+            np.testing.assert_allclose(ys.numpy()[0], expected, 2e-3)
+
+
+def test_what_a_formula_makes_of_numbers_masks_and_integers():
+    both = tg.elementwise("both", "(x > 0) + (x >= 0)")
+    found = both(tg.tensor([True, False])), both(0.5), tg.elementwise("more", "x + 0.5")(tg.tensor([1, 2]))
+    assert [np.asarray(y).dtype for y in found] == ["int64", "float64", "float32"]
+    assert [np.asarray(y).tolist() for y in found] == [[2, 1], 2.0, [1.5, 2.5]]

@@ -124,6 +124,7 @@ def test_a_call_raises_what_the_page_says(message, call, monkeypatch):
 @pytest.mark.parametrize(("message", "command"), [*zip(MESSAGES[len(CALLS) :], COMMANDS, strict=True)])
 def test_a_command_says_what_the_page_says(message, command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_cells", raising=False)  # of another test
     (tmp_path / "full").mkdir()
     for name, text in (("full/note", "mine"), ("text.txt", "short"), ("pairs.tsv", "a b\n")):
         (tmp_path / name).write_text(text)

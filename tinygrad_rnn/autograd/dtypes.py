@@ -54,11 +54,12 @@ def common_dtype(operands: tuple[Operand, ...], floats: bool = False) -> np.dtyp
 
 
 @functools.lru_cache(1 << 12)
-def casts(operands: tuple[Operand, ...], floats: bool, compares: bool) -> tuple[np.dtype | None, ...] | None:
+def casts(
+    operands: tuple[Operand, ...], floats: bool, compares: bool, single: bool
+) -> tuple[np.dtype | None, ...] | None:
     """For each operand the dtype to cast it to first, or None; None for all where the libraries do by themselves.
 
-    floats    as in common_dtype
-    compares  does it compare? then integers stay as they are, which is exact
+    floats, compares, single: as in `rules.Primitive`
     """
     dtypes = [o[0] if isinstance(o, tuple) else None for o in operands]
     if compares and any(_RANK[dtype.kind] < 2 for dtype in dtypes if dtype is not None):
@@ -66,6 +67,7 @@ def casts(operands: tuple[Operand, ...], floats: bool, compares: bool) -> tuple[
     wanted = common_dtype(operands, floats)
     numbers = [o(1) for o in operands if not isinstance(o, tuple)]
     own = np.result_type(*[dtype for dtype in dtypes if dtype is not None], *numbers)
-    if own == wanted and (not floats or own.kind == "f"):
+    if single and own == wanted and (not floats or own.kind == "f"):
         return None
-    return tuple(None if dtype is None or dtype == wanted else wanted for dtype in dtypes)
+    found = tuple(None if dtype is None or dtype == wanted else wanted for dtype in dtypes)
+    return found if any(dtype is not None for dtype in found) else None

@@ -35,7 +35,7 @@ def agreed(op: Primitive, args: Sequence[Any]) -> tuple[Any, ...]:
     common = common_dtype(kinds, op.floats)
     if not any(isinstance(kind, tuple) for kind in kinds):  # nothing that numbers could follow
         return (*args[:first], *[v.astype(common) if type(v) is ndarray else common.type(v) for v, _ in found])
-    dtypes: Sequence[Any] = casts(kinds, op.floats, op.flat) or (None,) * len(kinds)
+    dtypes: Sequence[Any] = casts(kinds, op.floats, op.compares, op.single) or (None,) * len(kinds)
     cast = [
         value.astype(common) if type(value) is ndarray and isinstance(kind, type)  # a list of numbers
         else value if dtype is None else _cast(value, dtype)
@@ -70,11 +70,11 @@ def do_agree(op: Primitive, a: Any, b: Any) -> bool:
         return False  # lists, and arrays of another library
     if not (a.ndim and b.ndim):
         return False
-    if a.dtype is BOOL or b.dtype is BOOL:  # a mask times floats
+    if op.single and (a.dtype is BOOL or b.dtype is BOOL):  # a mask times floats
         return "f" in (a.dtype.kind, b.dtype.kind)
     if not (is_real(a.dtype) and is_real(b.dtype)):
         return False
-    return casts(((a.dtype, True), (b.dtype, True)), op.floats, op.flat) is None
+    return casts(((a.dtype, True), (b.dtype, True)), op.floats, op.compares, op.single) is None
 
 
 def _operand(op: Primitive, a: Any) -> tuple[Any, Operand]:

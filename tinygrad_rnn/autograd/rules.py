@@ -30,6 +30,9 @@ class Primitive:
     flat            is its derivative zero wherever there is one, as that of comparisons? its result is never recorded
     mixes           the first of the arguments that are brought to one dtype, from there on to the last; None: none are
     floats          does it make floats of integers? These are cast to float32 first
+    compares        does it nothing but compare? Integers stay as they are then, which is exact
+    single          is it one function of NumPy? Operands stay as they are then where its own rules make the dtype that
+                    ours do; with several functions, one in the middle may compute in another
     shape           the shape of its result, as a function of those of its arguments and of the keyword arguments; its
                     dtype is then that of its arguments. None: it is tried
     formula         for an elementwise operation: what Python and C both understand
@@ -57,7 +60,8 @@ class Primitive:
         self.broadcasts = len(self.args) > 1 or self.variadic is not None
         self.accumulate: Callable[..., bool] | None = None
         self.unroll: Callable[[Node, Any], list[Node]] | None = None
-        self.flat = False
+        self.flat = self.compares = False
+        self.single = True
 
     def vjp(self, joint_rule: Rule | None = None, **rules: Rule) -> Any:
         """Register derivative rules: one for each argument, `op.vjp(a=rule, b=rule)`, or one for all, `@op.vjp`.

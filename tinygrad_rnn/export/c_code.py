@@ -16,6 +16,7 @@ from tinygrad_rnn.compiler.ir.formula import parsed
 from tinygrad_rnn.compiler.ir.value import PRIMITIVES
 from tinygrad_rnn.export.lower import Names
 from tinygrad_rnn.export.program import Array, Line, Program, Refused, Shape
+from tinygrad_rnn.ops.formulas import is_condition
 
 TYPES = {
     "float32": "float", "float64": "double", "bool": "unsigned char", "int8": "int8_t", "int16": "int16_t",
@@ -148,7 +149,7 @@ class Writer:
         if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
             _check_floats(line, within)
         found = _in_c(functions.formula(tree, dict(zip(op.args, xs, strict=True)), within))
-        return found if functions.is_condition(tree) else cast(found, _real(within), to)
+        return found if is_condition(tree) else cast(found, _real(within), to)
 
     # ---- statements ----
 

@@ -27,7 +27,7 @@ from tinygrad_rnn.nn.lengths import mask_of_lengths, mask_there
 from tinygrad_rnn.nn.module import Module
 from tinygrad_rnn.nn.recording import RunOptions
 from tinygrad_rnn.nn.recordings import Recordings
-from tinygrad_rnn.nn.several import Form, Several
+from tinygrad_rnn.nn.several import Form, form_of
 from tinygrad_rnn.nn.state_hooks import Hook, StateGradients, copied_if_shared, followed
 from tinygrad_rnn.nn.variable_names import unwatched
 from tinygrad_rnn.ops import stack, unbind, where
@@ -104,7 +104,7 @@ class Recurrent(Module):
             return self._layers.run(self, make, xs, state, lengths, all_states)
         xs, state = self._entrance(self.cell, xs, state)
         T, B = xs.shape[:2]
-        form = xs.form if isinstance(xs, Several) else None
+        form = form_of(xs)
         alive = mask_of_lengths(lengths, T, B, self._entrance.who)
         there = None if alive is None else mask_there(lengths, T)
         device = xs.device
@@ -179,8 +179,7 @@ class Recurrent(Module):
         if not why:
             try:
                 masked = mask_of_lengths(lengths, T, B, self._entrance.who) is not None
-                form = xs.form if isinstance(xs, Several) else None
-                options = self._run_options(xs.device, form=form)
+                options = self._run_options(xs.device, form=form_of(xs))
                 step, lines, nbytes, source = self._recordings.plan(self.cell, options, xs, state, masked)
                 name = step.engine.name
                 reason = engines.why(self.engine, name, step.slower)
@@ -216,9 +215,8 @@ class Recurrent(Module):
         if alive is not None:
             # As a tensor it is kept for the backward pass without a copy at each step.
             masks = Tensor(arrays.move(alive, xs.device) if there is None else there)
-            xs = where(
-                masks.reshape((*masks.shape, *(1,) * (xs.ndim - 2))), xs, 0
-            )  # what stands behind an end may be NaN: 0 times that would be too
+            # What stands behind an end may be NaN: 0 times that would be too.
+            xs = where(masks.reshape((*masks.shape, *(1,) * (xs.ndim - 2))), xs, 0)
             masks = unbind(masks)
         ys: list[Any] = []
         states: list[Any] = []

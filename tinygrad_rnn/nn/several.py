@@ -50,6 +50,11 @@ class Several(Tensor):
     form: Form
 
 
+def form_of(xs: Tensor) -> Form | None:
+    """How several inputs lie in xs; None if it is one."""
+    return xs.form if isinstance(xs, Several) else None
+
+
 def are_several(xs: Any) -> bool:
     """Is it a tuple or a dict of tensors and arrays? A list is one of the steps of a single input."""
     if not isinstance(xs, (tuple, dict)) or not xs:

@@ -56,6 +56,7 @@ KNOWN = (
     ast.Sub, ast.Mult, ast.Div, ast.BitAnd, ast.BitOr, ast.Compare, ast.Gt, ast.GtE, ast.Lt, ast.LtE, ast.Eq, ast.NotEq,
 )  # fmt: skip
 SIGNS = (ast.operator, ast.unaryop, ast.cmpop)
+LOGICAL = (ast.BitAnd, ast.BitOr)
 
 
 def elementwise(name: str, formula: str, **rules: Callable) -> Any:
@@ -75,14 +76,23 @@ def elementwise(name: str, formula: str, **rules: Callable) -> Any:
     ValueError for a formula with anything else, or a rule for what is no argument.
     """
     names, floats = _read(name, formula)
-    counted = ast.unparse(_Counted(names).visit(ast.parse(formula, mode="eval")))
+    tree = ast.parse(formula, mode="eval")
+    functions = [node for node in ast.walk(tree) if isinstance(node, (*SIGNS, ast.Call))]
+    counted = ast.unparse(_Counted(names).visit(tree))
     forward = eval(f"lambda {', '.join(names)}: {counted}", {**FUNCTIONS, "_number": _number})
     call = f"{name}({', '.join(names)})"
     forward.__name__, forward.__qualname__ = name, name
     forward.__doc__ = f"{call if formula == call else f'{call} = {formula}'}, element by element."
     op = operation(forward, formula, mixes=0 if len(names) > 1 else None, floats=floats)
     op.vjp(**rules)
+    op.op.compares = all(isinstance(node, (ast.cmpop, *LOGICAL)) for node in functions)
+    op.op.single = len(functions) < 2
     return op
+
+
+def is_condition(node: ast.AST) -> bool:
+    """Is a part of a formula true or false?"""
+    return isinstance(node, ast.Compare) or (isinstance(node, ast.BinOp) and isinstance(node.op, LOGICAL))
 
 
 class _Counted(ast.NodeTransformer):
@@ -94,14 +104,11 @@ class _Counted(ast.NodeTransformer):
     def _as_number(self, node: Any) -> Any:
         """A part of a sum, a product, … , or an argument of a function."""
         made = self.visit(node)
-        condition = isinstance(made, ast.Compare) or (
-            isinstance(made, ast.BinOp) and isinstance(made.op, (ast.BitAnd, ast.BitOr))
-        )
         like = ast.Tuple([ast.Name(name, ast.Load()) for name in self.names], ast.Load())
-        return ast.Call(ast.Name("_number", ast.Load()), [made, like], []) if condition else made
+        return ast.Call(ast.Name("_number", ast.Load()), [made, like], []) if is_condition(made) else made
 
     def visit_BinOp(self, node: ast.BinOp) -> Any:
-        each = self.visit if isinstance(node.op, (ast.BitAnd, ast.BitOr)) else self._as_number
+        each = self.visit if isinstance(node.op, LOGICAL) else self._as_number
         return ast.BinOp(each(node.left), node.op, each(node.right))
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
@@ -115,10 +122,11 @@ class _Counted(ast.NodeTransformer):
 
 
 def _number(condition: Any, like: tuple[Any, ...]) -> Any:
-    """1 where a condition holds, else 0, in the dtype of the first argument that has one."""
-    dtype = next((x.dtype for x in like if hasattr(x, "dtype")), None)
-    if dtype is None or not hasattr(condition, "astype"):
+    """1 where a condition holds, else 0, in the arguments' dtype."""
+    dtypes = [x.dtype for x in like if hasattr(x, "dtype")]
+    if not dtypes or not hasattr(condition, "astype"):
         return condition * 1.0
+    dtype = np.result_type(*dtypes)
     return condition.astype(dtype if dtype.kind != "b" else np.int64)
 
 

@@ -11,6 +11,7 @@ from tinygrad_rnn.compiler.cuda import functions
 from tinygrad_rnn.compiler.cuda.types import c_type
 from tinygrad_rnn.compiler.ir.formula import parsed
 from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.ops.formulas import is_condition
 
 MOVED = {"carry", "detach", "copy"}  # the element as it is
 
@@ -55,7 +56,7 @@ def computed(v: Value, xs: Sequence[str]) -> str:
     assert v.primitive is not None and v.primitive.formula is not None, v
     tree = parsed(v.primitive.formula)
     found = functions.formula(tree, dict(zip(v.primitive.args, xs, strict=True)), dtype)
-    return _cast(found, "bool" if functions.is_condition(tree) else real, out)
+    return _cast(found, "bool" if is_condition(tree) else real, out)
 
 
 def _cast(x: str, kind: str, wanted: str) -> str:

@@ -45,7 +45,6 @@ SIGNS = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.BitAnd: "&&", ast.BitOr: "||",
     ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==", ast.NotEq: "!=",
 }  # fmt: skip
-LOGICAL = (ast.BitAnd, ast.BitOr)
 
 
 def real(dtype: Any) -> str:
@@ -100,7 +99,7 @@ def formula(tree: ast.expr, names: Mapping[str, str], dtype: Any) -> str:
         sides = (_numeric(a, names, dtype) for a in (tree.left, tree.comparators[0]))
         return f" {SIGNS[type(tree.ops[0])]} ".join(sides).join("()")
     assert isinstance(tree, ast.BinOp), ast.dump(tree)
-    if isinstance(tree.op, LOGICAL):
+    if isinstance(tree.op, formulas.LOGICAL):
         return f"({spelt(tree.left)} {SIGNS[type(tree.op)]} {spelt(tree.right)})"
     return f"({_numeric(tree.left, names, dtype)} {SIGNS[type(tree.op)]} {_numeric(tree.right, names, dtype)})"
 
@@ -108,9 +107,4 @@ def formula(tree: ast.expr, names: Mapping[str, str], dtype: Any) -> str:
 def _numeric(tree: ast.expr, names: Mapping[str, str], dtype: Any) -> str:
     """A part that numbers are computed from: a mask as 1 and 0."""
     spelt = formula(tree, names, dtype)
-    return f"(({real(dtype)}){spelt})" if is_condition(tree) else spelt
-
-
-def is_condition(tree: ast.expr) -> bool:
-    """Is a part of a formula true or false?"""
-    return isinstance(tree, ast.Compare) or (isinstance(tree, ast.BinOp) and isinstance(tree.op, LOGICAL))
+    return f"(({real(dtype)}){spelt})" if formulas.is_condition(tree) else spelt

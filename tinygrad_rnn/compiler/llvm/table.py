@@ -50,6 +50,11 @@ class Written:
     convolutions: list[Value]
     rows: bool
 
+    @property
+    def least(self) -> int:
+        """The rows of the batch for each worker: of images, each has products of its own."""
+        return 1 if self.convolutions else workers.ROWS
+
 
 class Shares:
     """How one direction is shared out to workers, and the memory that it needs while it runs.
@@ -62,7 +67,7 @@ class Shares:
     """
 
     def __init__(self, written: Written, s: Schedule, sums: Sequence[Value], batch: int, arena: Arena):
-        n = workers.count(batch, workers.IMAGES if written.convolutions else workers.ROWS) if written.rows else 1
+        n = workers.count(batch, written.least) if written.rows else 1
         self.rows = [(batch * i // n, batch * (i + 1) // n) for i in range(n)]
         sums = [v for v in sums if _all_add(s, v.args[0])] if n > 1 else []
         packed = [(kernels.packed_shape(W.shape, written.dtype), written.dtype) for W in written.products]

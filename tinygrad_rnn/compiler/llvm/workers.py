@@ -21,7 +21,6 @@ from tinygrad_rnn.compiler.llvm.machine import Machine
 from tinygrad_rnn.compiler.llvm.workers_code import AWAKE, source
 
 ROWS = 8  # of the batch, for each worker at least: as many as a tile of a product is high
-IMAGES = 1  # the same where a row is images, of which each has products of its own
 when_started: list[Callable[[], None]] = []  # what to do once there are workers
 
 
