@@ -348,13 +348,46 @@ def test_zero_redundancy_keeps_groups():
         ([{"lr": 1}], ValueError, r"SGD: a group must be a dict with \"params\", got one of \['lr'\]"),
         ([{"params": [], "rate": 1}], ValueError, "SGD: a group may have lr, momentum, .*, got 'rate'"),
         (lambda p: [{"params": p, "momentum": -1}], ValueError, "SGD: momentum must be at least 0, got -1"),
+        (lambda p: [{"params": p, "nesterov": True}], ValueError, "SGD: nesterov needs a momentum greater than 0"),
         (lambda p: [p, {"params": p}], ValueError, r"SGD: a parameter must be in one group, one of shape \(3, 2\)"),
+        (lambda p: [{"params": p}, p], ValueError, r"SGD: a parameter must be in one group, one of shape \(3, 2\)"),
+        (lambda p: [{"params": p}, {"params": p}], ValueError, "SGD: a parameter must be in one group"),
         ([{"params": []}], ValueError, "SGD: there must be at least one parameter"),
     ],
 )
 def test_a_group_that_is_none_is_refused(groups, error, line):
     with pytest.raises(error, match=f"^{line}"):
         optim.SGD(groups(nn.Parameter(P)) if callable(groups) else groups, 0.1)
+
+
+def test_a_group_is_checked_with_what_the_others_have_and_one_that_comes_twice_is_updated_once():
+    p = nn.Parameter(np.ones(2))
+    optimizer = optim.SGD([{"params": [p, p], "nesterov": True}], 0.5, momentum=0.5)
+    p.grad = tg.tensor(np.ones(2))
+    optimizer.step()
+    assert p.numpy().tolist() == [0.25, 0.25]  # 1 - 0.5 (1 + 0.5)
+    with pytest.raises(ValueError, match=r"^SGD: nesterov needs a momentum"):
+        optim.SGD([{"params": p, "momentum": 0}], 0.5, momentum=0.5, nesterov=True)
+
+
+def test_a_group_of_an_optimiser_of_ones_own_may_have_what_it_hands_on():
+    class Scaled(optim.Optimizer):
+        def __init__(self, parameters, lr, scale=1.0, kept=0.0):
+            super().__init__(parameters, lr, scale=scale)
+            self.kept = kept
+
+        def update(self, p, g, state, lr):
+            return p - self.steps * self.scale * g
+
+    ps = [nn.Parameter(np.zeros(1)) for _ in range(2)]
+    optimizer = Scaled([ps[0], {"params": ps[1], "scale": 10.0}], 1.0)
+    for p in ps:
+        p.grad = tg.tensor(np.ones(1))
+    for _ in range(2):
+        optimizer.step()
+    assert [p.numpy()[0] for p in ps] == [-3.0, -30.0]
+    with pytest.raises(ValueError, match=r"^Scaled: a group may have lr, scale, got 'kept'$"):
+        Scaled([{"params": ps, "kept": 1.0}], 1.0)
 
 
 @pytest.mark.oracle

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import math
 
 from collections.abc import Iterable, Mapping
@@ -42,19 +41,23 @@ class Optimizer:
                under way included
     update     a method `update(p, g, state, lr)`: it returns the new values of a parameter, and may change `state`, a
                dict of arrays that starts empty
+
+    What else it is given by name it hands on to `Optimizer.__init__`, which makes attributes of it that a group may
+    have otherwise; `check` says what must hold of them.
     """
 
     formula: Any = ""
     memory: Any = ()
     t = 0
 
-    def __init__(self, parameters: Iterable[Any], lr: float | Schedule):
+    def __init__(self, parameters: Iterable[Any], lr: float | Schedule, **options: Any):
         who = type(self).__name__
         if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
             raise TypeError(
                 f"{who}: must get several parameters, such as model.parameters(), got a {type(parameters).__name__}"
             )
-        found, self.groups = self._grouped(list(parameters), lr)
+        self.__dict__.update(options)
+        found, self.groups = self._grouped(list(parameters), ["lr", *options])
         self.parameters = [p for p, _ in found.values()]  # one that comes twice is updated once
         self.group_of = [group for _, group in found.values()]
         if not self.parameters:
@@ -63,38 +66,35 @@ class Optimizer:
             if not (isinstance(parameter, Tensor) and parameter.is_leaf):
                 got = "a tensor that was computed" if isinstance(parameter, Tensor) else type(parameter).__name__
                 raise TypeError(f"{who}: parameters must be leaf tensors, such as model.parameters(), got {got}")
-        self.lr = lr
+        self._lr = lr
         self.steps = 0
         self.counts = [0] * len(self.parameters)
         self.states: list[dict[str, Array]] = [{} for _ in self.parameters]
         self._addresses: dict[int, one_pass.Addresses] = {}  # by the parameters' ids
+        for number in range(len(self.groups)):
+            self.in_group(number).check()
 
     def _grouped(
-        self, given: list[Any], lr: float | Schedule
+        self, given: list[Any], known: list[str]
     ) -> tuple[dict[int, tuple[Parameter, int]], list[dict[str, Any]]]:
-        """By id, each parameter and the number of its group; for each group what is otherwise for it, by the name of an
-        attribute, which is that of the argument."""
+        """By id, each parameter and the number of its group; for each group what is otherwise for it, by name."""
         who, groups = type(self).__name__, [dict[str, Any]()]
         found: dict[int, tuple[Parameter, int]] = {}
         for one in given:
-            if not isinstance(one, Mapping):
-                found.setdefault(id(one), (one, 0))
-                continue
-            options = dict(one)
-            if "params" not in options:
-                raise ValueError(f'{who}: a group must be a dict with "params", got one of {sorted(options)}')
-            of = options.pop("params")
-            of = [of] if isinstance(of, Tensor) else list(of)
-            known = [*inspect.signature(type(self)).parameters][1:]
-            if unknown := options.keys() - known:
-                raise ValueError(f"{who}: a group may have {', '.join(known)}, got {sorted(unknown)[0]!r}")
-            if of:
-                type(self)(of, **{"lr": lr, **options})  # which says what is wrong with it
+            number, of = 0, [one]
+            if isinstance(one, Mapping):
+                options = dict(one)
+                if "params" not in options:
+                    raise ValueError(f'{who}: a group must be a dict with "params", got one of {sorted(options)}')
+                of = options.pop("params")
+                of = [of] if isinstance(of, Tensor) else list(of)
+                if unknown := options.keys() - known:
+                    raise ValueError(f"{who}: a group may have {', '.join(known)}, got {sorted(unknown)[0]!r}")
+                number = len(groups)
+                groups.append(options)
             for p in of:
-                if id(p) in found:
-                    raise ValueError(f"{who}: a parameter must be in one group, one of shape {p.shape} is in two")
-                found[id(p)] = p, len(groups)
-            groups.append(options)
+                if found.setdefault(id(p), (p, number))[1] != number:
+                    raise ValueError(f"{who}: a parameter must be in one group, one of shape {np.shape(p)} is in two")
         return found, groups
 
     def in_group(self, number: int) -> Optimizer:
@@ -104,7 +104,7 @@ class Optimizer:
             return self
         other = copy.copy(self)
         other.__dict__.update({"_lr" if name == "lr" else name: value for name, value in options.items()})
-        other.__dict__.update(t=self.t, _addresses=self._addresses)
+        other._addresses = self._addresses  # a copy has none
         return other
 
     @property
@@ -118,6 +118,11 @@ class Optimizer:
             self._check(lr=lr)
         self._lr = lr
 
+    def check(self) -> None:
+        """ValueError if a number is none that it can have; asked of each group."""
+        if not callable(self._lr):
+            self._check(lr=self._lr)
+
     def _check(self, below: float = math.inf, **numbers: float) -> None:
         """Numbers by name must be from 0 to less than `below`."""
         for name, value in numbers.items():
@@ -128,11 +133,12 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient; call it after the backward pass, and `zero_grad` after it."""
         found = self._by_group()
-        rates = {group: self.in_group(group).lr for group, _ in found}
+        groups = {group: self.in_group(group) for group, _ in found}
+        rates = {group: of.lr for group, of in groups.items()}
         self.steps += 1
         for (group, t), pairs in found.items():
-            self.t = t
-            of, lr = self.in_group(group), rates[group]
+            of, lr = groups[group], rates[group]
+            of.t, of.steps = t, self.steps
             for parameter, state in of._in_one_pass(pairs, lr):
                 new = of.update(parameter.array, parameter.grad.array, state, lr)
                 parameter.array = xp(parameter.array).asarray(new, dtype=parameter.dtype)
@@ -230,6 +236,10 @@ class SGD(Optimizer):
     Sutskever et al. (2013); the form is PyTorch's.
     """
 
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+
     def __init__(
         self,
         parameters: Iterable[Parameter],
@@ -239,11 +249,13 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ):
-        super().__init__(parameters, lr)
-        self._check(momentum=momentum, weight_decay=weight_decay)
-        if nesterov and not momentum > 0:
+        super().__init__(parameters, lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+
+    def check(self) -> None:
+        super().check()
+        self._check(momentum=self.momentum, weight_decay=self.weight_decay)
+        if self.nesterov and not self.momentum > 0:
             raise ValueError("SGD: nesterov needs a momentum greater than 0")
-        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
 
     @property
     def memory(self) -> tuple[str, ...]:
@@ -269,6 +281,10 @@ class RMSprop(Optimizer):
     Hinton (2012), lecture 6e of "Neural networks for machine learning".
     """
 
+    alpha: float
+    eps: float
+    momentum: float
+
     def __init__(
         self,
         parameters: Iterable[Parameter],
@@ -278,10 +294,12 @@ class RMSprop(Optimizer):
         eps: float = 1e-8,
         momentum: float = 0.0,
     ):
-        super().__init__(parameters, lr)
-        self._check(eps=eps, momentum=momentum)
-        self._check(1, alpha=alpha)
-        self.alpha, self.eps, self.momentum = alpha, eps, momentum
+        super().__init__(parameters, lr, alpha=alpha, eps=eps, momentum=momentum)
+
+    def check(self) -> None:
+        super().check()
+        self._check(eps=self.eps, momentum=self.momentum)
+        self._check(1, alpha=self.alpha)
 
     @property
     def memory(self) -> tuple[str, ...]:
@@ -304,6 +322,8 @@ class Adam(Optimizer):
     p ← p - η (m / (1 - β₁ᵗ)) / (√(s / (1 - β₂ᵗ)) + eps)      at the parameter's step t = 1, 2, …
     """
 
+    betas: tuple[float, float]
+    eps: float
     memory = ("m", "s")
     formula = """
 m = beta1 * m + (1 - beta1) * g
@@ -319,13 +339,15 @@ p = p - rate * m / (scale * sqrt(s) + eps)
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ):
-        super().__init__(parameters, lr)
-        self._check(eps=eps)
-        if not (isinstance(betas, (tuple, list)) and len(betas) == 2):
-            raise TypeError(f"{type(self).__name__}: betas must be a pair of numbers, got {betas!r}")
-        beta1, beta2 = betas
+        super().__init__(parameters, lr, betas=betas, eps=eps)
+
+    def check(self) -> None:
+        super().check()
+        self._check(eps=self.eps)
+        if not (isinstance(self.betas, (tuple, list)) and len(self.betas) == 2):
+            raise TypeError(f"{type(self).__name__}: betas must be a pair of numbers, got {self.betas!r}")
+        beta1, beta2 = self.betas
         self._check(1, beta1=beta1, beta2=beta2)
-        self.betas, self.eps = betas, eps
 
     def numbers(self, lr: float) -> dict[str, float]:
         beta1, beta2 = self.betas
@@ -339,6 +361,7 @@ class AdamW(Adam):
     Loshchilov and Hutter (2019), arXiv:1711.05101.
     """
 
+    weight_decay: float
     formula = "p = p - decay * p\n" + Adam.formula
 
     def __init__(
@@ -350,9 +373,11 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ):
-        super().__init__(parameters, lr, betas=betas, eps=eps)
-        self._check(weight_decay=weight_decay)
-        self.weight_decay = weight_decay
+        Optimizer.__init__(self, parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def check(self) -> None:
+        super().check()
+        self._check(weight_decay=self.weight_decay)
 
     def numbers(self, lr: float) -> dict[str, float]:
         return {**super().numbers(lr), "decay": lr * self.weight_decay}
