@@ -435,3 +435,30 @@ def test_averages_follow_their_equation_and_are_put_in_and_taken_out(dtype, devi
         again.load_state_dict({})
     with pytest.raises(ValueError, match="decay must be from 0 to less than 1, got 1"):
         optim.ExponentialMovingAverage([p], 1)
+
+
+def test_averages_follow_their_parameters_to_another_dtype_and_device(device):
+    with tg.device("cpu"):
+        layer = nn.Linear(2, 2)
+    average, before = optim.ExponentialMovingAverage(layer.parameters(), 0.5), layer.W.numpy()
+    layer.to("float64").to(device)
+    with average.applied():
+        assert layer.W.dtype == np.float64
+        assert layer.W.device == layer.b.device == tg.tensor(0.0).device
+    layer.W.data = layer.W.data + 2
+    average.update()
+    with average.applied():
+        np.testing.assert_allclose(layer.W.numpy(), before.astype(float) + 1, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "line"),
+    [
+        (nn.Parameter(P), TypeError, "must get several parameters, such as model.parameters\\(\\), got a Parameter"),
+        (iter(()), ValueError, "there must be at least one parameter, got none"),
+        ([P], TypeError, "parameters must be leaf tensors, such as model.parameters\\(\\), got ndarray"),
+    ],
+)
+def test_an_average_of_what_is_no_list_of_parameters_is_refused(given, error, line):
+    with pytest.raises(error, match=f"^ExponentialMovingAverage: {line}$"):
+        optim.ExponentialMovingAverage(given)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd.arrays import Array, move, to_numpy
 from tinygrad_rnn.autograd.tensor import Parameter
+from tinygrad_rnn.optim.optimizers import leaves, several
 from tinygrad_rnn.optim.schedules import checked_number
 
 
@@ -28,13 +29,21 @@ class ExponentialMovingAverage:
     def __init__(self, parameters: Iterable[Parameter], decay: float = 0.999):
         if not 0 <= checked_number(decay, "ExponentialMovingAverage: decay") < 1:
             raise ValueError(f"ExponentialMovingAverage: decay must be from 0 to less than 1, got {decay}")
-        self.parameters, self.decay = list(parameters), decay
+        who = type(self).__name__
+        self.parameters, self.decay = leaves(several(parameters, who), who), decay
         self.averages: list[Array] = [p.array.copy() for p in self.parameters]
 
     def update(self) -> None:
         """Take the values of now into the averages; call it after each step of the optimiser."""
+        self._follow()
         for a, p in zip(self.averages, self.parameters, strict=True):
             a += (p.array - a) * p.dtype.type(1 - self.decay)
+
+    def _follow(self) -> None:
+        """Bring averages to the dtype and the device of their parameters, which may have got others."""
+        self.averages = [
+            move(a.astype(p.dtype, copy=False), p.device) for a, p in zip(self.averages, self.parameters, strict=True)
+        ]
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -49,6 +58,7 @@ class ExponentialMovingAverage:
 
     def copy_to_parameters(self) -> None:
         """The parameters become their averages, for good."""
+        self._follow()
         for p, a in zip(self.parameters, self.averages, strict=True):
             p.array = a.copy()
 

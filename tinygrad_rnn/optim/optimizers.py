@@ -52,20 +52,10 @@ class Optimizer:
 
     def __init__(self, parameters: Iterable[Any], lr: float | Schedule, **options: Any):
         who = type(self).__name__
-        if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
-            raise TypeError(
-                f"{who}: must get several parameters, such as model.parameters(), got a {type(parameters).__name__}"
-            )
         self.__dict__.update(options)
-        found, self.groups = self._grouped(list(parameters), ["lr", *options])
-        self.parameters = [p for p, _ in found.values()]  # one that comes twice is updated once
+        found, self.groups = self._grouped(several(parameters, who), ["lr", *options])
+        self.parameters = leaves([p for p, _ in found.values()], who)  # one that comes twice is updated once
         self.group_of = [group for _, group in found.values()]
-        if not self.parameters:
-            raise ValueError(f"{who}: there must be at least one parameter, got none")
-        for parameter in self.parameters:
-            if not (isinstance(parameter, Tensor) and parameter.is_leaf):
-                got = "a tensor that was computed" if isinstance(parameter, Tensor) else type(parameter).__name__
-                raise TypeError(f"{who}: parameters must be leaf tensors, such as model.parameters(), got {got}")
         self._lr = lr
         self.steps = 0
         self.counts = [0] * len(self.parameters)
@@ -224,6 +214,25 @@ class Optimizer:
 @functools.lru_cache(64)
 def _compiled(formula: str) -> CodeType:
     return compile(formula, "formula", "exec")
+
+
+def several(parameters: Any, who: str) -> list[Any]:
+    """Parameters, or groups of them, as a list; TypeError for one alone."""
+    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
+        got = type(parameters).__name__
+        raise TypeError(f"{who}: must get several parameters, such as model.parameters(), got a {got}")
+    return list(parameters)
+
+
+def leaves(parameters: list[Any], who: str) -> list[Parameter]:
+    """The parameters; an error unless they are leaf tensors, and there are some."""
+    if not parameters:
+        raise ValueError(f"{who}: there must be at least one parameter, got none")
+    for p in parameters:
+        if not (isinstance(p, Tensor) and p.is_leaf):
+            got = "a tensor that was computed" if isinstance(p, Tensor) else type(p).__name__
+            raise TypeError(f"{who}: parameters must be leaf tensors, such as model.parameters(), got {got}")
+    return parameters
 
 
 class SGD(Optimizer):
