@@ -93,6 +93,24 @@ def test_padded_sequences_keep_their_numbers(dtype):
     ]
 
 
+def test_empty_sequences_keep_what_is_known_of_their_steps():
+    for sequences, shape, dtype in (
+        ([np.zeros((0, 3), "f")], (0, 1, 3), "float32"),
+        ([np.zeros((0, 3)), []], (0, 2, 3), "float64"),
+        ([np.zeros((2, 0)), np.zeros((3, 0))], (3, 2, 0), "float64"),
+        ([np.zeros(0, "f"), []], (0, 2), "float32"),
+        ([np.array([1, 2]), np.array([])], (2, 2), "int64"),
+    ):
+        found = data.padded(sequences, 0.0)
+        assert (found.shape, found.dtype) == (shape, dtype)
+
+
+@pytest.mark.parametrize("other", [np.zeros(2), np.zeros((2, 1)), np.zeros((2, 3, 1)), np.zeros((0, 2))])
+def test_steps_of_different_shapes_are_refused(other):
+    with pytest.raises(ValueError, match=r"^padded: steps must have one shape, got \(.*\) and \(.*\)$"):
+        data.padded([np.zeros((2, 3)), other], 0)
+
+
 def test_what_padded_sequences_cannot_be():
     assert data.padded([[1, 2], [3]], 0.5).tolist() == [[1, 3], [2, 0.5]]
     assert np.isnan(data.padded([[1, 2], [3]], float("nan"))[1, 1])

@@ -45,6 +45,13 @@ def test_a_module_is_there_without_an_import_of_its_own(name):
     assert done.stdout.split() == ["False", "True"] and name in dir(tg)
 
 
+@pytest.mark.parametrize("option", ["-O", "-OO"])
+def test_it_is_imported_without_docstrings_and_assertions(option):
+    code = "import numpy, tinygrad_rnn as tg, viz; print(tg.nn.LSTM(2, 3)(tg.zeros(4, 1, 2))[0].tanh().shape)"
+    done = subprocess.run([sys.executable, option, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "(4, 1, 3)\n"
+
+
 def test_viz_has_a_second_door():
     code = "import sys, tinygrad_rnn as tg; print('viz' in sys.modules, tg.viz is __import__('viz'), tg.viz.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

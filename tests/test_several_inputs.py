@@ -153,6 +153,22 @@ def test_what_does_not_fit_is_told(name):
         nn.Recurrent(Reader(None))(make(*arrays()))
 
 
+def test_a_cell_of_ones_own_that_reads_one_input_says_so():
+    class One(nn.Cell):
+        def __init__(self):
+            self.U = nn.Parameter(np.ones((2, H), np.float32))
+
+        def initial_state(self, batch_size):
+            return self.zeros(batch_size, H)
+
+        def forward(self, x, h):
+            return x @ self.U + h, h
+
+    steps = tuple(tg.zeros(T, B, 2) for _ in range(2))
+    with pytest.raises(TypeError, match="matmul: operands must be tensors, got a tuple of tensors; stack them first"):
+        nn.Recurrent(One())(steps)
+
+
 def test_a_cell_of_one_input_says_so():
     with pytest.raises(ValueError, match=r"^nn.LSTM: xs must be one tensor for LSTMCell, got \(\(6, 3, 2\)"):
         nn.LSTM(2, 3)(arrays())

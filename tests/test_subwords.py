@@ -63,6 +63,15 @@ def test_every_text_comes_back_from_its_subwords(learned, text):
             assert head + "".join(learned.written(ids[n:], ids[:n])) == text
 
 
+def test_what_ends_within_a_character_is_written_too(learned):
+    for text in ("a\ufffd", "\ufffd\ufffd", "\ufffd fox"):
+        assert "".join(learned.written(learned.encode(text))) == text
+    ids = learned.encode("a 猫")[:-1]
+    assert "".join(learned.written(ids)) == learned.decode(ids) == "a \ufffd"
+    assert "".join(learned.written([])) == ""
+    assert learned.shown([learned.ids[START]]) == [START], "what decodes to nothing is named"
+
+
 def test_subwords_are_learned_to_a_size_and_are_those_of_the_library(learned):
     assert len(learned) == 296 and learned.tokens[:2] == [START, END]
     assert learned.split("the quickest 猫") == ["the", " quickest", " ", *["\ufffd"] * 3]

@@ -107,6 +107,84 @@ def test_a_layer_that_is_called_again_and_one_in_two_places():
     assert parts["a"].multiplications == parts["b"].multiplications == 2 * I * V
 
 
+class Result:
+    """A class of ones own."""
+
+    def __init__(self, y):
+        self.y = y
+
+
+class Conv(nn.Cell):
+    def __init__(self):
+        self.W = nn.Parameter(np.zeros((8, 1, 3, 3), np.float32))
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 1, 5, 5)
+
+    def forward(self, x, h):
+        y = ops.conv2d(x + h, self.W, padding=1)
+        return y, y.sum(1, keepdims=True)
+
+
+class Einsum(nn.Cell):
+    """Products of two operands and of three; noise that is drawn in evaluation too."""
+
+    def __init__(self):
+        self.U, self.W = nn.Parameter(np.zeros((I, H), np.float32)), nn.Parameter(np.zeros((H, H), np.float32))
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, H)
+
+    def forward(self, x, h):
+        y = ops.einsum("bi,ij->bj", x, self.U) + ops.einsum("bi,bj,ij->bj", h, h, self.W)
+        y = ops.dropout(y, 0.5, training=True)
+        return y, y
+
+
+class Nested(nn.Cell):
+    """A layer over the features of x, in each step of another one."""
+
+    def __init__(self):
+        self.rnn = nn.Recurrent(nn.RNNCell(1, H))
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, H)
+
+    def forward(self, x, h):
+        ys, _ = self.rnn(ops.permute(x[:, :, None], (1, 0, 2)), h)
+        return ys[-1], ys[-1]
+
+
+MORE = {
+    "conv": (lambda: nn.Recurrent(Conv()), (2, 3, 1, 5, 5), 8 * 9 * 25),
+    "einsum": (lambda: nn.Recurrent(Einsum()), (T, B, I), I * H + 2 * H * H),
+    "nested": (lambda: nn.Recurrent(Nested()), (T, B, I), H * (1 + H)),
+    "several axes": (lambda: nn.Linear(I, V), (2, 3, B, I), I * V),
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_convolutions_sums_of_products_and_layers_in_layers_are_counted(name):
+    make, shape, expected = MORE[name]
+    model, state = make(), tg.get_rng_state()
+    assert nn.summary(model, np.ones(shape, np.float32)).parts[0].multiplications == expected
+    np.testing.assert_equal(tg.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "returned", [lambda a, b: Result(a), lambda a, b: a.detach(), lambda a, b: None, lambda a, b: (a, b)]
+)
+def test_what_a_model_computes_counts_whatever_it_returns(returned):
+    class Two(nn.Module):
+        def __init__(self):
+            self.a, self.b = nn.Linear(I, H), nn.Linear(I, V)
+
+        def forward(self, x):
+            return returned(self.a(x), self.b(x))
+
+    assert nn.summary(Two(), XS[0]).parts[0].multiplications == I * (H + V)
+
+
 def test_it_is_printed_as_a_table():
     lines = str(nn.summary(Twice(), XS[0])).splitlines()
     assert lines[0].split() == ["module", "output", "parameters", "multiplications", "a", "step"]

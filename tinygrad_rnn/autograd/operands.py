@@ -95,14 +95,20 @@ def _from_elsewhere(op: Primitive, a: Any) -> Any:
     """A tensor or an array, also from a list of numbers or from another library's array."""
     if isinstance(a, Tensor) or is_array(a):
         return a
-    if isinstance(a, (list, tuple)) and any(isinstance(v, Tensor) for v in a):
-        raise TypeError(f"{op.name}: operands must be tensors, got a {type(a).__name__} of tensors; stack them first")
+    check_stacked(op.name, [a])
     if not isinstance(a, (list, tuple, complex)) and not hasattr(a, "__array__"):
         raise TypeError(f"{op.name}: operands must be tensors, arrays or numbers, got {type(a).__name__}")
     try:
         return np.asarray(a)
     except ValueError as error:
         raise ValueError(f"{op.name}: an operand must be numbers in rows of one length, got {a!r} ({error})") from None
+
+
+def check_stacked(who: str, operands: Sequence[Any]) -> None:
+    """TypeError if one of the operands is a list or a tuple of tensors."""
+    for a in operands:
+        if isinstance(a, (list, tuple)) and any(isinstance(v, Tensor) for v in a):
+            raise TypeError(f"{who}: operands must be tensors, got a {type(a).__name__} of tensors; stack them first")
 
 
 def _cast(a: Any, dtype: np.dtype) -> Any:
@@ -122,6 +128,7 @@ def plain_arguments(op: Primitive, args: Sequence[Any]) -> Sequence[Any]:
     """Arguments without a tensor among them: lists as arrays, integers as floats where the operation makes such."""
     if op.formula is None and op.mixes is None and not op.floats:  # it may take anything
         return args
+    check_stacked(op.name, args)
     found = [np.asarray(a) if isinstance(a, (list, tuple)) else a for a in args]
     if not all(is_array(a) or isinstance(a, numbers.Number) for a in found):
         kinds = " and ".join(type(a).__name__ for a in found)

@@ -171,7 +171,8 @@ def padded(sequences: Sequence[Any], value: float, length: int | None = None) ->
     """Sequences side by side, (T, B) of ids or numbers, or (T, B, …) of vectors; `value` behind their ends.
 
     T = length, or that of the longest. Integers become int64, beside a value with a fraction float64; floats keep
-    their dtype. ValueError if there is no sequence, or one is longer than T.
+    their dtype; an empty sequence says nothing of either. ValueError if there is no sequence, one is longer than T, or
+    the steps have different shapes.
     """
     arrays = [np.asarray(s) for s in sequences]
     if not arrays:
@@ -180,12 +181,15 @@ def padded(sequences: Sequence[Any], value: float, length: int | None = None) ->
     T = longest if length is None else length
     if longest > T:
         raise ValueError(f"padded: length must be at least that of the longest sequence, {longest}, got {T}")
-    some = [a for a in arrays if a.size] or [np.zeros(0, np.int64)]
+    steps = {a.shape[1:] for a in arrays if len(a) or a.ndim > 1} or {()}
+    if len(steps) > 1:
+        raise ValueError(f"padded: steps must have one shape, got {' and '.join(map(str, sorted(steps)))}")
+    some = [a for a in arrays if a.size] or [s for s in sequences if hasattr(s, "dtype")] or [np.zeros(0, np.int64)]
     dtype = np.result_type(*{a.dtype for a in some})
     if dtype.kind in "iub":
         dtype = np.dtype(np.int64 if float(value).is_integer() else np.float64)
-    found = np.full((T, len(arrays), *some[0].shape[1:]), value, dtype)
+    found = np.full((T, len(arrays), *steps.pop()), value, dtype)
     for i, a in enumerate(arrays):
-        if a.size:
+        if len(a):
             found[: len(a), i] = a
     return found

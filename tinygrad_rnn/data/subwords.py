@@ -97,7 +97,8 @@ class Subwords:
         return self._tokenizer.decode([int(i) for i in ids if i not in shut], skip_special_tokens=False)
 
     def written(self, ids: Iterable[int], before: Iterable[int] = ()) -> Iterator[str]:
-        """The text that each token adds to those before; nothing until a character is complete."""
+        """The text that each token adds to those before, nothing until a character is complete; and what is left of one
+        that is not when they end."""
         context, new = [*before][-CONTEXT:], list[int]()
         for i in ids:
             new.append(i)
@@ -107,6 +108,8 @@ class Subwords:
                 continue
             yield text[len(self.decode(context)) :]
             context, new = [*context, *new][-CONTEXT:], []
+        if new:  # the last ones are no more than a part of a character, or are U+FFFD itself
+            yield text[len(self.decode(context)) :]
 
     # ---- other cuts of the same text ------------------------------------------------------------------------------
 

@@ -68,8 +68,8 @@ class Entrance:
         if isinstance(xs, Several) or are_several(xs):
             return self._several(cell, xs)
         if not isinstance(xs, Tensor):
-            several = isinstance(xs, (list, tuple)) and any(isinstance(x, Tensor) for x in xs)
-            xs = stack(xs) if several else tensor(xs)
+            steps = isinstance(xs, list) and any(isinstance(x, Tensor) for x in xs)
+            xs = stack(xs) if steps else tensor(xs)
         reader = _reader(cell)
         if xs.ndim < 2 or (reader is not None and xs.ndim != 3):
             kind = "(T, B, …)" if reader is None else "(T, B, I)"

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tinygrad_rnn.autograd import nest, random
-from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.graph import Node, all_parents, ancestors, recording
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
 from tinygrad_rnn.compiler.ir.value import PRIMITIVES
@@ -68,8 +67,10 @@ def summary(model: Module, *xs: Any) -> Summary:
 
     xs: what the model is called with: tensors, arrays, or whatever else
     returns: for each module its path, class, output shape, parameters, and the multiplications in matrix products
-    (matmul and einsum) of one step of one sequence: those of a layer over time divided by its T · B; those of a product
-    beside it for one row. The model computes in evaluation and step by step; nothing of it changes.
+    (matmul, einsum and convolutions) of one step of one sequence: those of a layer over time divided by its T · B;
+    those of a product beside it for one row. A product of what depends on no parameter, as that of inputs, is not
+    counted, nor one that the model makes after its last module and does not return. The model computes once, in
+    evaluation and step by step; its training flags, engines and random numbers are then as before.
 
         print(nn.summary(nn.LSTM(8, 16), np.zeros((5, 2, 8), np.float32)))
 
@@ -79,10 +80,16 @@ def summary(model: Module, *xs: Any) -> Summary:
         what = type(model).__name__ if not isinstance(model, Module) else "nothing to call it with"
         raise TypeError(f"summary: must get an nn.Module and what it is called with, got {what}")
     given = [x if isinstance(x, Tensor) else tensor(x) if hasattr(x, "__array__") else x for x in xs]
-    with _watched(model) as shapes:
-        products = _products(model, given)
-        with no_grad():
-            model(*given)
+    with _watched(model) as results, recording(True):
+        model(*given)
+    shapes: dict[int, tuple[int, ...]] = {}
+    nodes = []
+    for m, y in results:
+        found = [leaf for leaf in nest.leaves(y) if isinstance(leaf, Tensor)]
+        nodes += [t.node for t in found if t.node is not None]
+        if found:
+            shapes.setdefault(id(m), tuple(found[0].shape))
+    products = _products(nodes)
     paths: dict[int, list[str]] = defaultdict(list)  # of a module that is in several places
     for path, m in model.named_modules():
         paths[id(m)].append(path)
@@ -98,21 +105,21 @@ def summary(model: Module, *xs: Any) -> Summary:
 
 
 @contextmanager
-def _watched(model: Module) -> Iterator[dict[int, tuple[int, ...]]]:
-    """In evaluation, step by step; the shapes of what modules return while nothing is recorded, by their ids."""
-    shapes: dict[int, tuple[int, ...]] = {}
+def _watched(model: Module) -> Iterator[list[tuple[Module, Any]]]:
+    """In evaluation, step by step; the modules that are called, with what each returns."""
+    results: list[tuple[Module, Any]] = []
     modules = list(model.modules())
     was = [dict(m.__dict__) for m in modules]
     frozen = [p for p in model.parameters() if not p.requires_grad]
     try:
         with random.untouched():
             for m in modules:
-                m.__dict__.update(training=False, forward=_noting(m, shapes))
+                m.__dict__.update(training=False, forward=_noting(m, results))
                 if isinstance(m, Recurrent):
                     m.__dict__["engine"] = "eager"
             for p in frozen:
                 p.requires_grad = True
-            yield shapes
+            yield results
     finally:
         for p in frozen:
             p.requires_grad = False
@@ -121,47 +128,41 @@ def _watched(model: Module) -> Iterator[dict[int, tuple[int, ...]]]:
             m.__dict__.update(before)
 
 
-def _noting(module: Module, shapes: dict[int, tuple[int, ...]]) -> Any:
+def _noting(module: Module, results: list[tuple[Module, Any]]) -> Any:
     forward = module.forward
 
     def noted(*args: Any, **kwargs: Any) -> Any:
         y = forward(*args, **kwargs)
-        first = next((leaf for leaf in nest.leaves(y) if isinstance(leaf, Tensor)), None)
-        if first is not None:
-            shapes.setdefault(id(module), tuple(first.shape))
+        results.append((module, y))
         return y
 
     return noted
 
 
-def _products(model: Module, given: list[Any]) -> dict[str, float]:
-    """By path, the multiplications in matrix products of one step of one sequence."""
-    with recording(True):
-        found = [leaf for leaf in nest.leaves(model(*given)) if isinstance(leaf, Tensor)]
-    nodes = [t.node for t in found if t.node is not None]
+def _products(nodes: list[Node]) -> dict[str, float]:
+    """By path, the multiplications in matrix products of one step of one sequence, of what led to these."""
     products = [(node, n) for node in ancestors(nodes, all_parents) if (n := _multiplications(node))]
     steps: dict[tuple[str, ...], set[int]] = defaultdict(set)  # of all calls of the layers over time, by where they are
     for node, _ in products:
-        for layer, t in _loops(node):
-            steps[layer].add(id(t))  # each step of each call is an object of its own
+        layer, t = _step(node)
+        steps[layer].add(id(t))  # each step of each call is an object of its own
     counts: dict[str, float] = defaultdict(float)
     for node, n in products:
-        loops = _loops(node)
-        rows = math.prod(node.shape[:1] if loops else node.shape[:-1])
-        n_steps = math.prod(len(steps[layer]) for layer, _ in loops)
+        layer, t = _step(node)
+        first = t is not None or node.op is PRIMITIVES["convolve"]  # of its axes alone is that of sequences
+        rows, n_steps = math.prod(node.shape[:1] if first else node.shape[:-1]), len(steps[layer])
         path = [name for name in node.scope if isinstance(name, str)][1:]
         for i in range(len(path) + 1):
             counts[".".join(path[:i])] += n / rows / n_steps
     return counts
 
 
-def _loops(node: Node) -> list[tuple[tuple[str, ...], int]]:
-    """The layers over time that a value was computed in, outermost first, and at which step of each."""
-    return [
-        (tuple([s for s in node.scope[:i] if isinstance(s, str)]), t)
-        for i, t in enumerate(node.scope)
-        if isinstance(t, int)
-    ]
+def _step(node: Node) -> tuple[tuple[str, ...], int | None]:
+    """Where the innermost layer over time is that a value was computed in, and at which of its steps; None: in none."""
+    for i, t in reversed([*enumerate(node.scope)]):
+        if isinstance(t, int):
+            return tuple([s for s in node.scope[:i] if isinstance(s, str)]), t
+    return (), None
 
 
 def _multiplications(node: Node) -> int:
@@ -171,6 +172,8 @@ def _multiplications(node: Node) -> int:
         terms = node.static["spec"].partition("->")[0].split(",")
         sizes = {c: n for term, x in zip(terms, node.inputs, strict=True) for c, n in zip(term, x.shape, strict=True)}
         return math.prod(sizes.values()) * (len(terms) - 1)
+    if node.op is PRIMITIVES["convolve"]:  # a row of its weight for each number of a window
+        return math.prod(node.shape) * node.inputs[1].shape[0]
     return 0
 
 

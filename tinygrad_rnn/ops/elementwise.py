@@ -50,17 +50,17 @@ fmod = elementwise("fmod", "fmod(a, b)", a=lambda g: g, b=lambda g, y, a, b: -g 
 
 
 def floor(x: Any) -> Any:
-    """The largest whole number that is not larger; whole numbers are as they are."""
+    """The largest whole number that is not larger; integers and booleans are as they are."""
     return x if _is_whole(x) else _floor(x)
 
 
 def round(x: Any) -> Any:
-    """The nearest whole number, of halves the even one; whole numbers are as they are."""
+    """The nearest whole number, of halves the even one; integers and booleans are as they are."""
     return x if _is_whole(x) else _round(x)
 
 
 def _is_whole(x: Any) -> bool:
-    return getattr(x, "dtype", np.dtype(float)).kind in "iu"
+    return getattr(x, "dtype", np.dtype(float)).kind in "iub"
 
 
 greater = elementwise("greater", "a > b")

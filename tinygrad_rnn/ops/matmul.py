@@ -14,6 +14,7 @@ from tinygrad_rnn.autograd.arrays import Array
 from tinygrad_rnn.autograd.backward import Gradients
 from tinygrad_rnn.autograd.dtypes import FLOAT
 from tinygrad_rnn.autograd.graph import Node
+from tinygrad_rnn.autograd.operands import check_stacked
 from tinygrad_rnn.autograd.primitive import primitive
 
 
@@ -89,6 +90,7 @@ def _check_length(a: tuple[int, ...], b: tuple[int, ...]) -> None:
 
 def operands_of(who: str, operands: Sequence[Any]) -> tuple[Any, ...]:
     """The operands, lists of numbers as arrays of the others' floats; TypeError for what has no axes."""
+    check_stacked(who, operands)
     dtype = next((x.dtype for x in operands if hasattr(x, "dtype") and x.dtype.kind == "f"), FLOAT)
     made = tuple(np.asarray(x, dtype) if isinstance(x, (list, tuple)) else x for x in operands)
     kinds = [type(x).__name__ for x in made if not hasattr(x, "shape")]

@@ -51,8 +51,8 @@ def _clipped(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, m
 
 
 def _norm(x: Any, order: Any, axis: Any, keepdims: bool) -> Tensor:
-    matrix = (axis is None and len(x.shape) == 2) or (np.ndim(axis) == 1 and len(axis) > 1)
-    if isinstance(order, str) or (order is not None and (matrix or (axis is None and len(x.shape) != 1))):
+    matrix = len(x.shape) != 1 if axis is None else np.ndim(axis) == 1 and len(axis) > 1
+    if isinstance(order, str) or (order is not None and matrix):
         raise not_recorded(np.linalg.norm)  # norms of matrices
     return OPS["norm"](x, 2 if order is None else order, axis, keepdims)
 
