@@ -184,3 +184,41 @@ def test_images_are_shared_out_to_workers(threads, B, monkeypatch):
     xs = np.random.default_rng(0).standard_normal((T, B, *FORMS["strides"][0]))
     compare(lambda: Step("strides"), xs, "llvm")
     assert set(parts) == {min(threads, B, count(1 << 30))}
+
+
+@pytest.mark.parametrize("engine", ["eager", "numpy"])
+def test_a_convolution_has_the_dtype_that_a_product_has(engine):
+    """Of images and weights of any dtypes, and its gradients those of what they are of."""
+    dtypes = ["int8", "int64", "float16", "float32", "float64"]
+    rng = np.random.default_rng(0)
+    x, W = rng.integers(-3, 4, (T, B, 2, 5)) / 2, rng.integers(-3, 4, (3, 2, 2)) / 2
+    for of_x, of_W in ((a, b) for a in dtypes for b in dtypes):
+        images, weight = tg.tensor(x.astype(of_x)), tg.tensor(W.astype(of_W))
+        for t in (images, weight):
+            t.requires_grad_(t.dtype.kind == "f")
+
+        class Of(nn.Cell):
+            def initial_state(self, batch_size):
+                return self.zeros(batch_size, 1)
+
+            def forward(self, x, h):
+                return ops.conv1d(x, weight), h  # noqa: B023 (it is run at once)
+
+        ys, _ = nn.Recurrent(Of(), engine=engine)(images, tg.zeros(B, 1))
+        windows = np.lib.stride_tricks.sliding_window_view(images.numpy(), 2, 3)
+        expected = np.einsum("tncpi,kci->tnkp", windows, weight.numpy())
+        assert ys.dtype == (images[0] @ tg.tensor(np.zeros((5, 1), of_W))).dtype
+        assert ops.conv1d(images.numpy()[0], weight.numpy()).dtype == expected.dtype, "of arrays NumPy's"
+        np.testing.assert_allclose(ys.numpy(), expected, 1e-3)
+        if ys.requires_grad:
+            ys.sum().backward()
+            for t in (images, weight):
+                assert t.grad is None or t.grad.dtype == t.dtype
+            if images.grad is not None:
+                whole = np.zeros(x.shape)
+                for i in range(2):
+                    whole[..., i : i + 4] += weight.numpy().astype(float).sum(0)[:, i, None]
+                np.testing.assert_allclose(images.grad.numpy(), whole, 1e-3)
+            if weight.grad is not None:
+                sums = np.broadcast_to(windows.astype(float).sum((0, 1, 3)), W.shape)
+                np.testing.assert_allclose(weight.grad.numpy(), sums, 5e-3)

@@ -100,7 +100,7 @@ def test_any_other_function_of_what_requires_a_gradient_is_refused_by_name(name)
     with pytest.raises(TypeError) as caught:
         REFUSED[name](t)
     assert str(caught.value) == (
-        f"Tensor: {name.partition(",")[0]} cannot be recorded; use tinygrad_rnn.ops, or .numpy() to leave the graph"
+        f"Tensor: {name.partition(',')[0]} cannot be recorded; use tinygrad_rnn.ops, or .numpy() to leave the graph"
     )
 
 

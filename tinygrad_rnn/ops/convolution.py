@@ -32,7 +32,7 @@ def _convolve(x: Array, W: Array, *, size: Pair, stride: Pair, padding: Margins,
     x: (N, C, H, W)  W: (C kh kw, K)  size: (kh, kw)  returns: (N, K, H', W')
     """
     high, wide = outputs(x.shape[2:], size, stride, padding, dilation)
-    out = xp(x).empty((len(x), W.shape[1], high, wide), x.dtype)
+    out = xp(x).empty((len(x), W.shape[1], high, wide), np.result_type(x.dtype, W.dtype))
     for some in _parts(len(x), len(W) * high * wide):
         y = blas.matmul(W.T, _windows(x[some], size, stride, padding, dilation))
         out[some] = y.reshape(W.shape[1], len(x[some]), high, wide).swapaxes(0, 1)
@@ -45,7 +45,7 @@ def _deconvolve(
 ) -> Array:  # fmt: skip
     """∂L/∂x of y = convolve(x, W), given g = ∂L/∂y; shape: (H, W) of x.   returns: (N, C, H, W)"""
     channels = len(W) // (size[0] * size[1])
-    out = xp(g).empty((len(g), channels, *shape), g.dtype)
+    out = xp(g).empty((len(g), channels, *shape), np.result_type(g.dtype, W.dtype))
     for some in _parts(len(g), len(W) * g.shape[2] * g.shape[3]):
         columns = blas.matmul(W, _turned(g[some])).reshape(channels, *size, len(g[some]), *g.shape[2:])
         out[some] = _added(columns, shape, stride, padding, dilation)
@@ -55,7 +55,7 @@ def _deconvolve(
 @primitive
 def _correlate(x: Array, g: Array, *, size: Pair, stride: Pair, padding: Margins, dilation: Pair) -> Array:
     """∂L/∂W of y = convolve(x, W), given g = ∂L/∂y.   returns: (C kh kw, K)"""
-    out = xp(x).zeros((x.shape[1] * size[0] * size[1], g.shape[1]), x.dtype)
+    out = xp(x).zeros((x.shape[1] * size[0] * size[1], g.shape[1]), np.result_type(x.dtype, g.dtype))
     for some in _parts(len(x), len(out) * g.shape[2] * g.shape[3]):
         out += blas.matmul(_windows(x[some], size, stride, padding, dilation), _turned(g[some]).T)
     return out
@@ -139,7 +139,7 @@ def _turned(g: Array) -> Array:
 
 CONVOLUTIONS = ("convolve", "deconvolve", "correlate")
 for _each in (_convolve, _deconvolve, _correlate):
-    _each.op.mixes = 0
+    _each.op.mixes, _each.op.single = 0, False
     _each.op.shape = partial(shape_of, _each.op.name)
 
 _convolve.vjp(
