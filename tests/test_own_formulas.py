@@ -1,6 +1,7 @@
 """An operation of one's own from a formula: checked, differentiated, and in the same loop as the library's own."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -178,6 +179,35 @@ def test_operands_of_different_dtypes_are_of_one_before_the_first_function_in_ev
             ys, _ = nn.Recurrent(Mixed(), engine=engine)(tg.tensor(a.numpy()[None]), tg.zeros(1, 1))
             assert ys.dtype == expected.dtype, (left, right, engine)
             np.testing.assert_allclose(ys.numpy()[0], expected, 2e-3)
+
+
+NUMBERS = {
+    "x * (1 + erf(x / sqrt(2.0))) / 2": lambda x: x * (1 + ops.erf(x / 2**0.5)) / 2,
+    "x * exp(-abs(-2.0) * sqrt(1 + 3))": lambda x: x * math.exp(-4),
+    "fmin(x, log(0.0 + 2)) + pow(2, 3)": lambda x: ops.minimum(x, math.log(2)) + 8,
+}
+
+
+@pytest.mark.parametrize("formula", NUMBERS)
+def test_functions_of_numbers_are_numbers(formula):
+    op = tg.elementwise("f", formula)
+    for dtype, rtol in (("float16", 3e-3), ("float32", 1e-6), ("float64", 1e-12)):
+        x = tg.tensor(np.array([-1.5, 0.0, 0.25, 3.0], dtype))
+        assert op(x).dtype == dtype
+        np.testing.assert_allclose(op(x).numpy(), NUMBERS[formula](x).numpy(), rtol)
+    assert tg.elementwise("f", "x * abs(-3)")(tg.tensor(np.array([2], "int8"))).dtype == "int8"
+
+    class Cell(nn.Cell):
+        def initial_state(self, batch_size):
+            return self.zeros(batch_size, 4)
+
+        def forward(self, x, h):
+            return op(x + h), h
+
+    x = x.numpy().astype("f")[None, None]
+    for engine in ("numpy", "llvm"):
+        ys, _ = nn.Recurrent(Cell(), engine=engine)(x)
+        np.testing.assert_allclose(ys.numpy(), NUMBERS[formula](tg.tensor(x)).numpy(), 1e-6)
 
 
 def test_what_a_formula_makes_of_numbers_masks_and_integers():

@@ -96,7 +96,9 @@ def is_condition(node: ast.AST) -> bool:
 
 
 class _Counted(ast.NodeTransformer):
-    """Conditions that numbers are computed from as 1 and 0 of the arguments' dtype: True + True is True to NumPy."""
+    """Conditions that numbers are computed from as 1 and 0 of the arguments' dtype: True + True is True to NumPy; and
+    functions of numbers as numbers: NumPy's are of float64, and arrays would follow them.
+    """
 
     def __init__(self, names: Sequence[str]):
         self.names = names
@@ -118,7 +120,12 @@ class _Counted(ast.NodeTransformer):
         return ast.Compare(self._as_number(node.left), node.ops, [self._as_number(x) for x in node.comparators])
 
     def visit_Call(self, node: ast.Call) -> Any:
-        return ast.Call(node.func, [self._as_number(x) for x in node.args], [])
+        made = ast.Call(node.func, [self._as_number(x) for x in node.args], [])
+        if any(isinstance(part, ast.Name) for x in made.args for part in ast.walk(x)):
+            return made
+        with np.errstate(all="ignore"):
+            value = eval(ast.unparse(made), {**FUNCTIONS}).item()
+        return ast.Constant(value) if math.isfinite(value) else made
 
 
 def _number(condition: Any, like: tuple[Any, ...]) -> Any:
