@@ -61,6 +61,105 @@ def test_weights_in_a_list_have_their_number():
     assert tg.circuit(Listed(), tg.zeros(1, 2)).equations() == "hₜ = tanh(U_0 xₜ) + hₜ₋₁ ⊙ σ(U_1 xₜ)"
 
 
+class Turns(nn.Cell):
+    """The same name again and again, and a function that reads what it is given twice, n times."""
+
+    def __init__(self, n):
+        self.n, self.W = n, nn.Parameter(np.random.default_rng(0).standard_normal((3, 3)))
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 3).astype("float64")
+
+    def forward(self, x, h):
+        for _ in range(self.n):
+            h = h + 0.1 * ops.tanh(x + h @ self.W) * (1 - h)
+        return h, swish(self.n, h)
+
+
+def swish(n, x):
+    return swish(n - 1, x * ops.sigmoid(x)) if n else x
+
+
+def test_what_is_read_several_times_is_written_once():
+    assert tg.circuit(Turns(2), tg.zeros(1, 3)).equations().splitlines()[:2] == [
+        "v_1ₜ = hₜ₋₁ + 0.1 tanh(xₜ + W hₜ₋₁) ⊙ (1 − hₜ₋₁)",
+        "yₜ   = v_1ₜ + 0.1 tanh(xₜ + W v_1ₜ) ⊙ (1 − v_1ₜ)",
+    ]
+    few, many = (len(tg.circuit(Turns(n), tg.zeros(1, 3)).equations()) for n in (10, 20))
+    assert many < 2.2 * few < 4000
+
+
+class Said(nn.Cell):
+    def __init__(self, step):
+        self.W, self.b = nn.Parameter(np.ones((2, 2, 3, 3))), nn.Parameter(np.ones(2))
+        self.step = step
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 2).astype("float64")
+
+    def forward(self, x, h):
+        h = self.step(self, x, h)
+        return h, h
+
+
+SAID = {
+    "numbers below zero": (
+        lambda s, x, h: h - (-2.0) * x + (-3.0), "hₜ₋₁ − (−2) xₜ + (−3)", "h_{t-1} - (-2) x_{t} + (-3)"
+    ),
+    "a sign behind another": (
+        lambda s, x, h: h + -ops.softplus(x), "hₜ₋₁ + (−softplus(xₜ))",
+        r"h_{t-1} + (-\operatorname{softplus}(x_{t}))",
+    ),
+    "turned twice": (lambda s, x, h: h + x.T.T, "hₜ₋₁ + (xₜᵀ)ᵀ", r"h_{t-1} + (x_{t}^\top)^\top"),
+    "a power of what is turned": (
+        lambda s, x, h: h + ((x.T) ** 2).T, "hₜ₋₁ + ((xₜᵀ)²)ᵀ", r"h_{t-1} + ((x_{t}^\top)^{2})^\top"
+    ),
+    "bounds": (
+        lambda s, x, h: ops.clip(h, -1, 2) + x, "clip(hₜ₋₁, min=−1, max=2) + xₜ",
+        r"\operatorname{clip}(h_{t-1}, \mathrm{min}=-1, \mathrm{max}=2) + x_{t}",
+    ),
+    "an axis": (
+        lambda s, x, h: h + ops.softmax(x, 0), "hₜ₋₁ + softmax(xₜ, axis=0)",
+        r"h_{t-1} + \operatorname{softmax}(x_{t}, \mathrm{axis}=0)",
+    ),
+    "a weight as long as the batch": (
+        lambda s, x, h: h + x @ s.W.reshape(2, 18)[:, :2], "hₜ₋₁ + reshape(W, (2, 18))[:, 0:2] xₜ",
+        r"h_{t-1} + \operatorname{reshape}(W, (2, 18))[:, 0:2] x_{t}",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_stands_there_says_all_and_is_latex(name):
+    step, unicode, latex = SAID[name]
+    c = tg.circuit(Said(step), tg.zeros(2, 2))
+    assert c.equations() == f"hₜ = {unicode}"
+    assert c.equations("latex").splitlines()[1] == f"  h_{{t}} &= {latex}"
+
+
+def test_a_convolution_says_what_it_does_at_the_margins():
+    class Images(Said):
+        def initial_state(self, batch_size):
+            return self.zeros(batch_size, 2, 4, 4).astype("float64")
+
+    cell = Images(lambda s, x, h: ops.conv2d(x, s.W, s.b, padding=1) + h)
+    assert tg.circuit(cell, tg.zeros(2, 2, 4, 4)).equations() == (
+        "hₜ = convolve(xₜ, reshape(W, (2, 18))ᵀ, padding=((1, 1), (1, 1))) + reshape(b, (2, 1, 1)) + hₜ₋₁"
+    )
+
+
+def test_a_state_that_stays_is_a_constant():
+    class Kept(nn.Cell):
+        def initial_state(self, batch_size):
+            return {"h": self.zeros(batch_size, 3), "k": self.zeros(batch_size, 3)}
+
+        def forward(self, x, state):
+            h = ops.tanh(state["h"] + x * state["k"])
+            return h, {"h": h, "k": state["k"]}
+
+    assert tg.circuit(Kept(), tg.zeros(2, 3)).equations() == "hₜ = tanh(hₜ₋₁ + xₜ ⊙ k)"
+
+
 def test_latex_has_the_same_lines():
     text = tg.circuit(nn.LSTMCell(2, 3), tg.zeros(1, 2)).equations("latex")
     lines = text.splitlines()
@@ -200,7 +299,7 @@ TRUE = {
     for name, case in CELLS.items()
     if name not in ("Stack of LSTM and GRU", "nested state", "layer norm")
 }
-TRUE |= OWN | {"parts": Parts, "IndRNN": lambda: nn.IndRNNCell(I, 3)}
+TRUE |= OWN | {"turns": lambda: Turns(4), "parts": Parts, "IndRNN": lambda: nn.IndRNNCell(I, 3)}
 
 
 @pytest.mark.parametrize("name", TRUE)
@@ -209,7 +308,7 @@ def test_what_they_say_is_what_the_cell_computes(name):
     cell = TRUE[name]().to("float64")
     for p in cell.parameters():
         p.data = np.random.default_rng(p.size).standard_normal(p.shape)
-    x = np.random.default_rng(1).standard_normal((4, 3 if name in ("parts", *OWN) else I))
+    x = np.random.default_rng(1).standard_normal((4, 3 if name in ("parts", "turns", *OWN) else I))
     state, equations = cell.initial_state(4), tg.circuit(cell, tg.tensor(np.zeros((4, len(x[0]))))).equations()
     if isinstance(state, tg.Tensor):
         leaves = {re.search(r"(\w+)ₜ₋₁", equations)[1]: state}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ Columns = tuple[int, int] | None  # of the last axis, or all
 SUM, PRODUCT, UNARY, ATOM = range(4)  # how tightly an expression holds together
 RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 SAME = {"detach", "copy", "cast", "broadcast_to", "expand_dims"}  # what an equation does not tell
+UNSAID = {"axis", "axes", "keepdims", "size", "shape", "dtype", "who"}  # what the shapes tell
 SIGNS = {
     "greater": ">", "greater_equal": "≥", "less": "<", "less_equal": "≤", "equal": "=", "not_equal": "≠",
 }  # fmt: skip
@@ -45,6 +47,7 @@ class _Equations:
         self.c, self.latex = c, latex
         self.wanted = [v for name in ("state", "y") for v in c.roots[name] if v is not None]
         self.order = c.order(self.wanted)
+        self.new: dict[Value, Any] = dict(zip(c.states, c.roots["state"], strict=True))
         self.weights = self._weight_names()
         self.states = self._states()
         self.names = self._names()
@@ -70,12 +73,11 @@ class _Equations:
 
     def _states(self) -> dict[Value, str]:
         """What each leaf of the state is called: as in the state, else as the code calls the new one, else h, h_2, …"""
-        new = dict(zip(self.c.states, self.c.roots["state"], strict=True))
         called = {v: name for v, name in variables(self.order).items() if v.op != "input"}
         found: dict[Value, str] = {}
         for s in self.c.states:
             own = "" if re.fullmatch(r"state(\[\d+\])*", s.name) else _last(s.name)
-            name = base = own or called.get(new[s], "h")
+            name = base = own or called.get(self.new[s], "h")
             n = 1
             while name in (*found.values(), "x"):
                 n += 1
@@ -85,9 +87,8 @@ class _Equations:
 
     def _names(self) -> dict[Value, str]:
         """Variables, of each name the last one; not those of which parts alone are read, nor any whose name the input
-        or another state has."""
-        new = dict(zip(self.c.states, self.c.roots["state"], strict=True))
-        taken = {"x": None, **{name: new[s] for s, name in self.states.items()}}
+        or another state has. What is left has a name with a number where it would be written out more than once."""
+        taken = {"x": None, **{name: self.new[s] for s, name in self.states.items()}}
         found = {name: v for v, name in variables(self.order).items() if v.op != "input" and not _is_norm(v)}
         readers: dict[Value, list[Value]] = {}
         for v in self.order:
@@ -96,13 +97,25 @@ class _Equations:
         whole = lambda v: v in self.wanted or any(_columns_of(r) is None for r in readers.get(v, ()))
         names = {v: name for name, v in found.items() if whole(v) and taken.get(name, v) is v}
         for s, name in self.states.items():
-            v = new[s]
+            v = self.new[s]
             if v is not None and v.op != "input":
                 names.setdefault(v, name)
         for i, v in enumerate(self.c.roots["y"]):
             if v.op != "input":
                 names.setdefault(v, "y" if len(self.c.roots["y"]) == 1 else f"y_{i + 1}")
+        self._number(names, [v for v in self.order if whole(v) and len(readers.get(v, ())) > 1])
         return names
+
+    def _number(self, names: dict[Value, str], several: list[Value]) -> None:
+        """Name what would be written out several times, if it is more than one operation on what has a name."""
+        called = variables(self.order)
+        for v in several:
+            long = any(a not in names and a.op != "input" for a in v.values)
+            apart = v in names or v.op == "input" or v.op in SAME or _is_norm(v) or _columns_of(v) is not None
+            if long and not apart:
+                base = called.get(v, "v")
+                others = {"x", *self.states.values(), *names.values()}
+                names[v] = next(name for n in itertools.count(1) if (name := f"{base}_{n}") not in others)
 
     def text(self) -> str:
         """All lines."""
@@ -151,7 +164,8 @@ class _Equations:
     def expression(self, v: Any, columns: Columns = None) -> Text:
         """A value, or some of its columns."""
         if not isinstance(v, Value):
-            return Text(_number(v), ATOM if not isinstance(v, (int, float)) or v >= 0 else UNARY)
+            shown = _number(v)
+            return Text(self.minus + shown[1:], SUM) if shown.startswith("-") else Text(shown)
         if v in self.names:
             return self._part(Text(self.at(self.names[v], "t")), v, columns)
         if _is_norm(v):
@@ -216,19 +230,21 @@ class _Equations:
         x, W = v.args
         left = self.expression(W, columns)
         right = self.expression(x)
-        return Text(f"{self.held(left, ATOM)} {self.held(right, UNARY)}", PRODUCT)
+        return Text(f"{self.held(left, UNARY)} {self.held(right, UNARY)}", PRODUCT)
 
     def _function(self, v: Value) -> Text:
         if v.op in SIGNS:
             a, b = (self.held(self.expression(x), PRODUCT) for x in v.args)
             return Text(f"{a} {SIGNS[v.op]} {b}", SUM)
         if v.op == "permute" and len(v.shape) == 2:
-            return Text(self.held(self.expression(v.args[0]), ATOM) + (r"^\top" if self.latex else "ᵀ"))
+            return Text(self.held(self.expression(v.args[0]), ATOM) + (r"^\top" if self.latex else "ᵀ"), UNARY)
         if v.op == "reshape":
             if v.shape == v.args[0].shape:
                 return self.expression(v.args[0])
-            shape = ", ".join(["B" if v.shape[0] == self.c.x.shape[0] else str(v.shape[0]), *map(str, v.shape[1:])])
-            return Text(f"reshape({self.expression(v.args[0]).text}, ({shape}))")
+            shape = ", ".join(
+                ["B" if v.moves and v.shape[0] == self.c.x.shape[0] else str(v.shape[0]), *map(str, v.shape[1:])]
+            )
+            return self._named("reshape", [self.expression(v.args[0]), Text(f"({shape})")])
         if v.op == "getitem":
             key = v.static["key"]
             shown = ", ".join(map(_index, key if isinstance(key, tuple) else (key,)))
@@ -240,8 +256,15 @@ class _Equations:
         axes = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
         given = [self.expression(a) for a in v.args]
         if axes and tuple(a % (last + 1) for a in axes) != (last,):  # over the last one it goes without saying
-            given.append(Text(f"axis={', '.join(map(str, axes))}"))
+            given.append(self._option("axis", ", ".join(map(str, axes))))
+        usual = (None, False, (1, 1), ((0, 0), (0, 0)))
+        for name, value in v.static.items():
+            if name not in UNSAID and isinstance(value, (int, float, str, tuple)) and value not in usual:
+                given.append(self._option(name, self.expression(value).text))
         return self._named({"sum": "Σ"}.get(v.op, v.op), given)
+
+    def _option(self, name: str, value: str) -> Text:
+        return Text(f"{_letters(name) if self.latex else name}={value}")
 
     def _named(self, name: str, xs: list[Text]) -> Text:
         shown = name
@@ -252,7 +275,7 @@ class _Equations:
     # ---- operators ----
 
     def _add(self, a: Text, b: Text, *_: Any) -> Text:
-        return Text(f"{a.text} + {self.held(b, SUM if not b.text.startswith('−') else PRODUCT)}", SUM)
+        return Text(f"{a.text} + {self.held(b, SUM if not b.text.startswith(self.minus) else PRODUCT)}", SUM)
 
     def _sub(self, a: Text, b: Text, *_: Any) -> Text:
         return Text(f"{a.text} {self.minus} {self.held(b, PRODUCT)}", SUM)
