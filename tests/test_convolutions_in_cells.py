@@ -171,6 +171,28 @@ def test_second_derivatives_of_a_compiled_call_are_those_of_the_eager_one():
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
 
 
+class Still(Step):
+    """An image that is the same at every step, and a weight of it: one gradient for all steps."""
+
+    def __init__(self, form):
+        super().__init__(form)
+        rng = np.random.default_rng(3)
+        self.image, self.V = (
+            nn.Parameter(rng.standard_normal((1, 2, 6, 7))),
+            nn.Parameter(self.W.numpy()[:, :2, :2, :2]),
+        )
+
+    def forward(self, x, h):
+        _, h = super().forward(x, h)
+        h = h + 0.1 * ops.conv2d(self.image, self.V).sum((2, 3), keepdims=True)
+        return h, h
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_image_that_does_not_move(engine, there):
+    compare(lambda: Still("same"), np.random.default_rng(0).standard_normal((T, B, *FORMS["same"][0])), engine)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite")
 @pytest.mark.parametrize("B", [1, 2, 3, 9])
 @pytest.mark.parametrize("threads", [1, 2])

@@ -79,6 +79,30 @@ def test_functions_of_the_llvm_engine_take_infinity_and_nan_as_numpys_do(other, 
         np.testing.assert_allclose(ys.numpy(), numpys(xs).astype(dtype), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("by", [0.1, -0.3, 7.0])
+def test_remainders_are_right_beside_the_multiples(by, dtype):
+    """Where a quotient is rounded up to the next whole number."""
+    by = np.dtype(dtype).type(by)
+    at = np.arange(1, 50001).astype(dtype) * by
+    xs = np.concatenate([at, np.nextafter(at, 0), np.nextafter(at, np.dtype(dtype).type(np.inf))])
+    for ours, numpys in ((ops.fmod, np.fmod), (ops.mod, np.remainder)):
+        ys, _ = nn.Recurrent(Of(lambda x, ours=ours: ours(x, by)), engine="llvm")(
+            tg.tensor(xs.reshape(-1, 2, 1)), tg.zeros((2, 1)).astype(dtype)
+        )
+        np.testing.assert_array_equal(ys.numpy().ravel(), numpys(xs, by))
+
+
+@pytest.mark.parametrize("ours", [ops.sin, ops.cos, lambda x: ops.fmod(x, 0.75)])
+def test_a_number_does_not_depend_on_the_ones_beside_it(ours):
+    """One that is out of reach for the vector sends only itself to the library."""
+    xs = np.random.default_rng(0).uniform(-1e4, 1e4, (50, 1, 64)).astype("f")
+    far = xs.copy()
+    far[..., ::3] = 1e30
+    of = lambda a: nn.Recurrent(Of(ours), engine="llvm")(tg.tensor(a), tg.zeros((1, 64)))[0].numpy()
+    np.testing.assert_array_equal(np.delete(of(far), np.s_[::3], -1), np.delete(of(xs), np.s_[::3], -1))
+
+
 def test_sine_and_cosine_are_right_beside_their_zeros():
     xs = (np.arange(1, 100001) * (np.pi / 2)).astype("f")
     for ours, numpys in ((ops.sin, np.sin), (ops.cos, np.cos)):

@@ -8,10 +8,11 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import ops
 from tinygrad_rnn.autograd.graph import context
 from tinygrad_rnn.compiler.ir.listing import INFIX
-from tinygrad_rnn.compiler.ir.value import Value
+from tinygrad_rnn.compiler.ir.value import PRIMITIVES, Value
 from tinygrad_rnn.compiler.ir.verify import Verifier
 from tinygrad_rnn.compiler.llvm.pipeline import PASSES as LLVM
 from tinygrad_rnn.compiler.numpy.pipeline import PASSES as NUMPY
+from tinygrad_rnn.compiler.passes.normalise import OF_ZEROS
 from tinygrad_rnn.compiler.passes.pipeline import COMMON
 from tinygrad_rnn.compiler.record.record import record
 from tinygrad_rnn.compiler.schedule.schedule import NotFusable
@@ -353,6 +354,13 @@ OVER_ROWS = {
 @pytest.mark.parametrize("formula, after", OVER_ROWS.values(), ids=OVER_ROWS)
 def test_sums_over_the_batch_are_sums_of_rows(formula, after):
     assert rewritten(formula, sum_rows).partition(" * ")[0] == after
+
+
+@pytest.mark.parametrize(
+    "name", sorted(OF_ZEROS & {n for n, op in PRIMITIVES.items() if op.formula and op.args == ["x"]})
+)
+def test_what_is_taken_to_be_zero_of_zeros_is(name):
+    assert (PRIMITIVES[name].forward(np.zeros(2)) == 0).all()
 
 
 TWO_DTYPES = {

@@ -7,7 +7,6 @@ from typing import Any
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import windows
 from tinygrad_rnn.compiler.llvm.operands import Operands
-from tinygrad_rnn.compiler.schedule.schedule import NotFusable
 
 
 class Convolutions:
@@ -28,8 +27,6 @@ class Convolutions:
     def at_a_step(self, v: Value) -> None:
         """v = x convolved with W at the current step, for this worker's images."""
         x, W = v.args
-        if not all(isinstance(a, Value) for a in v.args):
-            raise NotFusable(f"{v.op} of a constant array has no form in machine code", v)
         first, last = self.o.bounds(v, 0)
         where = [self.o.at(a, []) for a in (x, W, self.o.in_rows(v))]
         windows.call(self.code, "convolve", [self.o.read("windows", v), first, last, *where, self._scratch(v)])

@@ -77,9 +77,10 @@ def sign(code: Code, x: Any) -> Any:
     )
 
 
-# π/2 in three parts: a whole number up to 2^17 times each of the first two has no rounding error in an fma
+# π/2 in three parts: a whole number up to 2^17 times each of the first two has no rounding error in an fma; there are
+# fewer quarter turns in an x up to that
 HALF_PI = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
-QUARTER_TURNS = 1 << 17
+LARGEST = 1 << 17
 SINE = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(5))  # sin x = x P(x²), cos x = Q(x²) for |x| ≤ π/4
 COSINE = tuple((-1) ** k / math.factorial(2 * k) for k in range(6))
 
@@ -103,7 +104,7 @@ def _circular(name: str, quarters: int) -> Any:
         y = b.select(bit(1), _horner(code, COSINE, u), b.fmul(r, _horner(code, SINE, u)))
         y = b.select(bit(2), b.fneg(y), y)
         size = code.unary("fabs", x)
-        large = b.fcmp_unordered(">", size, code.constant(QUARTER_TURNS))
+        large = b.fcmp_unordered(">", size, code.constant(LARGEST))
         return code.rarely(large, y, lambda: code.each(name, x))
 
     return function

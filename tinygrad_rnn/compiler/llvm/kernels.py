@@ -25,42 +25,47 @@ BLOCK, CHUNK = 192, 256  # rows and columns of a block in a contraction: it stay
 # step loads WIDE vectors of the right operand and one number of each row of the left one.
 
 
-def _named(kernel: str, dtype: Any) -> str:
+def named(kernel: str, dtype: Any) -> str:
+    """What the kernel is called in machine code."""
     return f"tinygrad_rnn_{kernel}{8 * np.dtype(dtype).itemsize}"
 
 
-def library(dtype: Any) -> Machine:
-    """The kernels for a dtype as machine code, at hand for all other code by their names."""
-    with LOCK:
-        return _library(np.dtype(dtype))
+class Library:
+    """Kernels for each dtype as machine code, at hand for all other code by their names.
 
+    arguments  how many each kernel has, by what it is called
+    write      writes all of them into a module: write(module, dtype)
+    """
 
-@functools.cache
-def _library(dtype: np.dtype) -> Machine:
-    module = Module("kernels")
-    for write in (_pack, _product, _contraction):
-        write(module, dtype)
-    made = compiled(str(module), thorough=True)
-    for kernel in ARGUMENTS:
-        made.publish(_named(kernel, dtype))
-    return made
+    def __init__(self, name: str, arguments: dict[str, int], write: Callable[[Module, np.dtype], None]):
+        self.name, self.arguments, self.write = name, arguments, write
+        self.made: dict[np.dtype, Machine] = {}
 
+    def of(self, dtype: Any) -> Machine:
+        """The kernels for a dtype."""
+        dtype = np.dtype(dtype)
+        with LOCK:
+            if dtype not in self.made:
+                module = Module(self.name)
+                self.write(module, dtype)
+                made = compiled(str(module), thorough=True)
+                for kernel in self.arguments:
+                    made.publish(named(kernel, dtype))
+                self.made[dtype] = made
+            return self.made[dtype]
 
-ARGUMENTS = {"pack": 4, "product": 10, "contraction": 13}
-
-
-def call(code: Code, kernel: str, arguments: list[Any]) -> None:
-    """Call a kernel of the library."""
-    library(code.dtype)
-    function = code.external(_named(kernel, code.dtype), VOID, [I64] * ARGUMENTS[kernel])
-    code.b.call(function, arguments)
+    def call(self, code: Code, kernel: str, arguments: list[Any]) -> None:
+        """Call a kernel of the library."""
+        self.of(code.dtype)
+        function = code.external(named(kernel, code.dtype), VOID, [I64] * self.arguments[kernel])
+        code.b.call(function, arguments)
 
 
 @functools.cache
 def packer(dtype: Any) -> tuple[Callable[..., None], int]:
     """The kernel that packs weights, for Python: pack(jobs, first, last, worker), and where it is."""
-    name = _named("pack", dtype)
-    return library(dtype).function(name, ARGUMENTS["pack"]), library(dtype).address(name)
+    name, kernels = named("pack", dtype), _library.of(dtype)
+    return kernels.function(name, _library.arguments["pack"]), kernels.address(name)
 
 
 def panel(dtype: Any) -> int:
@@ -75,7 +80,7 @@ def packed_shape(shape: tuple[int, int], dtype: Any) -> tuple[int, int, int]:
 
 def _pack(module: Module, dtype: Any) -> None:
     """Copy weights into panels, job by job. f(jobs, first, last, worker); a job is a row of JOB"""
-    code = Code(module, _named("pack", dtype), 4, dtype)
+    code = Code(module, named("pack", dtype), 4, dtype)
     jobs, first, last, _ = code.arguments
     one = _pack_one(module, dtype)
     with code.loop(first, last) as i:
@@ -103,12 +108,12 @@ def _pack_one(module: Module, dtype: Any) -> Any:
                     found = code.load(code.add(source, code.mul(k, row), i * size), masks[i])
                     code.store(found, code.add(target, code.mul(k, WIDE * size), i * size))
             with otherwise:
-                _pack_turned(code, K, least(code, b.sub(N, j), code.integer(panel(dtype))), source, row, column, target)
+                pack_turned(code, K, least(code, b.sub(N, j), code.integer(panel(dtype))), source, row, column, target)
     code.finish()
     return code.function
 
 
-def _pack_turned(code: Code, K: Any, columns: Any, W: Any, row: Any, column: Any, out: Any) -> None:
+def pack_turned(code: Code, K: Any, columns: Any, W: Any, row: Any, column: Any, out: Any) -> None:
     """A panel of a W whose columns do not lie side by side: a vector of k at a time, if these do."""
     b, item, lanes = code.b, code.item, code.lanes
     place = lambda k, i: code.add(out, code.mul(k, WIDE * lanes * item), code.mul(i, item))
@@ -127,7 +132,7 @@ def _product(module: Module, dtype: Any) -> None:
 
     f(rows, N, K, a, a_row, W, start, start_row, out, out_row)
     """
-    code = Code(module, _named("product", dtype), 10, dtype)
+    code = Code(module, named("product", dtype), 10, dtype)
     rows, N, K, a, a_row, W, start, start_row, out, out_row = code.arguments
     tiles = {h: _product_tile(module, dtype, h) for h in code.heights}
     pair = _product_tile(module, dtype, 1, panels=2)
@@ -184,17 +189,22 @@ def _product_tile(module: Module, dtype: Any, height: int, panels: int = 1) -> A
             for j in range(wide):
                 b.store(code.fma(left, right[j], b.load(sums[c, i, j])), sums[c, i, j])
 
-    whole = b.mul(b.sdiv(K, code.integer(chains)), code.integer(chains))
-    with code.loop(0, whole, chains) as k:
-        for c in range(chains):
-            step(code.add(k, c), c)
-    with code.loop(whole, K) as k:
-        step(k, 0)
+    in_chains(code, K, chains, step)
     for i, j in itertools.product(range(height), range(wide)):
         total = functools.reduce(b.fadd, [b.load(sums[c, i, j]) for c in range(chains)])
         code.store(total, cell(out, out_row, i, j), masks[j])
     code.finish()
     return code.function
+
+
+def in_chains(code: Code, n: Any, chains: int, step: Callable[[Any, int], None]) -> None:
+    """step(i, chain) for i from 0 to n: several chains side by side, and the rest in the first one."""
+    whole = code.mul(code.b.sdiv(n, code.integer(chains)), chains)
+    with code.loop(0, whole, chains) as i:
+        for chain in range(chains):
+            step(code.add(i, chain), chain)
+    with code.loop(whole, n) as i:
+        step(i, 0)
 
 
 def _contraction(module: Module, dtype: Any) -> None:
@@ -205,7 +215,7 @@ def _contraction(module: Module, dtype: Any) -> None:
     BLOCK rows at a time: a panel of the columns of g is copied side by side first, because its rows may lie a power of
     two apart, where all would fall into the same few lines of the cache.
     """
-    code = Code(module, _named("contraction", dtype), 13, dtype)
+    code = Code(module, named("contraction", dtype), 13, dtype)
     M, N, steps, a, a_step, g, g_step, rows, a_row, g_row, out, out_row, add = code.arguments
     tiles = {h: _contraction_tile(module, dtype, h) for h in code.heights}
     b, item, zero = code.b, code.item, code.integer(0)
@@ -224,19 +234,19 @@ def _contraction(module: Module, dtype: Any) -> None:
             left = code.add(a, code.mul(s, a_step), code.mul(r, a_row), code.mul(m, item))
             right = code.add(g, code.mul(s, g_step), code.mul(r, g_row))
             k = code.mul(count, some)
-            for h, i in _tiles(code, height):
+            for h, i in tiles_of(code, height):
                 _gather_rows(code, code.add(left, code.mul(i, item)), a_step, a_row, count, some, h,
                              code.add(scratch[1], code.mul(code.mul(i, k), item)))  # fmt: skip
             with code.loop(0, N, panel(dtype)) as j:
                 at = code.mul(j, item)
                 _gather(code, code.add(right, at), g_step, g_row, count, some, b.sub(N, j), scratch[0])
-                for h, i in _tiles(code, height):
+                for h, i in tiles_of(code, height):
                     b.call(tiles[h], [b.sub(N, j), k, code.add(scratch[1], code.mul(code.mul(i, k), item)), scratch[0],
                                       code.add(out, code.mul(code.add(m, i), out_row), at), out_row, more])  # fmt: skip
     code.finish()
 
 
-def _tiles(code: Code, rows: Any) -> Iterator[tuple[int, Any]]:
+def tiles_of(code: Code, rows: Any) -> Iterator[tuple[int, Any]]:
     """Loops over tiles of so many rows: the highest first, lower ones for the rest. Yields (height, first row)."""
     b, done = code.b, code.integer(0)
     for h in code.heights:
@@ -254,6 +264,15 @@ def _gather_rows(code: Code, a: Any, a_step: Any, a_row: Any, steps: Any, rows: 
         target = code.add(out, code.mul(code.add(code.mul(t, rows), n), height * code.item))
         found = b.load(source, code.item)
         b.store(found, b.inttoptr(target, f"{kind}*"), code.item)
+
+
+def _all(module: Module, dtype: np.dtype) -> None:
+    for write in (_pack, _product, _contraction):
+        write(module, dtype)
+
+
+_library = Library("kernels", {"pack": 4, "product": 10, "contraction": 13}, _all)
+call = _library.call
 
 
 def least(code: Code, x: Any, y: Any) -> Any:

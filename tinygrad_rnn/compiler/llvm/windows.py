@@ -18,10 +18,9 @@ import numpy as np
 
 from tinygrad_rnn.compiler.ir.value import Value
 from tinygrad_rnn.compiler.llvm import kernels
-from tinygrad_rnn.compiler.llvm.assembly import I64, VOID, Module
+from tinygrad_rnn.compiler.llvm.assembly import I64, Module
 from tinygrad_rnn.compiler.llvm.builder import Code
 from tinygrad_rnn.compiler.llvm.kernels import WIDE
-from tinygrad_rnn.compiler.llvm.machine import LOCK, Machine, compiled
 
 # ---- where everything is --------------------------------------------------------------------------------------------
 
@@ -53,7 +52,7 @@ class Windows:
     plane   (rows, columns) with margins
     terms   the place of each term of the first window; below: between the windows of two rows
     outs    how many windows there are, along both axes
-    order   the row of the weight for each term, and its column in the weight, or None
+    kernel  the terms of a channel
     """
 
     def __init__(self, v: Value):
@@ -94,7 +93,7 @@ class Windows:
         wide = kernels.panel(v.dtype)
         more = 0
         if v.op == "correlate":
-            more = -(-v.shape[1] // wide) * self.outs[0] * self.outs[1] * wide
+            more = self.outs[0] * self.outs[1] * wide
         return (self._behind(v.dtype) + more + 2 * wide) * v.dtype.itemsize
 
     def _behind(self, dtype: np.dtype) -> int:
@@ -142,31 +141,14 @@ def job(v: Value, x: tuple[int, ...], other: tuple[int, ...], W: tuple[int, int]
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
 
-ARGUMENTS = {"convolve": 7, "correlate": 8}
 
-
-def call(code: Code, kernel: str, arguments: list[Any]) -> None:
-    """Call a kernel."""
-    with LOCK:
-        _library(np.dtype(code.dtype))
-    function = code.external(_named(kernel, code.dtype), VOID, [I64] * ARGUMENTS[kernel])
-    code.b.call(function, arguments)
-
-
-def _named(kernel: str, dtype: Any) -> str:
-    return f"tinygrad_rnn_{kernel}{8 * np.dtype(dtype).itemsize}"
-
-
-@functools.cache
-def _library(dtype: np.dtype) -> Machine:
-    module = Module("windows")
+def _both(module: Module, dtype: np.dtype) -> None:
     fill = _fill(module, dtype)
     _convolve(module, dtype, fill)
     _correlate(module, dtype, fill)
-    made = compiled(str(module), thorough=True)
-    for kernel in ARGUMENTS:
-        made.publish(_named(kernel, dtype))
-    return made
+
+
+call = kernels.Library("windows", {"convolve": 7, "correlate": 8}, _both).call
 
 
 class _Job:
@@ -219,7 +201,7 @@ def _convolve(module: Module, dtype: Any, fill: Any) -> None:
 
     f(job, first, last, x, W, y, scratch)
     """
-    code = Code(module, _named("convolve", dtype), 7, dtype)
+    code = Code(module, kernels.named("convolve", dtype), 7, dtype)
     address, first, last, x, W, y, scratch = code.arguments
     tiles = {h: _tile(module, dtype, h) for h in code.heights}
     j, b, lanes = _Job(code, address), code.b, code.lanes
@@ -229,7 +211,7 @@ def _convolve(module: Module, dtype: Any, fill: Any) -> None:
     with code.loop(first, last) as n:
         b.call(fill, [address, code.add(x, code.mul(n, j.x_image)), scratch])
         image = code.add(y, code.mul(n, j.y_image))
-        for h, m in kernels._tiles(code, j.others):
+        for h, m in kernels.tiles_of(code, j.others):
             weights, out = code.add(W, code.mul(m, j.W_row)), code.add(image, code.mul(m, j.y_channel))
             with code.loop(0, vectors, WIDE) as u:
                 some = []
@@ -271,12 +253,7 @@ def _tile(module: Module, dtype: Any, height: int) -> Any:
             for k in range(WIDE):
                 b.store(code.fma(left, right[k], b.load(slots[c, i, k])), slots[c, i, k])
 
-    whole = b.mul(b.sdiv(terms, code.integer(chains)), code.integer(chains))
-    with code.loop(0, whole, chains) as t:
-        for c in range(chains):
-            step(code.add(t, c), c)
-    with code.loop(whole, terms) as t:
-        step(t, 0)
+    kernels.in_chains(code, terms, chains, step)
     for i, k in tile:
         total = functools.reduce(b.fadd, [b.load(slots[c, i, k]) for c in range(chains)])
         code.store(total, code.add(outs[k], code.mul(out_row, i)), masks[k])
@@ -289,47 +266,30 @@ def _correlate(module: Module, dtype: Any, fill: Any) -> None:
 
     f(job, first, last, x, g, out, out_row, scratch)
     """
-    code = Code(module, _named("correlate", dtype), 8, dtype)
+    code = Code(module, kernels.named("correlate", dtype), 8, dtype)
     address, first, last, x, g, out, out_row, scratch = code.arguments
     tiles = {h: _correlation_tile(module, dtype, h) for h in code.heights}
     j, b, wide = _Job(code, address), code.b, kernels.panel(dtype)
-    turned = code.add(scratch, code.mul(j.numbers, code.item))
-    panel = code.mul(code.mul(j.high, j.wide), wide * code.item)  # bytes
+    right = code.add(scratch, code.mul(j.numbers, code.item))
     panels = b.sdiv(code.add(j.others, wide - 1), code.integer(wide))
     _clear(code, scratch, j.numbers)
-    _clear(code, turned, b.sdiv(code.mul(panels, panel), code.integer(code.item)))
     with code.loop(first, last) as n:
         b.call(fill, [address, code.add(x, code.mul(n, j.x_image)), scratch])
-        _turn(code, j, code.add(g, code.mul(n, j.y_image)), turned, panel)
         with code.loop(0, panels) as p:
             column = code.mul(p, wide)
-            right, columns = code.add(turned, code.mul(p, panel)), b.sub(j.others, column)
-            for h, t in kernels._tiles(code, j.terms):
+            columns = b.sub(j.others, column)
+            some = kernels.least(code, columns, code.integer(wide))
+            source = code.add(g, code.mul(n, j.y_image), code.mul(column, j.y_channel))
+            with code.loop(0, j.high) as r:
+                row, there = code.mul(r, j.y_row), code.mul(code.mul(r, j.wide), wide * code.item)
+                kernels.pack_turned(
+                    code, j.wide, some, code.add(source, row), j.y_column, j.y_channel, code.add(right, there)
+                )
+            for h, t in kernels.tiles_of(code, j.terms):
                 target = code.add(out, code.mul(t, out_row), code.mul(column, code.item))
                 places = code.add(j.table, code.mul(t, 16))
                 b.call(tiles[h], [columns, j.high, j.wide, scratch, j.below, places, right, target, out_row])
     code.finish()
-
-
-def _turn(code: Code, j: _Job, g: Any, out: Any, panel: Any) -> None:
-    """Copy an image (K, H, W) with its channels last: (panels of K, H W, columns)."""
-    b, item, lanes, wide = code.b, code.item, code.lanes, kernels.panel(code.dtype)
-    beside = b.icmp_signed("==", j.y_column, code.integer(item))
-    whole = b.select(beside, b.and_(j.wide, code.integer(-lanes)), code.integer(0))
-    with code.loop(0, j.others) as k:
-        p = b.sdiv(k, code.integer(wide))
-        into = code.add(out, code.mul(p, panel), code.mul(b.sub(k, code.mul(p, wide)), item))
-        with code.loop(0, j.high) as r:
-            row = code.add(g, code.mul(k, j.y_channel), code.mul(r, j.y_row))
-            there = code.add(into, code.mul(code.mul(r, j.wide), wide * item))
-            with code.loop(0, whole, lanes) as c:
-                found = code.load(code.add(row, code.mul(c, item)))
-                for i in range(lanes):
-                    at = code.add(there, code.mul(code.add(c, i), wide * item))
-                    code.store_one(b.extract_element(found, code.integer(i)), at)
-            with code.loop(whole, j.wide) as c:
-                number = code.load_one(code.add(row, code.mul(c, j.y_column)))
-                code.store_one(number, code.add(there, code.mul(c, wide * item)))
 
 
 def _correlation_tile(module: Module, dtype: Any, height: int) -> Any:

@@ -50,9 +50,9 @@ def _visit(c: Circuit, v: Value, args: tuple, sliced: bool) -> Value:
 
 # What is 0 where its first argument is.
 OF_ZEROS = {
-    "neg", "div", "abs", "sign", "sqrt", "tanh", "relu", "erf", "sin", "expm1", "floor", "round", "cast", "detach",
-    "sum", "max", "min", "cumsum", "reshape", "permute", "broadcast_to", "flip", "getitem", "scatter", "gather", "put",
-    "tsum",
+    "neg", "div", "abs", "sign", "sqrt", "tanh", "relu", "erf", "sin", "expm1", "log1p", "floor", "round", "cast",
+    "detach", "sum", "max", "min", "cumsum", "reshape", "permute", "broadcast_to", "flip", "getitem", "scatter",
+    "gather", "put", "tsum",
 }  # fmt: skip
 
 # ---- the rules: what becomes of an operation on new arguments; None: nothing special --------------------------------

@@ -21,7 +21,7 @@ def sum_rows(c: Circuit) -> None:
         if v.op == "tsum" and v.args[0].op == "sum" and len(users[v.args[0]]) == 1 and args[0].op == "sum":
             inner = args[0]
             x, axes = inner.args[0], inner.static["axis"]
-            if 0 in axes and x.moves and len(x.shape) > 2 and x.dtype.kind == "f" and 0 not in x.shape:
+            if 0 in axes and x.moves and len(x.shape) > 2:
                 return c.make("reshape", c.make("tsum", _summed(c, x, axes)), shape=inner.shape)
         return remake(c, v, args)
 
