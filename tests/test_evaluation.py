@@ -9,6 +9,7 @@ import pytest
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn
+from tinygrad_rnn.cli.language_model import evaluated
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.data import END, START, UNKNOWN, Vocabulary
 from tinygrad_rnn.tasks import language_model
@@ -82,7 +83,8 @@ def test_what_a_run_is_validated_and_tested_on_may_be_files(here, capsys):
     learned, held_out = KIND.batches(config, KIND.read(config)[0], vocabulary)
     assert "".join(vocabulary.decode(c) for c in learned[0].columns.T[:, :-1]) == PROSE[: 4 * learned[0].strand]
     assert vocabulary.decode(held_out[0].columns[:, 0]) == (here / "valid").read_text()
-    assert language_model.held_out(config, vocabulary) == (here / "valid").read_text()
+    text, ids = language_model.held_out(config, KIND.read(config)[0], vocabulary)
+    assert text == vocabulary.decode(ids) == (here / "valid").read_text()
     assert main(["evaluate", "run"]) == 0 and "test: 840 characters" in capsys.readouterr().out
     valid = (here / "valid").read_text()
     (here / "valid").write_text(valid.upper())
@@ -99,6 +101,46 @@ def test_without_a_file_a_model_is_evaluated_on_what_it_was_validated_on(here, c
     assert main(["evaluate", "run"]) == 0 and main(["evaluate", "p"]) == 0
     said = capsys.readouterr().out
     assert "what it was validated on: 21 characters" in said and "few: 2 sources, 2 targets: acc" in said
+
+
+def test_tokens_that_are_unknown_are_those_that_were_validated_on(here, capsys):
+    (here / "text").write_text(PROSE + "a cat.\n" * 2 + "some dogs sleep.\n")
+    assert main([*LM, "--text", "text", "--words", "--min-count", "2", "--valid", "0.1", "--out", "run"]) == 0
+    config = KIND.read_config(RunFolder(here / "run"))
+    _, vocabulary = language_model.load(RunFolder(here / "run"))
+    ids = language_model.parts(config, KIND.read(config)[0], vocabulary)[1]
+    unknown = (ids == vocabulary.ids[UNKNOWN]).sum()
+    assert unknown
+    row = json.loads("[" + (here / "run" / "metrics.csv").read_text().splitlines()[1] + "]")
+    names = (here / "run" / "metrics.csv").read_text().splitlines()[0].split(",")
+    capsys.readouterr()
+    assert main(["evaluate", "run"]) == 0
+    said = capsys.readouterr().out
+    assert f"{len(ids)} words, {unknown / len(ids):.2%} of them unknown" in said
+    found = float(re.search(r"per word +([\d.]+)", said)[1])
+    assert found == pytest.approx(row[names.index("valid_loss")], rel=0.3), "but for where strands begin"
+
+
+@pytest.mark.parametrize("kind", ["lm", "seq2seq"])
+def test_what_has_changed_since_is_not_what_was_validated_on(here, capsys, kind):
+    start, name = (LM, "text") if kind == "lm" else (PAIRS, "pairs")
+    assert main([*start, f"--{name}", name, "--out", "run"]) == 0
+    lines = (here / name).read_text().splitlines(keepends=True)
+    (here / name).write_text("".join(lines[2:]))
+    said = error_of(capsys, "evaluate", "run")
+    assert f"evaluate: '{here / name}' is not the {name} this run was started with; --{name} FILE names another" in said
+
+
+def test_a_file_to_validate_on_that_a_run_never_had_is_left_out(here, capsys):
+    assert main([*LM, "--text", "text", "--out", "run"]) == 0
+    said = error_of(capsys, "train", "lm", "--out", "run", "--resume", "--valid-text", "valid")
+    assert "--resume: this run was started without --valid-text; leave the option out" in said
+
+
+def test_large_perplexities_are_apart_from_what_stands_before_them():
+    found = language_model.Evaluation(900.0, 30, 0, 30)
+    rows = [re.split(r" {1,}", line) for line in evaluated("x", found, Vocabulary.of("ab")).splitlines()[2:4]]
+    assert [len(row) for row in rows] == [5, 5]
 
 
 def test_a_file_of_another_kind_is_refused(here, capsys):

@@ -98,7 +98,7 @@ def evaluated(what: str, found: language_model.Evaluation, vocabulary: Tokens) -
     for name, n in (f"per {unit}", found.tokens), ("per word*", found.words):
         if n:
             nats = found.nats / n
-            lines.append(f"{name:<16}{nats:>10.4f}{nats / np.log(2):>10.4f}{perplexity(nats):>14,.2f}")
+            lines.append(f"{name:<16}{nats:>10.4f}{nats / np.log(2):>10.4f} {perplexity(nats):>13,.2f}")
     return "\n".join([*lines, f"* here what stands between blanks, {found.words:,} of them, whatever the tokens are"])
 
 
@@ -107,8 +107,13 @@ def evaluate(args: argparse.Namespace) -> None:
     folder = RunFolder(Path(args.folder))
     (model, vocabulary), config = language_model.load(folder), KIND.read_config(folder)
     path = args.text or config.test_text
-    text = data.read_text(path) if path else language_model.held_out(config, vocabulary)
-    say(evaluated(path or "what it was validated on", language_model.evaluate(model, vocabulary, text), vocabulary))
+    if path:
+        text, ids = data.read_text(path), None
+    else:
+        texts, _ = KIND.read_again(config, folder, "evaluate")
+        text, ids = language_model.held_out(config, texts, vocabulary)
+    found = language_model.evaluate(model, vocabulary, text, ids=ids)
+    say(evaluated(path or "what it was validated on", found, vocabulary))
 
 
 def _title(config: Any, vocabularies: Vocabularies, size: int) -> str:

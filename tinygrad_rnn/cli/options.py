@@ -141,12 +141,17 @@ def _as_in(found: dict[str, Any], kind: Kind) -> dict[str, Any]:
         raise ValueError(f"--from: {str(folder.path)!r} must hold trained weights, it has none yet")
     for name in kind.model:
         if found.get(name, saved[name]) != saved[name]:
-            flag = name.replace("_", "-")
+            has = _told(name, saved[name])
             raise ValueError(
-                f"--from: the model stays as it is; {folder.path} has --{flag} {saved[name]}, got {found[name]}; leave "
-                "the option out"
+                f"--from: the model stays as it is; {folder.path} has {has}, got {found[name]}; leave the option out"
             )
     return {**found, **{name: saved[name] for name in kind.model}}
+
+
+def _told(name: str, value: Any) -> str:
+    """An option and its value, as a run has them."""
+    flag = "--from" if name == "from_run" else f"--{name.replace('_', '-')}"
+    return f"no {flag}" if value == "" or value is False else flag if value is True else f"{flag} {value}"
 
 
 def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
@@ -156,8 +161,7 @@ def resumed(kind: Kind, saved: Any, found: dict[str, Any]) -> Any:
     keep, old = kept(kind), asdict(saved)
     for key, value in found.items():
         if key not in keep and value != old[key]:
-            flag = key.replace("_", "-")
-            has = f"--{flag} {old[key]}" if not isinstance(value, bool) else f"no --{flag}"
+            has = _told(key, old[key])
             raise ValueError(f"--resume: the options of a run stay; it has {has}, got {value}; leave the option out")
     for source in kind.sources:
         if old[source] and source not in found and not Path(old[source]).exists():

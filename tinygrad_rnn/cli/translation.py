@@ -187,7 +187,8 @@ def evaluate(args: argparse.Namespace) -> None:
     folder = RunFolder(Path(args.folder))
     translator, config = Translator.load(folder), KIND.read_config(folder)
     path = args.pairs or config.test_pairs
-    pairs = data.read_pairs(path) if path else translation.held_out(config)
+    again = lambda: KIND.read_again(config, folder, "evaluate")[0]
+    pairs = data.read_pairs(path) if path else translation.held_out(config, again())
     search = {"beam": args.beam, "length_penalty": args.length_penalty, "replace_unk": _replacing(translator, args)}
     said = _scores(pairs, translation.evaluate(translator, pairs, bleu=args.bleu, **search))
     say(said if args.pairs else f"{path or 'what it was validated on'}: {said}")

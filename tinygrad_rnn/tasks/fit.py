@@ -234,7 +234,7 @@ class Trainer:
                     line = self._finish_epoch(self.task.validate(), epochs)
                     if self.world.rank == 0:
                         report(line)
-                    enough = on_epoch is not None and self._agreed(lambda: on_epoch(self) is True)
+                    enough = on_epoch is not None and self._agreed(lambda: bool(on_epoch(self)))
                     stop = self._agreed(asked)
             if stop:
                 raise KeyboardInterrupt

@@ -82,7 +82,7 @@ class Kind:
     ) -> tuple[Trainer, Vocabularies]:
         """Go on with the run in a folder; ValueError if what it learns is not what it was started with."""
         world = parallel.world()
-        examples, vocabularies = world.first(lambda: self._read_again(config, folder))
+        examples, vocabularies = world.first(lambda: self.read_again(config, folder))
         trainer = self._trainer(config, folder, examples, vocabularies, save_every, share_update)
         if world.first(lambda: _last_is_there(folder)):
             trainer.restore(folder.last)
@@ -104,16 +104,19 @@ class Kind:
             arrays, _ = trainer.world.first(lambda: load_checkpoint(best))
             self._fill(trainer.model, arrays, best)
 
-    def _read_again(self, config: Any, folder: RunFolder) -> tuple[Any, Vocabularies]:
-        """What a run learns, and its vocabularies."""
+    def read_again(self, config: Any, folder: RunFolder, who: str = "--resume") -> tuple[Any, Vocabularies]:
+        """What a run learns, and its vocabularies; ValueError in the name of `who` if that is not what it learned."""
         examples, text = self.read(config)
         saved = folder.read("config")
         for key, digest in self._digests(config, text).items():
             if digest != saved.get(key):  # but the file may have been moved
                 name = key.removesuffix("_sha256")
+                flag = (name if who == "--resume" else self.source).replace("_", "-")
+                if not saved.get(name) and name != self.source:
+                    raise ValueError(f"{who}: this run was started without --{flag}; leave the option out")
                 raise ValueError(
-                    f"--resume: {getattr(config, name) or self.default_source!r} is not the {name.replace('_', ' ')} "
-                    f"this run was started with; --{name.replace('_', '-')} FILE names another"
+                    f"{who}: {getattr(config, name) or self.default_source!r} is not the {name.replace('_', ' ')} "
+                    f"this run was started with; --{flag} FILE names another"
                 )
         return examples, self._read_vocabularies(folder)
 
@@ -169,7 +172,7 @@ class Kind:
         model = self.build(config, *map(len, vocabularies)).to(default_device())
         task = self.task(config, model, *batches)
         made, plateau = make_optimizer(config, model.parameters(), len(task), self.lr_falls_by)
-        events = Events(folder.path / "tensorboard") if config.tensorboard and not parallel.world().rank else None
+        events = Events(folder.tensorboard) if config.tensorboard and not parallel.world().rank else None
         return Trainer(
             model, optim.ZeroRedundancyOptimizer(made) if share_update else made, task, folder, config.clip,
             save_every, seed=config.seed, plateau=plateau, patience=config.patience, log_every=config.log_every,

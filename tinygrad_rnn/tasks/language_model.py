@@ -49,14 +49,16 @@ class Config(CommonConfig):
 
     def limits(self) -> Limits:
         """Those of every kind of run, and those of its own options."""
-        counts = {name: (getattr(self, name) >= 0, "at least 0") for name in ("min_count", "max_vocab")}
+        limited = not (self.tokenizer or self.subwords)
+        counts = {
+            name: (n >= 0 and (limited or not n), "at least 0, and left out beside subwords")
+            for name, n in (("min_count", self.min_count), ("max_vocab", self.max_vocab))
+        }
         tied = not self.tie or self.embed == self.hidden, f"left out unless --embed, {self.embed}, is --hidden"
         one = sum(map(bool, (self.words, self.tokenizer, self.subwords))) <= 1
-        limited = not (self.max_vocab or self.min_count) or not (self.tokenizer or self.subwords)
         counts |= {
             "tokenizer": (one or bool(self.subwords), "left out beside --words"),
             "subwords": subwords_limit(self.subwords) if one else (False, "left out beside --words or --tokenizer"),
-            "max_vocab": (self.max_vocab >= 0 and limited, "at least 0, and left out beside subwords"),
         }
         return {**super().limits(), **counts, "steps": (self.steps >= 1, "at least 1"), "tie": tied}
 
@@ -344,9 +346,14 @@ class Evaluation(NamedTuple):
 
 
 @no_grad()
-def evaluate(model: LanguageModel, vocabulary: Tokens, text: str, window: int = 1024) -> Evaluation:
-    """Let a model read a text from its beginning, as `score` does, to its end, `window` tokens at a time."""
-    ids = vocabulary.encode(text, "--text")
+def evaluate(
+    model: LanguageModel, vocabulary: Tokens, text: str, window: int = 1024, ids: np.ndarray | None = None
+) -> Evaluation:
+    """Let a model read a text from its beginning, as `score` does, to its end, `window` tokens at a time.
+
+    ids: the text's tokens; None: what the vocabulary makes of it
+    """
+    ids = vocabulary.encode(text, "--text") if ids is None else ids
     if not len(ids):
         raise ValueError("--text: must have at least one token, got none")
     before = np.concatenate([_start(vocabulary), ids[:-1]])
@@ -358,10 +365,11 @@ def evaluate(model: LanguageModel, vocabulary: Tokens, text: str, window: int = 
     return Evaluation(nats, len(ids), unknown, len(text.split()))
 
 
-def held_out(config: Config, vocabulary: Tokens) -> str:
-    """The text that a run is validated on."""
-    texts, _ = read(config)
-    return texts[1] or vocabulary.decode(parts(config, texts, vocabulary)[1])
+def held_out(config: Config, texts: Texts, vocabulary: Tokens) -> tuple[str, np.ndarray]:
+    """The text that a run is validated on, and its tokens: those of a text in which some are unknown are not those of
+    what it says then."""
+    ids = parts(config, texts, vocabulary)[1]
+    return texts[1] or vocabulary.decode(ids), ids
 
 
 def unrolled(model: LanguageModel, ids: np.ndarray) -> Tensor:

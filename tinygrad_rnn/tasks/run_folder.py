@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import tempfile
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = path = Path(path)
         self.last, self.best = path / "last.safetensors", path / "best.safetensors"
+        self.tensorboard = path / "tensorboard"
 
     @property
     def weights(self) -> Path:
@@ -57,10 +59,11 @@ class RunFolder:
         return locked(self.path / "train.lock", f"run: {str(self.path)!r}")
 
     def withdraw(self) -> None:
-        """Remove what `create` made; what else there is stays."""
+        """Remove what `create` made, and what a run writes before its first checkpoint; what else there is stays."""
         self.clean()
         for path in self.path.glob("*.json"):
             path.unlink()
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 

@@ -267,14 +267,14 @@ def numbered(
     return Pairs(sources, targets, batch, start=target.ids[START], end=target.ids[END], seed=seed)
 
 
-def held_out(config: Config) -> list[tuple[str, str]]:
+def held_out(config: Config, examples: Examples) -> list[tuple[str, str]]:
     """The pairs that a run with this config is validated on, in the order of the file."""
-    return _parts(config, read(config)[0])[1]
+    return _parts(config, examples)[1]
 
 
 def held_out_sources(config: Config) -> list[str]:
     """Their sources, each once."""
-    return list(dict.fromkeys(source for source, _ in held_out(config)))
+    return list(dict.fromkeys(source for source, _ in held_out(config, read(config)[0])))
 
 
 Examples = tuple[list[tuple[str, str]], list[tuple[str, str]]]  # to learn from; to validate on, or [] for some of them
