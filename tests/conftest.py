@@ -26,6 +26,13 @@ def pytest_configure(config):
     os.environ.setdefault("TINYGRAD_RNN_VERIFY", "0" if config.option.markexpr == "slow" else "1")
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Runs from the command line draw nothing at their end, which takes longer than they do."""
+    monkeypatch.setattr("tinygrad_rnn.cli.language_model.draw_to", lambda *_, **__: None)
+    monkeypatch.setattr("tinygrad_rnn.cli.training.loss_curve", lambda *_: None)
+
+
 def _real_gpu():
     if importlib.util.find_spec("cupy") is None:
         return False

@@ -8,6 +8,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+from commands import need
 from test_examples import ROOT, load
 
 import tinygrad_rnn as tg
@@ -182,10 +183,7 @@ def test_without_the_data_a_line_says_what_to_install(monkeypatch):
 
 @pytest.fixture
 def package():
-    try:
-        metadata.distribution("bible-alignments")
-    except metadata.PackageNotFoundError:
-        pytest.skip("bible-alignments is not installed; pip install --no-deps bible-alignments")
+    need("bible-alignments")
 
 
 def test_the_example_runs(package, tmp_path, capsys, monkeypatch):

@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 
+from commands import error_of
+
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn
@@ -22,24 +24,14 @@ PROSE = "the quick brown fox.\n" * 20
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(tmp_path, monkeypatch, without_pictures):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").write_text(PROSE)
     (tmp_path / "valid").write_text("the fox.\n" * 12)
     (tmp_path / "test").write_text("quick the\nbox  rown.\n" * 40)
     (tmp_path / "pairs").write_text("".join(f"m{i}\tn{i % 5}\n" for i in range(20)))
     (tmp_path / "few").write_text("m1\tn1\nm2\tn2\n")
-    monkeypatch.setattr("tinygrad_rnn.cli.language_model.draw_to", lambda *_, **__: None)
-    monkeypatch.setattr("tinygrad_rnn.cli.training.loss_curve", lambda *_: None)
     return tmp_path
-
-
-def error_of(capsys, *argv):
-    capsys.readouterr()
-    assert main([*map(str, argv)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("tinygrad-rnn: ") and error.count("\n") == 1
-    return error
 
 
 # ---- a language model that reads a text ----------------------------------------------------------------------------
@@ -143,7 +135,7 @@ def test_large_perplexities_are_apart_from_what_stands_before_them():
     assert [len(row) for row in rows] == [5, 5]
 
 
-def test_a_file_of_another_kind_is_refused(here, capsys):
+def test_a_file_of_another_kind_is_error_of(here, capsys):
     assert main([*LM, "--text", "text", "--out", "run"]) == 0
     assert main([*PAIRS, "--pairs", "pairs", "--out", "p"]) == 0
     assert "--pairs: must be left out, run holds a language model; --text FILE" in error_of(
@@ -202,6 +194,7 @@ def test_a_run_keeps_as_many_words_as_are_asked_for(here):
 def test_a_tied_embedding_gets_both_gradients(cell):
     tg.manual_seed(0)
     tied = language_model.LanguageModel(11, 6, cell(6, 6), 6, tie=True).to("float64")
+    assert 0.9 / np.sqrt(6) < np.abs(tied.embedding.E.numpy()).max() <= 1 / np.sqrt(6), "as the output's, which it is"
     free = language_model.LanguageModel(11, 6, tied.recurrent.cell, 6).to("float64")
     free.embedding.E.data, free.output.W.data = tied.embedding.E.numpy(), tied.embedding.E.numpy().T.copy()
     ids = np.random.default_rng(0).integers(0, 11, (7, 3))

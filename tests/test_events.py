@@ -53,6 +53,14 @@ def test_lines_and_epochs_are_written_and_a_resumed_run_goes_on(train, tmp_path)
     assert max(step for step, _, _ in found) == steps + half and purged[-1] == steps + 5
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_run_that_fails_before_its_first_checkpoint_leaves_no_folder(train, tmp_path, capsys):
+    pytest.importorskip("tensorboardX")
+    hopeless = ["--lr", "1e37", "--cell", "rnn", "--optimizer", "sgd", "--clip", "0", "--log-every", "1"]
+    assert train(*OPTIONS, *hopeless) == 2 and not (tmp_path / "run").exists(), capsys.readouterr()
+    assert train(*OPTIONS, "--epochs", "1") == 0
+
+
 def test_without_the_library_there_is_no_run(train, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert train(*OPTIONS) == 2

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from commands import error_of
 from comparing import some
 from safetensors.numpy import load_file, save_file
 
@@ -234,19 +235,6 @@ def test_probabilities_over_all_continuations_sum_to_one(trained):
 # ---- bad input: one line, exit code 2, nothing half-written ----------------------------------------------
 
 
-def one_line(capsys, *argv):
-    """The single line that a bad command prints."""
-    capsys.readouterr()
-    try:
-        code = main([str(a) for a in argv])
-    except SystemExit as stop:
-        code = stop.code
-    err = capsys.readouterr().err
-    assert code == 2
-    assert err.startswith("tinygrad-rnn: ") and err.count("\n") == 1, err
-    return err
-
-
 CELLS = """
 from tinygrad_rnn import nn
 class NoArguments(nn.Cell):
@@ -308,7 +296,7 @@ def test_a_bad_cell_is_named(text, tmp_path, monkeypatch, capsys, cell, message)
     (tmp_path / "broken_cells.py").write_text("def")
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("my_cells", None)
-    assert message in one_line(capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", *SMALL, "--cell", cell)
+    assert message in error_of(capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", *SMALL, "--cell", cell)
     assert not (tmp_path / "run").exists()
 
 
@@ -321,31 +309,31 @@ def test_a_good_cell_of_ones_own_trains(text, tmp_path, monkeypatch):
 
 def test_bad_texts_and_options_are_named(text, tmp_path, capsys):
     run = ["train", "lm", "--out", tmp_path / "run"]
-    assert "there is no file" in one_line(capsys, *run, "--text", tmp_path / "none")
+    assert "there is no file" in error_of(capsys, *run, "--text", tmp_path / "none")
     (tmp_path / "empty").write_text("")
-    assert "is empty" in one_line(capsys, *run, "--text", tmp_path / "empty")
+    assert "is empty" in error_of(capsys, *run, "--text", tmp_path / "empty")
     (tmp_path / "latin").write_bytes(b"caf\xe9")
-    assert "must be UTF-8" in one_line(capsys, *run, "--text", tmp_path / "latin")
+    assert "must be UTF-8" in error_of(capsys, *run, "--text", tmp_path / "latin")
     (tmp_path / "short").write_text("hello")
-    assert "at least 128 tokens" in one_line(capsys, *run, "--text", tmp_path / "short")
-    assert "--hidden: must be at least 1, got 0" in one_line(capsys, *run, "--text", text, "--hidden", "0")
-    assert "--lr: must be a finite number greater than 0" in one_line(capsys, *run, "--text", text, "--lr", "-1")
+    assert "at least 128 tokens" in error_of(capsys, *run, "--text", tmp_path / "short")
+    assert "--hidden: must be at least 1, got 0" in error_of(capsys, *run, "--text", text, "--hidden", "0")
+    assert "--lr: must be a finite number greater than 0" in error_of(capsys, *run, "--text", text, "--lr", "-1")
     for option, value in (
         ("lr", "nan"), ("lr", "inf"), ("clip", "-1"), ("clip", "nan"), ("dropout", "1"), ("valid", "1"), ("seed", "-1"),
         ("save-every", "-1"), ("save-every", "nan"),
     ):  # fmt: skip
-        assert f"--{option}: must be" in one_line(capsys, *run, "--text", text, f"--{option}", value)
-    assert "a smaller --batch needs less" in one_line(capsys, *run, "--text", text, "--batch", "5000")
-    assert "must be a file" in one_line(capsys, *run, "--text", tmp_path)
-    assert "invalid int value: 'x'" in one_line(capsys, *run, "--hidden", "x")
-    assert "no run folder" in one_line(capsys, *run, "--resume")
+        assert f"--{option}: must be" in error_of(capsys, *run, "--text", text, f"--{option}", value)
+    assert "a smaller --batch needs less" in error_of(capsys, *run, "--text", text, "--batch", "5000")
+    assert "must be a file" in error_of(capsys, *run, "--text", tmp_path)
+    assert "invalid int value: 'x'" in error_of(capsys, *run, "--hidden", "x")
+    assert "no run folder" in error_of(capsys, *run, "--resume")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_run(text, tmp_path, capsys):
     options = ["--text", text, "--out", tmp_path / "run", *SMALL, "--lr", "1e38", "--clip", "0", "--epochs", "9"]
     with np.errstate(all="ignore"):
-        assert "train: the loss must stay finite, got" in one_line(capsys, "train", "lm", *options)
+        assert "train: the loss must stay finite, got" in error_of(capsys, "train", "lm", *options)
     assert not (tmp_path / "run" / "best.safetensors").exists()
 
 
@@ -372,49 +360,49 @@ def test_a_run_goes_on_when_nobody_reads_what_it_says(text, tmp_path):
 )
 def test_a_config_that_was_edited_is_named(trained, tmp_path, capsys, change, message):
     (tmp_path / "config.json").write_text(json.dumps(json.loads((trained / "config.json").read_text()) | change))
-    assert message in one_line(capsys, "sample", tmp_path)
-    assert message in one_line(capsys, "train", "lm", "--out", tmp_path, "--resume")
+    assert message in error_of(capsys, "sample", tmp_path)
+    assert message in error_of(capsys, "train", "lm", "--out", tmp_path, "--resume")
 
 
 def test_a_run_that_lost_its_last_checkpoint_does_not_start_over(text, tmp_path, capsys):
     assert train(text, tmp_path / "run", "--epochs", "1") == 0
-    assert "--epochs: must be at least 1" in one_line(
+    assert "--epochs: must be at least 1" in error_of(
         capsys, "train", "lm", "--out", tmp_path / "run", "--resume", "--epochs", "0"
     )
     (tmp_path / "run" / "last.safetensors").unlink()
-    assert "has lost its last.safetensors" in one_line(capsys, "train", "lm", "--out", tmp_path / "run", "--resume")
+    assert "has lost its last.safetensors" in error_of(capsys, "train", "lm", "--out", tmp_path / "run", "--resume")
 
 
-def test_too_little_memory_is_one_line(text, tmp_path, monkeypatch, capsys):
+def test_too_little_memory_is_error_of(text, tmp_path, monkeypatch, capsys):
     def fails(*_):
         raise MemoryError("Unable to allocate 728. TiB")
 
     monkeypatch.setattr(language_model.LanguageModel, "__init__", fails)
-    assert "not enough memory (Unable to allocate 728. TiB)" in one_line(
+    assert "not enough memory (Unable to allocate 728. TiB)" in error_of(
         capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", *SMALL
     )
     assert not (tmp_path / "run").exists()
 
 
 def test_no_gpu_is_one_line_that_says_what_to_do(text, tmp_path, capsys):
-    line = one_line(capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", "--device", "gpu:99")
+    line = error_of(capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", "--device", "gpu:99")
     assert line.startswith('tinygrad-rnn: device "gpu')
-    assert 'must be "cpu", "gpu" or "gpu:N", got \'tpu\'' in one_line(capsys, "sample", tmp_path, "--device", "tpu")
+    assert 'must be "cpu", "gpu" or "gpu:N", got \'tpu\'' in error_of(capsys, "sample", tmp_path, "--device", "tpu")
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(text, tmp_path, capsys):
     assert train(text, tmp_path / "run", "--epochs", "1") == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
-    assert "holds another run" in one_line(capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", *SMALL)
+    assert "holds another run" in error_of(capsys, "train", "lm", "--text", text, "--out", tmp_path / "run", *SMALL)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1").write_text("…")
-    assert "is not empty and holds no run" in one_line(
+    assert "is not empty and holds no run" in error_of(
         capsys, "train", "lm", "--text", text, "--out", tmp_path / "thesis"
     )
-    assert "must be a folder" in one_line(capsys, "train", "lm", "--text", text, "--out", text)
+    assert "must be a folder" in error_of(capsys, "train", "lm", "--text", text, "--out", text)
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     text.write_text(LINE * 21)
-    assert "is not the text this run was started with" in one_line(
+    assert "is not the text this run was started with" in error_of(
         capsys, "train", "lm", "--out", tmp_path / "run", "--resume"
     )
 
@@ -427,31 +415,31 @@ def test_damaged_and_foreign_checkpoints_are_named(trained, tmp_path, capsys):
     whole = (run / "best.safetensors").read_bytes()
     for raw in whole[: len(whole) // 2], b"", b"\xff" * 100:
         (run / "best.safetensors").write_bytes(raw)
-        assert "is damaged, or no safetensors file" in one_line(capsys, "sample", run)
+        assert "is damaged, or no safetensors file" in error_of(capsys, "sample", run)
     save_file({"weight": np.zeros(3)}, run / "best.safetensors")
-    assert "another safetensors file" in one_line(capsys, "sample", run)
+    assert "another safetensors file" in error_of(capsys, "sample", run)
     (run / "best.safetensors").write_bytes(whole)
     config = (run / "config.json").read_text()
     (run / "config.json").write_text(config.replace('"hidden": 48', '"hidden": 47'))
-    assert "does not fit the run's config" in one_line(capsys, "sample", run)
+    assert "does not fit the run's config" in error_of(capsys, "sample", run)
     (run / "config.json").write_text(config[:50])
-    assert "is damaged" in one_line(capsys, "sample", run)
+    assert "is damaged" in error_of(capsys, "sample", run)
     (run / "config.json").write_text('{"task": "seq2seq"}')
-    assert "must hold a language model" in one_line(capsys, "sample", run)
-    assert "no run folder" in one_line(capsys, "sample", tmp_path / "nowhere")
+    assert "must hold a language model" in error_of(capsys, "sample", run)
+    assert "no run folder" in error_of(capsys, "sample", tmp_path / "nowhere")
 
 
 def test_bad_prompts_and_sentences_are_named(trained, capsys):
-    assert "prompt: every character must occur in the text that was learned, got 'Z' 'é'" in one_line(
+    assert "prompt: every character must occur in the text that was learned, got 'Z' 'é'" in error_of(
         capsys, "sample", trained, "--prompt", "Zé"
     )
-    assert "sentence: every character" in one_line(capsys, "score", trained, "Ω")
-    assert "the sentence is empty" in one_line(capsys, "score", trained, "")
-    assert "temperature must be a finite number of at least 0, got -1" in one_line(
+    assert "sentence: every character" in error_of(capsys, "score", trained, "Ω")
+    assert "the sentence is empty" in error_of(capsys, "score", trained, "")
+    assert "temperature must be a finite number of at least 0, got -1" in error_of(
         capsys, "sample", trained, "--temperature", "-1"
     )
-    assert "length must be at least 0, got -2" in one_line(capsys, "sample", trained, "--length", "-2")
-    assert "seed must be at least 0, got -1" in one_line(capsys, "sample", trained, "--seed", "-1")
+    assert "length must be at least 0, got -2" in error_of(capsys, "sample", trained, "--length", "-2")
+    assert "seed must be at least 0, got -1" in error_of(capsys, "sample", trained, "--seed", "-1")
 
 
 # ---- files -----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+from commands import need
 from test_examples import ROOT, load
 
 import tinygrad_rnn as tg
@@ -106,10 +107,7 @@ def test_without_the_data_a_line_says_what_to_install(monkeypatch, name, line):
 
 @pytest.fixture
 def speakers():
-    try:
-        metadata.distribution("aeon")
-    except metadata.PackageNotFoundError:
-        pytest.skip("aeon is not installed; pip install --no-deps aeon")
+    need("aeon")
     return example("speakers")
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import error_of
+
 from tinygrad_rnn import files, nn, optim
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.data import Vocabulary
@@ -33,10 +35,8 @@ CONTENT = {"lm": "the quick brown fox.\n" * 20, "seq2seq": "".join(f"m{i}\tn{i %
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
+def no_sample(monkeypatch, without_pictures):
     """What comes after a run takes longer than the run."""
-    monkeypatch.setattr("tinygrad_rnn.cli.language_model.draw_to", lambda *_, **__: None)
-    monkeypatch.setattr("tinygrad_rnn.cli.training.loss_curve", lambda *_: None)
     monkeypatch.setattr("tinygrad_rnn.tasks.language_model.sample", lambda *_, **__: iter(()))
 
 
@@ -53,15 +53,6 @@ def started(kind, tmp_path):
     option, small = KINDS[kind]
     assert main(["train", kind, option, str(path), "--out", str(out), *small]) == 0
     return ["train", kind, "--out", str(out), "--resume", "--epochs", "2"], option, path
-
-
-def error_of(capsys, *argv):
-    """The single line that a command fails with."""
-    capsys.readouterr()
-    assert main([*map(str, argv)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("tinygrad-rnn: ") and error.count("\n") == 1
-    return error
 
 
 # ---- moved -----------------------------------------------------------------------------------------------

@@ -3,8 +3,12 @@
 import json
 import re
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+
+from commands import error_of
 
 from tinygrad_rnn.cli.main import main
 from tinygrad_rnn.data import END, START, UNKNOWN, Subwords, Vocabulary
@@ -28,24 +32,14 @@ def learned():
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path, monkeypatch, without_pictures):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").write_text("".join(LEARNED) * 3)
     words = ["red", "green", "blue", "big", "small", "old", "new"]
     names = {word: f"{word[::-1]}en" for word in words}
     lines = [f"{a} {b}\t{names[b]}, {names[a]}!\n" for a in words for b in words]
     (tmp_path / "pairs").write_text("".join(lines))
-    monkeypatch.setattr("tinygrad_rnn.cli.language_model.draw_to", lambda *_, **__: None)
-    monkeypatch.setattr("tinygrad_rnn.cli.training.loss_curve", lambda *_: None)
     return tmp_path
-
-
-def refused(capsys, *argv):
-    capsys.readouterr()
-    assert main([*map(str, argv)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("tinygrad-rnn: ") and error.count("\n") == 1
-    return error
 
 
 # ---- tokens --------------------------------------------------------------------------------------------------------
@@ -186,6 +180,10 @@ def test_each_epoch_has_other_cuts_of_the_same_pairs(here):
     assert first == second
     lengths = [cut(epoch).lengths.tolist() for epoch in (0, 1, 0)]
     assert lengths[0] == lengths[2] != lengths[1]
+    others, _ = KIND.batches(replace(config, seed=config.seed + 1), KIND.read(config)[0], *tokens)
+    known = dict(zip(map(tokens[0].decode, cut(0).sources), map(len, cut(0).sources), strict=True))
+    again = [(tokens[0].decode(s), len(s)) for s in others(0).sources]
+    assert any(known[text] != n for text, n in again if text in known), "another seed cuts otherwise"
 
 
 @pytest.mark.parametrize(
@@ -203,13 +201,13 @@ def test_each_epoch_has_other_cuts_of_the_same_pairs(here):
 )  # fmt: skip
 def test_bad_subwords_are_named(here, capsys, options, message):
     (here / "json").write_text("{}")
-    assert message in refused(capsys, "train", *options, "--out", "run")
+    assert message in error_of(capsys, "train", *options, "--out", "run")
     assert not (here / "run").exists()
 
 
 def test_the_missing_library_is_named(here, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    error = refused(capsys, "train", "lm", "--text", "text", "--subwords", "300", "--out", "run")
+    error = error_of(capsys, "train", "lm", "--text", "text", "--subwords", "300", "--out", "run")
     assert 'tokenizers is not installed; pip install "tinygrad-rnn[subwords]"' in error
 
 
@@ -238,5 +236,5 @@ def test_unknown_words_are_replaced_from_the_command_line_where_they_can_be(here
     for command in ["translate", "words", "big zebra"], ["evaluate", "words", "--pairs", "pairs"]:
         assert main([*command, "--replace-unk"]) == 0
         assert "<unk>" not in capsys.readouterr().out
-    assert "this model was trained without attention" in refused(capsys, "translate", "none", "x", "--replace-unk")
-    assert "the tokens of both sides must be words" in refused(capsys, "translate", "letters", "x", "--replace-unk")
+    assert "this model was trained without attention" in error_of(capsys, "translate", "none", "x", "--replace-unk")
+    assert "the tokens of both sides must be words" in error_of(capsys, "translate", "letters", "x", "--replace-unk")

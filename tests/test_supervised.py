@@ -134,6 +134,11 @@ def test_a_run_goes_on_as_if_nothing_had_happened(tmp_path):
     [
         ({"train": (XS, YS[:3])}, "train must have a target for each input, got 50 inputs and 3 targets"),
         ({"valid": []}, "valid must have examples, it has none"),
+        (
+            {"train": (XS, XS, YS)},
+            r"train must be a pair of arrays or a list of examples, got \(ndarray, ndarray, ndarray\)",
+        ),
+        ({"train": (list(XS), list(YS))}, r"train must be a pair of arrays or a list of examples, got \(list, list\)"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"metrics": {"loss": accuracy}}, "metrics must have other names than 'loss'"),
     ],
@@ -141,6 +146,33 @@ def test_a_run_goes_on_as_if_nothing_had_happened(tmp_path):
 def test_what_cannot_be_learned_is_told(change, line):
     with pytest.raises(ValueError, match=f"^SupervisedTask: {line}"):
         SupervisedTask(nn.Linear(3, 1), nn.mse_loss, **{"train": (XS, YS), "valid": (XS, YS), **change})
+
+
+@pytest.mark.parametrize("name", ["loss", "spread"])
+def test_what_is_measured_must_be_a_number(name, tmp_path):
+    model, each = nn.Linear(3, 1), lambda y, t: ((y - t) ** 2).mean(1)
+    loss, metrics = (each, {}) if name == "loss" else (nn.mse_loss, {name: lambda y, t: each(y, t).numpy()})
+    task = SupervisedTask(model, loss, (XS[:4], YS[:4]), (XS[:4], YS[:4]), metrics=metrics)
+    with pytest.raises(ValueError, match=rf"^SupervisedTask: {name} must return the mean .* got shape \(4,\)$"):
+        Trainer(model, optim.SGD(model.parameters(), 0.1), task, tmp_path).fit(1, lambda line: None)
+
+
+@pytest.mark.parametrize("answer", [True, np.True_, 1])
+def test_any_true_answer_ends_a_run(answer, tmp_path):
+    trainer, _ = regression(tmp_path)
+    trainer.fit(5, lambda line: None, on_epoch=lambda _: answer)
+    assert trainer.progress.epoch == 1
+    trainer.fit(3, lambda line: None, on_epoch=lambda _: None)
+    assert trainer.progress.epoch == 3
+
+
+def test_the_seed_is_that_of_the_order():
+    orders = []
+    for seed in (0, 0, 1):
+        task = SupervisedTask(nn.Linear(3, 1), nn.mse_loss, (XS, YS), (XS, YS), seed=seed)
+        task.start(0)
+        orders.append(task.order.tolist())
+    assert orders[0] == orders[1] != orders[2]
 
 
 def test_a_loss_of_ones_own_sees_what_the_model_gives(tmp_path):

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from commands import error_of
 from comparing import some
 
 from tinygrad_rnn import optim
@@ -24,13 +25,11 @@ KINDS = pytest.mark.parametrize("kind", [LM, PAIRS], ids=lambda kind: kind[0])
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(tmp_path, monkeypatch, without_pictures):
     """A folder with something to learn; what comes after a run takes longer than the run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").write_text("the quick brown fox.\n" * 20)
     (tmp_path / "pairs").write_text("".join(f"{'ab' * (i % 4 + 1)}{i}\t{i % 5}{'x' * (i % 3)}\n" for i in range(30)))
-    monkeypatch.setattr("tinygrad_rnn.cli.language_model.draw_to", lambda *_, **__: None)
-    monkeypatch.setattr("tinygrad_rnn.cli.training.loss_curve", lambda *_: None)
     monkeypatch.setattr("tinygrad_rnn.tasks.language_model.sample", lambda *_, **__: iter(()))
     return tmp_path
 
@@ -60,17 +59,6 @@ def assert_same(here, a, b, **tolerance):
     assert ours.keys() == theirs.keys()
     for name, array in ours.items():
         np.testing.assert_allclose(theirs[name], array, **{"rtol": 0, "atol": 0, **tolerance}, err_msg=name)
-
-
-def refused(capsys, *argv):
-    capsys.readouterr()
-    try:
-        code = main([*map(str, argv)])
-    except SystemExit as stop:
-        code = stop.code
-    error = capsys.readouterr().err
-    assert code == 2 and error.startswith("tinygrad-rnn: ") and error.count("\n") == 1, error
-    return error
 
 
 # ---- the optimiser and the learning rate ----------------------------------------------------------------------------
@@ -136,7 +124,7 @@ def test_a_plateau_lowers_the_learning_rate_whenever_the_losses_have_not_fallen_
 
 
 @pytest.mark.parametrize("options", [{"factor": 1}, {"factor": 0}, {"patience": -1}, {"threshold": 1}])
-def test_a_plateau_that_would_not_lower_anything_is_refused(options):
+def test_a_plateau_that_would_not_lower_anything_is_error_of(options):
     with pytest.raises(ValueError, match=r"^Plateau: (factor|patience|threshold) must be"):
         optim.Plateau(0.1, **options)
 
@@ -172,6 +160,9 @@ def test_a_run_stops_when_held_out_data_gain_nothing_and_more_patience_goes_on(h
     assert f"ended after epoch {best + 2}: none was better than epoch {best}; a larger --patience goes on" in said
     assert resume(LM, "run") == 0 and "ended after epoch" in capsys.readouterr().out
     assert len(rows(here, "run")) == best + 2
+    assert resume(LM, "run", "--patience", 1) == 0, "it has waited longer"
+    said = capsys.readouterr().out
+    assert "ended after epoch" in said and "goes on at" not in said and len(rows(here, "run")) == best + 2
     assert resume(LM, "run", "--patience", 4) == 0
     assert_same(here, "whole", "run")
 
@@ -231,7 +222,7 @@ def test_the_options_of_a_run_make_the_same_run_and_the_command_line_wins(here, 
 def test_a_file_of_options_that_is_none_is_named(here, capsys, content, message):
     if content is not None:
         (here / "options.json").write_text(content)
-    error = refused(capsys, "train", "lm", "--config", "options.json", "--out", "run")
+    error = error_of(capsys, "train", "lm", "--config", "options.json", "--out", "run")
     assert "options.json" in error and message in error and not (here / "run").exists()
 
 
@@ -260,18 +251,35 @@ def test_a_run_begins_with_the_weights_of_another(here, kind, monkeypatch):
     assert names and all((here / "a" / n).read_bytes() == (here / "b" / n).read_bytes() for n in names)
 
 
+def test_what_a_run_has_is_named_as_it_is_written(here, capsys):
+    assert train(LM, "a", "--batch", 4, "--epochs", 1) == 0
+    again = ["train", "lm", "--out", "a", "--resume"]
+    assert "the options of a run stay; it has no --from, got " in error_of(capsys, *again, "--from", "a")
+    assert "it has no --words, got True" in error_of(capsys, *again, "--words")
+    assert "it has --seed 0, got 3" in error_of(capsys, *again, "--seed", 3)
+    begin = ["train", "lm", "--text", "text", "--out", "b", "--from", "a"]
+    assert f"{here / 'a'} has no --words, got True; leave the option out" in error_of(capsys, *begin, "--words")
+
+
+def test_lines_and_tensorboard_may_be_others_when_a_run_goes_on(here):
+    pytest.importorskip("tensorboardX")
+    assert train(LM, "a", "--batch", 4, "--epochs", 1, "--log-every", 5) == 0
+    assert resume(LM, "a", "--epochs", 2, "--log-every", 7, "--tensorboard") == 0
+    assert (here / "a" / "tensorboard").is_dir()
+
+
 def test_what_cannot_begin_with_another_run_is_named(here, capsys):
     assert train(LM, "a", "--batch", 4, "--epochs", 1) == 0
     begin = ["train", "lm", "--text", "text", "--out", "b", "--from"]
-    error = refused(capsys, *begin, "a", "--hidden", 7)
+    error = error_of(capsys, *begin, "a", "--hidden", 7)
     assert f"--from: the model stays as it is; {here / 'a'} has --hidden 6, got 7; leave the option out" in error
-    assert "is no run folder" in refused(capsys, *begin, "nowhere")
-    assert "must hold a model of pairs" in refused(capsys, "train", "seq2seq", "--pairs", "pairs", "--from", "a")
+    assert "is no run folder" in error_of(capsys, *begin, "nowhere")
+    assert "must hold a model of pairs" in error_of(capsys, "train", "seq2seq", "--pairs", "pairs", "--from", "a")
     (here / "text").write_text("ΑΒΓ\n" * 100)
-    assert "every character must occur in the text that was learned" in refused(capsys, *begin, "a")
+    assert "every character must occur in the text that was learned" in error_of(capsys, *begin, "a")
     for path in (here / "a").glob("*.safetensors"):
         path.unlink()
-    assert "must hold trained weights, it has none yet" in refused(capsys, *begin, "a")
+    assert "must hold trained weights, it has none yet" in error_of(capsys, *begin, "a")
     assert not (here / "b").exists()
 
 
@@ -280,11 +288,13 @@ def test_what_cannot_begin_with_another_run_is_named(here, capsys):
     [
         (["--optimizer", "adm"], "invalid choice: 'adm'"),
         (["--schedule", "plateau", "--gamma", 1], "Plateau: factor must be greater than 0 and less than 1, got 1.0"),
+        (["--subwords", 300, "--min-count", 2], "--min-count: must be at least 0, and left out beside subwords, got 2"),
+        (["--subwords", 300, "--max-vocab", 9], "--max-vocab: must be at least 0, and left out beside subwords, got 9"),
         (["--accumulate", 0], "--accumulate: must be at least 1, got 0"),
         (["--log-every", -1], "--log-every: must be at least 0, got -1"),
         (["--config", "x", "--resume"], "--config: must be left out with --resume"),
     ],
 )
 def test_bad_options_are_named(here, capsys, options, message):
-    assert message in refused(capsys, "train", *LM, "--out", "run", *options)
+    assert message in error_of(capsys, "train", *LM, "--out", "run", *options)
     assert not (here / "run").exists()

@@ -43,6 +43,8 @@ def write(args: argparse.Namespace) -> None:
     letters = vocabulary.tokens if vocabulary.unit == "character" else []
     if args.html and not letters:
         raise ValueError(f"--html: the tokens must be characters, {args.folder} has {vocabulary.unit}s")
+    if args.html and (long := [t for t in letters if len(t) > 1]):
+        raise ValueError(f"--html: each token must be a character, {args.folder} has {long[0]!r}")
     if args.onnx:
         export.onnx(parts, ids, args.onnx, state=model.initial_state(1))
     if args.c:

@@ -77,7 +77,15 @@ class SupervisedTask:
             like = next(iter(self.model.parameters()))
             return Tensor(np.zeros((), like.dtype)), len(whole), None
         outputs, targets = self._outputs(mine)
-        return self._loss(outputs, targets) * len(mine), len(whole), None
+        return self._mean("loss", self._loss(outputs, targets)) * len(mine), len(whole), None
+
+    def _mean(self, name: str, x: Any) -> Any:
+        """What a loss or a metric returned; ValueError if it is no number."""
+        if np.shape(x):
+            raise ValueError(
+                f"SupervisedTask: {name} must return the mean over the examples, without axes, got shape {np.shape(x)}"
+            )
+        return x
 
     def _outputs(self, examples: Sequence[Any]) -> tuple[Any, Any]:
         inputs, targets = self.collate(examples)
@@ -95,7 +103,8 @@ class SupervisedTask:
             for at in range(0, len(mine), self.batch_size):
                 some = [self.valid[i] for i in mine[at : at + self.batch_size]]
                 outputs, targets = self._outputs(some)
-                found = [f(outputs, targets) for f in (self._loss, *self.metrics.values())]
+                measures = {"loss": self._loss, **self.metrics}
+                found = [self._mean(name, f(outputs, targets)) for name, f in measures.items()]
                 sums += len(some) * np.array([float(getattr(x, "numpy", partial(np.asarray, x))()) for x in found])
         loss, *scores = (x / len(self.valid) for x in self.world.total(*sums.tolist()))
         self.scores = dict(zip(self.metrics, scores, strict=True))
@@ -108,7 +117,11 @@ class SupervisedTask:
 
 def _examples(given: Examples, name: str) -> Sequence[Any]:
     """As a sequence of examples."""
-    arrays = isinstance(given, tuple) and len(given) == 2 and all(hasattr(part, "shape") for part in given)
+    several = isinstance(given, tuple) and all(hasattr(part, "shape") for part in given)
+    arrays = several and len(given) == 2
+    if several > arrays or (isinstance(given, tuple) and any(isinstance(part, list) for part in given)):
+        kinds = ", ".join(type(part).__name__ for part in given)
+        raise ValueError(f"SupervisedTask: {name} must be a pair of arrays or a list of examples, got ({kinds})")
     if arrays and len(given[0]) != len(given[1]):
         raise ValueError(
             f"SupervisedTask: {name} must have a target for each input, got {len(given[0])} inputs and {len(given[1])} "
