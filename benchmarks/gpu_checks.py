@@ -192,7 +192,7 @@ def text_trainer(sizes: dict[str, Any], T: int) -> Trainer:
     config = language_model.Config(**sizes, dtype="float64")
     model = language_model.build(config, len(vocabulary))
     stream = Stream(vocabulary.encode(text), config.batch, T)
-    return trainer(model, language_model.LanguageTask(model, stream, stream, words=False))
+    return trainer(model, language_model.LanguageTask(model, stream, stream))
 
 
 def pair_trainer(sizes: dict[str, Any], count: int) -> Trainer:

@@ -168,7 +168,7 @@ def _whole_steps(site: Site, config: language_model.Config, V: int, beside_pytor
 def ours(model: language_model.LanguageModel, stream: Stream, config: language_model.Config) -> Callable[[], Any]:
     """A step of training as `fit` makes it, but for reading the loss: its loss, per token, which nobody has read."""
     task, optimizer = (
-        language_model.LanguageTask(model, stream, stream, words=False),
+        language_model.LanguageTask(model, stream, stream),
         optim.Adam(model.parameters(), config.lr),
     )
     state = {"i": 0, "carry": task.start(0)}

@@ -29,7 +29,7 @@ def lm(cell="lstm", vocabulary=20, dropout=0.0):
     """A language model and what it learns from: 6 windows."""
     model = language_model.LanguageModel(vocabulary, E, cells_by_name.make_cell(cell, E, H), H, dropout)
     ids = np.random.default_rng(0).integers(0, vocabulary, B * T * 6 + B)
-    return model, lambda m: language_model.LanguageTask(m, Stream(ids, B, T), Stream(ids, B, T), words=False)
+    return model, lambda m: language_model.LanguageTask(m, Stream(ids, B, T), Stream(ids, B, T))
 
 
 def pairs(attention, dropout=0.0, layers=1):

@@ -71,7 +71,7 @@ def _of_run(folder: RunFolder, args: argparse.Namespace) -> tuple[Tensor, dict[s
     ids = vocabulary.encode(args.text, "--text")
     if len(ids) < 2:
         raise ValueError(f"--text: must have at least 2 tokens, of which the last is predicted, got {args.text!r}")
-    return language_model.unrolled(model, ids), {"tokens": [vocabulary.decode([i]) for i in ids[:-1]]}
+    return language_model.unrolled(model, ids), {"tokens": vocabulary.shown(ids[:-1])}
 
 
 def _sketch(args: argparse.Namespace) -> Tensor:

@@ -77,7 +77,7 @@ def _show(folder: RunFolder, config: language_model.Config) -> None:
     model, vocabulary = language_model.load(folder)
     ids = vocabulary.encode(language_model.read(config)[1][:200])[:5]
     pictures = [folder.path / "unrolled.svg", folder.path / "unrolled.png"]
-    draw_to(language_model.unrolled(model, ids), pictures, tokens=[vocabulary.decode([i]) for i in ids[:-1]])
+    draw_to(language_model.unrolled(model, ids), pictures, tokens=vocabulary.shown(ids[:-1]))
     written = language_model.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)
     report("\n" + "".join(written))
     if config.test_text:

@@ -127,19 +127,19 @@ class LanguageTask:
 
     train, valid: the strands of this process, one of `processes`; several streams are groups of the strands of one
     text, which are read one group after the other: the numbers are those of all at once, and less memory is needed
+    unit: what a token is: "character", "word", "subword"
     """
 
     def __init__(
-        self, model: LanguageModel, train: Stream | Sequence[Stream], valid: Stream | Sequence[Stream], words: bool,
-        processes: World | None = None, unit: str = "",
+        self, model: LanguageModel, train: Stream | Sequence[Stream], valid: Stream | Sequence[Stream],
+        processes: World | None = None, unit: str = "character",
     ):  # fmt: skip
         learned, held_out = ([s] if isinstance(s, Stream) else list(s) for s in (train, valid))
         self.model, self.train, self.valid = model, learned[0], held_out[0]
         self.world, self.parts = processes or World(), len(learned)
         self.strands = [[s.columns.shape[1] for s in streams] for streams in (learned, held_out)]
         self.learned, self.held_out = (Ahead(partial(_window, s), len(s[0]) * len(s)) for s in (learned, held_out))
-        self.unit = unit or ("word" if words else "character")
-        self.metric = "bits per character" if self.unit == "character" else "perplexity"
+        self.unit, self.metric = unit, "bits per character" if unit == "character" else "perplexity"
 
     def __len__(self) -> int:
         return len(self.train)
@@ -254,7 +254,8 @@ KIND = Kind(
     source="text", default_source="the language reference", vocabulary_files=("vocabulary",),
     read=read, vocabularies=vocabulary_of, batches=batches, build=build,
     task=lambda config, model, train, valid: LanguageTask(
-        model, train, valid, config.words, world(), "subword" if config.tokenizer or config.subwords else ""
+        model, train, valid, world(),
+        "subword" if config.tokenizer or config.subwords else "word" if config.words else "character",
     ),
     model=(*MODEL, "words", "tokenizer", "subwords", "min_count", "max_vocab", "tie"),
 )  # fmt: skip

@@ -405,8 +405,7 @@ class Translator:
         """What is compared of a text: tokens; of words without the gaps; of subwords the words that they make."""
         if isinstance(self.target, Subwords):
             return [parts_of(token)[1] for token in words_of(text) if not is_blank(token)]
-        tokens = self.target.split(text)
-        return [t for t in tokens if t.strip()] if self.target.words else tokens
+        return _without_gaps(self.target, self.target.split(text))
 
 
 def unrolled(translator: Translator, text: str) -> tuple[Tensor, list[list[str]], list[str]]:
@@ -438,7 +437,11 @@ def _said(translator: Translator, hypothesis: Hypothesis, source: str | None) ->
     vocabulary = translator.target
     if source is not None or isinstance(vocabulary, Subwords):
         return translator.scored(translator.text(hypothesis, source))
-    tokens = vocabulary.shown(hypothesis.tokens)
+    return _without_gaps(vocabulary, vocabulary.shown(hypothesis.tokens))
+
+
+def _without_gaps(vocabulary: Tokens, tokens: list[str]) -> list[str]:
+    """Tokens; of words those that are no gaps."""
     return [t for t in tokens if t.strip()] if vocabulary.words else tokens
 
 
