@@ -79,7 +79,7 @@ $(VENV)/installed-test: $(VENV)/installed-demo
 	touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed-demo
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dot,plot,fast,docs]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[plot,fast,docs]"
 	touch $@
 
 $(VENV)/installed-oracle: $(VENV)/installed-test

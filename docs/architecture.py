@@ -23,7 +23,7 @@ ROOMS = {
     "tinygrad_rnn.tasks": ("an experiment, from\noptions to files", "output"),
     "tinygrad_rnn.torch_weights": ("PyTorch's\nweights", "output"),
     "tinygrad_rnn.keras_weights": ("Keras's\nweights", "output"),
-    "tinygrad_rnn.export": ("a step as\nONNX or C", "output"),
+    "tinygrad_rnn.export": ("a step as ONNX,\nC or a page", "output"),
     "tinygrad_rnn.optim": ("how weights\nfollow gradients", "hidden"),
     "tinygrad_rnn.parallel": ("many processes,\none run", "hidden"),
     "tinygrad_rnn.nn": ("modules, cells,\nany cell over time", "hidden"),

@@ -20,7 +20,7 @@ os.environ["IPYTHONDIR"] = str(HERE / "_build" / ".ipython")
 
 project = "tinygrad_rnn"
 release = version = tinygrad_rnn.__version__
-copyright = "the authors of tinygrad_rnn, MIT licence"
+copyright = "the tinygrad_rnn developers, MIT licence"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "reference"]
 exclude_patterns = ["_build", "gallery"]
 language = "en"

@@ -72,7 +72,7 @@ def _parsed() -> Parser:
         ("translate", translation.add_translate, "let a trained model of pairs write the target of a source"),
         ("evaluate", evaluation.add_evaluate, "how well a trained model predicts a text, or hits the right targets"),
         ("draw", draw.add_draw, "draw a network, unrolled or folded"),
-        ("export", export.add_export, "write a trained language model as ONNX or C"),
+        ("export", export.add_export, "write a trained language model as ONNX, C or a page for a browser"),
     ):
         add(commands.add_parser(name, help=text, parents=[common]))
     completion.add_completion(
