@@ -45,9 +45,9 @@ def primitive(forward: Callable) -> Any:
     return operation(forward)
 
 
-def operation(forward: Callable, formula: str | None = None, *, mixes: int | None = None, floats: bool = False) -> Any:
-    """The callable operation of a forward function; `formula`, `mixes` and `floats` as in Primitive."""
-    op = Primitive(forward, formula, mixes, floats)
+def operation(forward: Callable, formula: str | None = None, **dtypes: Any) -> Any:
+    """The callable operation of a forward function; `formula` and `dtypes` (mixes, floats, …) as in Primitive."""
+    op = Primitive(forward, formula, **dtypes)
     special = None if op.defaults or op.variadic else {1: _unary, 2: _binary}.get(len(op.args))
     call: Any = functools.wraps(forward)((special or _general)(op, forward))
     call.op, call.vjp = op, op.vjp

@@ -45,9 +45,11 @@ class Primitive:
     shape: Callable[[list[tuple[int, ...]], dict[str, Any]], tuple[int, ...]] | None = None
 
     def __init__(
-        self, forward: Callable, formula: str | None = None, mixes: int | None = None, floats: bool = False
+        self, forward: Callable, formula: str | None = None, mixes: int | None = None,
+        floats: bool = False, compares: bool = False, single: bool = True,
     ):  # fmt: skip
-        self.forward, self.formula, self.mixes, self.floats = forward, formula, mixes, floats
+        self.forward, self.formula, self.mixes = forward, formula, mixes
+        self.floats, self.compares, self.single = floats, compares, single
         self.name = forward.__name__.strip("_")
         params = inspect.signature(forward).parameters.values()
         self.args = [p.name for p in params if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -60,8 +62,7 @@ class Primitive:
         self.broadcasts = len(self.args) > 1 or self.variadic is not None
         self.accumulate: Callable[..., bool] | None = None
         self.unroll: Callable[[Node, Any], list[Node]] | None = None
-        self.flat = self.compares = False
-        self.single = True
+        self.flat = False
 
     def vjp(self, joint_rule: Rule | None = None, **rules: Rule) -> Any:
         """Register derivative rules: one for each argument, `op.vjp(a=rule, b=rule)`, or one for all, `@op.vjp`.

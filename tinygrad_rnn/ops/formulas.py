@@ -83,10 +83,10 @@ def elementwise(name: str, formula: str, **rules: Callable) -> Any:
     call = f"{name}({', '.join(names)})"
     forward.__name__, forward.__qualname__ = name, name
     forward.__doc__ = f"{call if formula == call else f'{call} = {formula}'}, element by element."
-    op = operation(forward, formula, mixes=0 if len(names) > 1 else None, floats=floats)
+    compares = all(isinstance(node, (ast.cmpop, *LOGICAL)) for node in functions)
+    mixes = 0 if len(names) > 1 else None
+    op = operation(forward, formula, mixes=mixes, floats=floats, compares=compares, single=len(functions) < 2)
     op.vjp(**rules)
-    op.op.compares = all(isinstance(node, (ast.cmpop, *LOGICAL)) for node in functions)
-    op.op.single = len(functions) < 2
     return op
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from tinygrad_rnn import nn
 from tinygrad_rnn.autograd.graph import scope
 from tinygrad_rnn.autograd.tensor import Tensor, tensor
-from tinygrad_rnn.ops import concat
 from tinygrad_rnn.tasks.cells_by_name import MakeCell, stacked
 
 SIZE = 3  # of an input
@@ -36,9 +35,8 @@ def bidirectional(make: MakeCell, hidden: int, steps: int, layers: int = 1) -> T
     ids = np.arange(steps)[:, None] % CLASSES
     ys, size = nn.Embedding(CLASSES, SIZE)(ids), SIZE
     for _ in range(layers):
-        past, _ = nn.Recurrent(make(size, hidden))(ys)
-        future, _ = nn.Recurrent(make(size, hidden))(ys.flip(0))
-        ys, size = concat([past, future.flip(0)], axis=-1), 2 * hidden
+        ys, _ = nn.Bidirectional(make(size, hidden), make(size, hidden))(ys)
+        size = 2 * hidden
     return nn.cross_entropy(nn.Linear(size, CLASSES)(ys), ids)
 
 
