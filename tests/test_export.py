@@ -281,16 +281,18 @@ def test_a_formula_of_ones_own_is_the_same_in_onnx_and_in_c(tmp_path, run, op):
 
 
 @pytest.mark.parametrize("x", [-40, -1e-4, 1e-6, 0.3, 0.7, 30])
-def test_a_small_exponential_loses_no_digits_in_onnx(run, x):
+def test_a_small_exponential_and_its_logarithm_lose_no_digits_in_onnx(run, x):
     class Grown(nn.Cell):
         def initial_state(self, batch_size):
             return self.zeros(batch_size, 1)
 
         def forward(self, x, h):
-            return ops.expm1(x), h
+            return ops.concat([ops.expm1(x), ops.log1p(abs(x))], 1), h
 
     xs = np.full((1, 1, 1), x, np.float32)
-    np.testing.assert_allclose(run(Grown(), xs, xs)["ys"], np.expm1(xs), 1e-6)
+    np.testing.assert_allclose(
+        run(Grown(), xs, xs)["ys"][0, 0], [np.expm1(xs[0, 0, 0]), np.log1p(abs(xs[0, 0, 0]))], 1e-6
+    )
 
 
 class Chosen(nn.Cell):
@@ -309,6 +311,208 @@ def test_places_from_the_end_and_the_first_of_equal_ones(tmp_path, run):
     xs = drawn(9, 2, 4)
     same(run(Chosen(), xs, xs), *computed(Chosen(), xs))
     np.testing.assert_allclose(compiled(tmp_path, Chosen(), xs[:, :1]).step(xs[:, :1]), computed(Chosen(), xs)[0][:, 0])
+
+
+class Of(nn.Cell):
+    """y and the new state by a function of x and h (B, 4)."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 4)
+
+    def forward(self, x, h):
+        return self.function(x, h)
+
+
+class Kept(nn.Cell):
+    """Of three parts of a state it changes one, reads one, and does not look at one."""
+
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, 2), self.zeros(batch_size, 2) + 5, self.zeros(batch_size, 2) + 7
+
+    def forward(self, x, state):
+        h, unread, read = state
+        return h + read + x[:, :2], (h + 1, unread, read)
+
+
+def three(x, h):
+    return ops.stack([x, h + 1, x * 2], 1)  # (B, 3, 4)
+
+
+def nested(x, h):
+    for _ in range(7):
+        x = HINGE(x, h) * 0.1 + ops.relu(x)
+    return x, h
+
+
+ALIKE = {
+    "a leaf that is not read": (Kept, False),
+    "a sum of booleans": (lambda: Of(lambda x, h: (((x > 0) + (x < 1)).astype("float32"), h)), True),
+    "a product of booleans": (lambda: Of(lambda x, h: (((x > 0) * (x < 1)).astype("float32"), h)), True),
+    "the largest": (lambda: Of(lambda x, h: (ops.take_along_axis(x, ops.argmax(x, 1, keepdims=True), 1), h)), False),
+    "the largest along an axis within": (
+        lambda: Of(lambda x, h: (ops.take_along_axis(three(x, h), ops.argmax(three(x, h), 1, keepdims=True), 1), h)),
+        False,
+    ),
+    "a formula that says its argument several times, nested": (lambda: Of(nested), False),
+}  # fmt: skip
+
+
+@needs_cc
+@pytest.mark.parametrize(("make", "c_alone"), ALIKE.values(), ids=ALIKE)
+def test_c_and_onnx_compute_what_the_library_does(tmp_path, run, make, c_alone):
+    xs = drawn(5, 3, 4)
+    ys, last = computed(make(), xs)
+    if not c_alone:
+        same(run(make(), xs[:2, :2], xs), ys, last)
+    found = compiled(tmp_path, make(), xs[:, :1]).step(xs[:, :1])
+    np.testing.assert_allclose(found, ys[:, :1].reshape(5, -1), 1e-5, 1e-5)
+    assert (tmp_path / "model.c").stat().st_size < 20_000, "and is no longer than what it computes"
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "pair", [lambda x: (ops.argmax(x, 1, keepdims=True), x), lambda x: (x > 0, x)], ids=["integers", "booleans"]
+)
+def test_several_outputs_of_different_dtypes_stand_side_by_side_in_c(tmp_path, pair):
+    xs = drawn(5, 1, 4)
+    with tg.no_grad():
+        ys, _ = nn.Recurrent(Of(lambda x, h: (pair(x), h)), engine="eager")(tg.tensor(xs))
+    expected = np.concatenate([y.numpy().reshape(5, -1).astype(float) for y in ys], 1)
+    np.testing.assert_allclose(compiled(tmp_path, Of(lambda x, h: (pair(x), h)), xs).step(xs), expected, 1e-6)
+
+
+class Seven(nn.Cell):
+    def initial_state(self, batch_size):
+        return self.zeros(batch_size, *(2,) * 7)
+
+    def forward(self, x, h):
+        h = ops.tanh(h.permute(0, 7, 2, 3, 4, 5, 6, 1) + x[:, 0, None, None, None, None, None, None, None])
+        return h.sum(axis=(1, 3)).reshape(len(x), -1), h + ops.flip(h, (2, 6)) * 0.5
+
+
+@needs_cc
+def test_an_array_may_have_any_number_of_axes_in_c(tmp_path):
+    xs = drawn(4, 1, 2)
+    np.testing.assert_allclose(compiled(tmp_path, Seven(), xs).step(xs), computed(Seven(), xs)[0][:, 0], 1e-5, 1e-6)
+
+
+@needs_cc
+def test_weights_may_be_called_as_functions_of_c_are(tmp_path):
+    names = ["free", "div", "abs", "round", "exit", "trunc", "int64_t", "memcpy", "model_step", "model_state", "x"]
+
+    class Named(nn.Cell):
+        def __init__(self):
+            rng = np.random.default_rng(0)
+            for name in names:
+                setattr(self, name, nn.Parameter(rng.standard_normal(4).astype("f")))
+
+        def initial_state(self, batch_size):
+            return {"memcpy": self.zeros(batch_size, 4) + 1, "memset": self.zeros(batch_size, 4) + 2}
+
+        def forward(self, x, state):
+            y = x + state["memcpy"] * 0.5 - state["memset"]
+            for name in names:
+                y = ops.tanh(y * getattr(self, name)) + 0.1
+            return y, {"memcpy": y, "memset": state["memcpy"] + " /* not the end */".count("*")}
+
+    xs = drawn(4, 1, 4)
+    np.testing.assert_allclose(compiled(tmp_path, Named(), xs).step(xs), computed(Named(), xs)[0][:, 0], 1e-5, 1e-6)
+
+
+# ---- ids ------------------------------------------------------------------------------------------------------------
+
+
+def of_ids(ids, outputs):
+    parts = [nn.Embedding(ids, D), nn.GRUCell(D, H), nn.Linear(H, outputs)]
+    return [randomised(part, seed) for seed, part in enumerate(parts)]
+
+
+def logits_of(parts, ids):
+    return parts[2](computed(parts[1], parts[0](ids).numpy())[0]).numpy()[:, 0]
+
+
+@needs_cc
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("outputs", [3, 5, 9], ids=["fewer outputs than ids", "as many", "more"])
+def test_a_model_of_ids_reads_them_and_goes_on_where_it_says_ids(tmp_path, outputs, weights):
+    parts, ids = of_ids(5, outputs), np.array([[3], [0], [4], [4]])
+    parts[0].E.data = parts[0].E.numpy() * (10.0 ** np.arange(-2, 3, dtype="f"))[:, None]  # each row has its scale
+    model = compiled(tmp_path, parts, ids, weights=weights)
+    expected = logits_of(parts, ids)
+    tolerance = 1e-5 if weights == "float32" else 0.02 * np.abs(expected).max()
+    np.testing.assert_allclose(model.step(ids), expected, tolerance, tolerance)
+    done = subprocess.run([model.file], input=b"1 5", capture_output=True, check=False)
+    assert done.returncode == 2 and done.stderr == b"model: an id must be from 0 to 4, got 5\n"
+    said = model(b"3 0", "6").split()
+    if outputs != 5:
+        assert len(said) == 2 * outputs, "they are no ids: a line for each that was read"
+        return
+    if weights == "float32":
+        known = [3, 0]
+        for _ in range(6):
+            known.append(int(logits_of(parts, np.array(known)[:, None])[-1].argmax()))
+        assert list(map(int, said)) == known[2:]
+
+
+@needs_cc
+def test_a_model_that_reads_several_ids_a_step_reads_numbers(tmp_path):
+    class Two(nn.Cell):
+        def __init__(self):
+            self.E = nn.Parameter(drawn(5, 4))
+
+        def initial_state(self, batch_size):
+            return self.zeros(batch_size, 4)
+
+        def forward(self, x, h):
+            h = ops.tanh(h + self.E[x].sum(1))
+            return h, h
+
+    ids = np.array([[[3, 0]], [[4, 1]]])
+    np.testing.assert_allclose(compiled(tmp_path, Two(), ids).step(ids), computed(Two(), ids)[0][:, 0], 1e-5)
+
+
+def test_an_id_below_zero_is_refused_where_the_file_runs(run):
+    for bad in (-1, 5):
+        with pytest.raises(Exception, match="out of data bounds"):
+            run(of_ids(5, 3), np.zeros((1, 1), np.int64), np.array([[bad]]))
+
+
+@needs_cc
+def test_letters_may_be_any_that_utf8_has(tmp_path):
+    tokens = ["a", "é", "猫", "🙂", "?", "\\", '"', "\n"]
+    parts = of_ids(len(tokens), len(tokens))
+    model = compiled(tmp_path, parts, np.zeros((1, 1), np.int64), tokens=tokens)
+    ids = np.array([[7], [3], [2], [1], [0], [4], [4], [5], [6]])
+    said = model("".join(tokens[i] for i in ids[:, 0]).encode())
+    found = np.array([row.split() for row in said.splitlines()], float)
+    np.testing.assert_allclose(found, logits_of(parts, ids), 1e-5, 1e-6)
+    known = ids[:3]
+    for _ in range(9):
+        known = np.append(known, [[logits_of(parts, known)[-1].argmax()]], 0)
+    assert model("\n🙂猫".encode(), "9") == "".join(tokens[i] for i in known[3:, 0])
+    compiled(tmp_path, of_ids(2, 2), np.zeros((1, 1), np.int64), tokens=["??=", "??/"])  # no trigraphs
+
+
+WRONG_TOKENS = {
+    "too few": (lambda: of_ids(5, 5), list("abc"), "tokens must be of 5 ids, got 3"),
+    "too many": (lambda: of_ids(5, 5), list("abcdef"), "tokens must be of 5 ids, got 6"),
+    "of numbers": (
+        lambda: nn.LSTMCell(I, H),
+        list("ab"),
+        "tokens must be of a model that reads ids, this one reads num",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "tokens", "message"), WRONG_TOKENS.values(), ids=WRONG_TOKENS)
+def test_tokens_are_those_of_the_ids(tmp_path, make, tokens, message):
+    module = make()
+    xs = drawn(2, 1, I) if isinstance(module, nn.Cell) else np.zeros((1, 1), np.int64)
+    with pytest.raises(ValueError, match=f"^export.c: {message}"):
+        export.c(module, xs, tmp_path / "x.c", tokens=tokens)
 
 
 class Queue(nn.Cell):
@@ -354,6 +558,36 @@ REFUSED = {
     "takes": "getitem at Takes.mixed",
 }
 SEES_THE_BATCH = {"mean over the batch": "BatchMean", "reads shapes": "ShapeReader"}
+
+
+def test_a_constant_that_holds_the_size_of_the_batch_is_refused_in_onnx(run):
+    cell = Of(lambda x, h: (x * tg.tensor(np.array([1 / len(x)], np.float32)) + h, h))
+    with pytest.raises(ValueError, match=r"^export.onnx: Of must do the same .*sizes"):
+        run(cell, drawn(2, 2, 4), drawn(2, 2, 4))
+
+
+@pytest.mark.parametrize("compare", [lambda a, b: a < b, lambda a, b: a >= b])
+def test_booleans_have_no_order_in_onnx(run, compare):
+    cell = Of(lambda x, h: (compare(x > 0, h > 0).astype("float32"), h))
+    with pytest.raises(ValueError, match="of booleans has no form in ONNX; make them numbers first"):
+        run(cell, drawn(2, 2, 4), drawn(2, 2, 4))
+
+
+def test_states_of_several_parts_are_as_many(run):
+    parts = [nn.GRUCell(I, H), nn.GRUCell(H, H)]
+    states = tuple(part.initial_state(1) for part in parts)
+    assert run(parts, drawn(2, 1, I), drawn(3, 4, I), *(np.ones((4, H), "f"),) * 2, state=states)["ys"].shape == (
+        3,
+        4,
+        H,
+    )
+    for wrong, got in ((states[:1], "1"), (states[0], "Tensor")):
+        with pytest.raises(
+            ValueError, match=f"^export.onnx: state must be a tuple of 2, one for each part, got {got}$"
+        ):
+            run(parts, drawn(2, 1, I), drawn(3, 4, I), state=wrong)
+
+
 CAPTURES = {n for n in ODD if n.startswith("attention") and n not in ("attention among rows", "attention to a state")}
 
 
@@ -419,6 +653,10 @@ def test_bad_input_is_told_in_one_line(tmp_path, case, form):
 C_ALONE = {
     "weights": ({"weights": "int4"}, 'weights must be "float32" or "int8", got \'int4\''),
     "name": ({"name": "2x"}, "name must be a name in C, got '2x'; pass name="),
+    "state": (
+        {"state": nn.LSTMCell(I, H).initial_state(2)},
+        r"state must be that of one sequence, B = 1; a step gives \(2, 3\)",
+    ),
 }
 
 
@@ -543,6 +781,7 @@ def test_a_page_has_letters_alone(tmp_path):
 COMMANDS = {
     "nothing to write": ([], "export: there must be a file to write; add --onnx FILE, --c FILE or --html FILE"),
     "weights of ONNX": (["--onnx", "x", "--weights", "int8"], "--weights int8: is for C; add --c FILE or --html FILE"),
+    "no letters": (["--onnx", "x", "--html", "y"], "--html: each token must be a character, RUN has '<unk>'"),
     "no folder": (["--c", "no-such-folder/x.c"], "'no-such-folder/x.c' cannot be written: there is no folder"),
 }
 
@@ -550,5 +789,8 @@ COMMANDS = {
 @pytest.mark.parametrize(("options", "message"), COMMANDS.values(), ids=COMMANDS)
 def test_the_command_tells_what_is_wrong(trained, capsys, monkeypatch, tmp_path, options, message):
     monkeypatch.chdir(tmp_path)
-    assert main(["export", str(trained), *options]) == 2
-    assert capsys.readouterr().err.startswith(f"tinygrad-rnn: {message}")
+    run = train(tmp_path, "--embed", "12", "--min-count", "61", "--epochs", "1") if "<unk>" in message else trained
+    capsys.readouterr()
+    assert main(["export", str(run), *options]) == 2
+    assert capsys.readouterr().err.startswith(f"tinygrad-rnn: {message.replace('RUN', str(run))}")
+    assert not (tmp_path / "x").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import re
 
@@ -93,21 +94,26 @@ class Writer:
         """Is nothing to be done, because what the line names lies there already?"""
         if line.op not in VIEWED:
             return False
-        x = self.views.get(line.args[0])
-        if x is None:
-            return False
-        found = VIEWED[line.op](x, line)
+        found = VIEWED[line.op](self.views[line.args[0]], line)
         if found is not None:
             self.views[line.to] = found
         return found is not None
 
     def _may_be_inlined(self, line: Line) -> bool:
-        """It has no name in the user's code, and one elementwise line of its shape reads it, once."""
+        """It has no name in the user's code, and one elementwise line of its shape reads it, once, also as it is
+        spelt: a formula may say an argument several times."""
         readers = self.readers[line.to]
         if not line.elementwise or len(readers) != 1 or not re.fullmatch(r"v\d+(_\d+)?", line.to.name):
             return False
         reader = readers[0]
-        return reader is not None and reader.elementwise and reader.to.shape == line.to.shape
+        if reader is None or not reader.elementwise or reader.to.shape != line.to.shape:
+            return False
+        op = reader.value.primitive or PRIMITIVES.get(reader.op)
+        if op is None or op.formula is None or reader.op in ("clip", "pow", "where", "cast"):
+            return True
+        name = op.args[reader.args.index(line.to)]
+        said = [node for node in ast.walk(parsed(op.formula)) if isinstance(node, ast.Name) and node.id == name]
+        return len(said) < 2
 
     # ---- expressions ----
 
@@ -149,7 +155,9 @@ class Writer:
         if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
             _check_floats(line, within)
         found = _in_c(functions.formula(tree, dict(zip(op.args, xs, strict=True)), within))
-        return found if is_condition(tree) else cast(found, _real(within), to)
+        if is_condition(tree):
+            return found
+        return f"({found} != 0)" if line.to.dtype == bool else cast(found, _real(within), to)  # True + True is True
 
     # ---- statements ----
 
@@ -169,7 +177,7 @@ class Writer:
 
 def axes_of(shape: Shape, first: int = 0) -> list[tuple[str, Any]]:
     """A letter for each axis, with its size."""
-    used = iter(LETTERS[first:])
+    used = itertools.chain(LETTERS[first:], (f"i{n}" for n in itertools.count(len(LETTERS))))
     return [(next(used) if n != 1 else "0", n) for n in shape]
 
 
@@ -342,7 +350,8 @@ def _taken(w: Writer, line: Line) -> str:
     x, index = line.arrays
     axis, n = line.options["axis"], len(index.shape)
     axes = axes_of(line.to.shape)
-    place = _place(w.lying(index).at(letters(axes[axis : axis + n])), index, x.shape[axis])
+    place = w.lying(index).at(letters(axes[axis : axis + n]))
+    place = place if line.options["ids"] else _place(place, index, x.shape[axis])
     indices = [*letters(axes[:axis]), place, *letters(axes[axis + n :])]
     scale = f" * {w.lying(x).name}_scale[{place}]" if x in w.int8 else ""
     return loop(axes, f"{w.views[line.to].at(letters(axes))} = {_element_of(w.lying(x), indices, axis)}{scale};")

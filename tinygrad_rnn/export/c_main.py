@@ -31,6 +31,25 @@ int main(void) {
 }
 #endif"""
 
+LINES = """\
+#ifndef ${name}_NO_MAIN
+$read
+
+/* Writes a line of $out numbers for each token that it reads. */
+int main(void) {
+  static ${name}_state state;
+  static $out_type output[$out];
+  $in_type x;
+  ${name}_reset(&state);
+  for (long id; (id = ${name}_read()) >= 0;) {
+    x = ($in_type)id;
+    ${name}_step(&state, &x, output);
+    for (int i = 0; i < $out; i++) printf("%.${digits}g%c", (double)output[i], i + 1 < $out ? ' ' : '\\n');
+  }
+  return 0;
+}
+#endif"""
+
 IDS = """\
 #ifndef ${name}_NO_MAIN
 $read
@@ -106,7 +125,7 @@ def main_of(name: str, x: Array, out: int, out_type: str, ids: int, tokens: Sequ
     }  # fmt: skip
     words["write"] = Template(WRITE_TEXT if tokens else WRITE_ID).substitute(words)
     words["read"] = Template(READ_TEXT if tokens else READ_IDS).substitute(words)
-    return Template(IDS if ids else NUMBERS).substitute(words)
+    return Template((IDS if out == ids else LINES) if ids else NUMBERS).substitute(words)  # logits, so it can go on
 
 
 def _quoted(token: str) -> str:

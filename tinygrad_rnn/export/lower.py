@@ -23,7 +23,6 @@ from tinygrad_rnn.export.chain import own_name
 from tinygrad_rnn.export.program import ELEMENTWISE, Array, Line, Program, Refused
 from tinygrad_rnn.export.recorded import Recorded
 
-PLACE = "index"  # what stands in the key of a gather for one of its arguments
 DTYPES = {"float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8"}
 
 
@@ -269,17 +268,20 @@ def _gather(to: _Lowering, v: Value) -> Array:
 
 
 def _at(to: _Lowering, v: Value, parts: list[Any], indices: list[Any]) -> Array:
-    """x[parts] where some of them are indices: one beside full slices, or take_along_axis."""
+    """x[parts] where some of them are indices: one beside full slices, or take_along_axis.
+
+    An operation that has a name, as embedding, takes no index that counts from the end: those are its ids.
+    """
     x = to.array(v.args[0])
     if len(parts) == len(x.shape) == len(v.shape) and all(not isinstance(k, slice) for k in parts):
-        sized = [i for i, k in enumerate(parts) if isinstance(k, Value) or (k.ndim and k.shape == v.shape)]
-        axis = sized[0] if len(sized) == 1 else -1
-        if all(i == axis or _is_range(k, i, len(parts)) for i, k in enumerate(parts)):
-            return to.line(v, "pick", [x, _index(to, v, parts[axis], axis)], axis=axis)
+        others = [i for i, k in enumerate(parts) if not _is_range(k, i, len(parts))]
+        if len(others) == 1 and len(np.shape(parts[others[0]])) == len(parts):
+            return to.line(v, "pick", [x, _index(to, v, parts[others[0]], others[0])], axis=others[0])
     axes = [i for i, k in enumerate(parts) if not (isinstance(k, slice) and k == slice(None))]
     if len(axes) != 1 or len(indices) != 1 or indices[0].dtype.kind == "b":
         raise Refused(v, "takes items by several indices, or by a mask, which has no form in an exported file")
-    return to.line(v, "take", [x, _index(to, v, parts[axes[0]], axes[0])], axis=axes[0])
+    ids = bool(v.static.get("who"))
+    return to.line(v, "take", [x, _index(to, v, parts[axes[0]], axes[0])], axis=axes[0], ids=ids)
 
 
 def _is_range(k: Any, axis: int, ndim: int) -> bool:

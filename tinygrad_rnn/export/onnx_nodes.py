@@ -22,6 +22,7 @@ TRUTHS = {
     "equal": "Equal", "logical_and": "And", "logical_or": "Or", "logical_not": "Not", "isnan": "IsNaN",
 }  # fmt: skip
 LOGICAL = {"logical_and", "logical_or", "logical_not"}
+ORDERED = {"greater", "greater_equal", "less", "less_equal"}
 
 
 class Graph:
@@ -77,7 +78,7 @@ class Nodes:
     """
 
     def __init__(self, graph: Graph, program: Program, names: Mapping[Array, str], prefix: str):
-        self.graph, self.prefix, self.names = graph, prefix, dict(names)
+        self.graph, self.program, self.prefix, self.names = graph, program, prefix, dict(names)
         for a, numbers in program.weights.items():
             self.names[a] = graph.constant(numbers, a.dtype, f"{prefix}{a.name}")
         for line in program.lines:
@@ -113,7 +114,11 @@ def _elementwise(w: Nodes, line: Line, to: str) -> None:
     dtypes = [bool_ if line.op in LOGICAL or (line.op == "where" and i == 0) else line.within
               for i in range(len(line.args))]  # fmt: skip
     inputs = [w.operand(line, i, dtype) for i, dtype in enumerate(dtypes)]
-    if line.op in TRUTHS or line.op == "not_equal":
+    if line.within == bool_ and line.op in ORDERED:
+        raise Refused(line.value, "of booleans has no form in ONNX; make them numbers first")
+    if line.op == "relu" and line.within.kind != "f":  # which Relu takes only by the letter
+        g.node("Max", [*inputs, g.constant(0, line.within)], to)
+    elif line.op in TRUTHS or line.op == "not_equal":
         inner = g.node(TRUTHS.get(line.op, "Equal"), inputs, to if line.op in TRUTHS else f"{to}.equal")
         if line.op == "not_equal":
             g.node("Not", [inner], to)
@@ -214,7 +219,15 @@ def _join(w: Nodes, line: Line, to: str) -> None:
 
 
 def _take(w: Nodes, line: Line, to: str, kind: str = "Gather") -> None:
-    inputs = [w.of(line.args[0]), w.operand(line, 1, np.dtype(np.int64))]
+    x, index = line.args
+    inputs = [w.of(x), w.operand(line, 1, np.dtype(np.int64))]
+    rows = x.shape[line.options["axis"]]
+    if (
+        line.options.get("ids") and index not in w.program.weights and isinstance(rows, int)
+    ):  # ids below 0 as far out of bounds as those above
+        low = w.graph.node("Less", [inputs[1], w.graph.constant(0, np.int64)], f"{to}.low")
+        far = w.graph.constant(rows, np.int64)
+        inputs[1] = w.graph.node("Where", [low, far, inputs[1]], f"{to}.ids")
     w.graph.node(kind, inputs, to, axis=line.options["axis"])
 
 

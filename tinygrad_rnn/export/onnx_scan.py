@@ -45,7 +45,7 @@ def loop_of(part: Part, xs: Wire, state: Any, B: int) -> Loop:
     def recorded(_: int, new_B: int, new_S: int) -> Recorded:
         sized = part.initial(new_B) if state is None else resized(state, B, new_B, new_S)
         found = record(part.module, part.step, ((new_B, *xs.shape[2:]), xs.dtype), sized)
-        moving[:], given[:] = found.states, sorted(a for a in found.captured if isinstance(a, int))
+        moving[:], given[:] = found.states, found.given
         return found
 
     others = [n for shape in (xs.shape[2:], *(s.shape for s in nest.leaves(state))) for n in shape]

@@ -103,7 +103,8 @@ class Program:
     def same(self) -> tuple:
         """What two recordings of one step share, of batches of any size."""
         results = self.x, self.states, self.given, self.outputs, self.new, list(self.weights)
-        return (*map(repr, results), [line.same() for line in self.lines])
+        numbers = [numbers.tobytes() for numbers in self.weights.values()]
+        return (*map(repr, results), numbers, [line.same() for line in self.lines])
 
 
 class Refused(ValueError):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +39,11 @@ class Recorded(NamedTuple):
     leaves: list[tuple[tuple[int, ...], np.dtype]]
     outputs: list[str]
 
+    @property
+    def given(self) -> list[int]:
+        """The numbers of the leaves that the step reads and never changes."""
+        return sorted(a for a in self.captured if isinstance(a, int))
+
 
 def record(module: Module, step: Step, x: tuple[tuple[int, ...], Any], state: Any) -> Recorded:
     """Record step(x, state) -> (y, state). x: a shape and a dtype  state: a nest of (shape, dtype, name) as tensors
@@ -68,15 +72,3 @@ def record(module: Module, step: Step, x: tuple[tuple[int, ...], Any], state: An
     known = [numbers[id(t)] if id(t) in numbers else to_numpy(getattr(t, "array", t)) for t in captured]
     states = [i for i in range(len(kept)) if i not in constant]
     return Recorded(circuit, known, states, [(s.shape, s.dtype) for s in kept], paths)
-
-
-@contextmanager
-def evaluating(module: Module) -> Iterator[None]:
-    """Dropout does nothing inside the block."""
-    was = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in was:
-            part.train(training) if part is module else part.__dict__.update(training=training)

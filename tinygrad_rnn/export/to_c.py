@@ -18,15 +18,27 @@ from tinygrad_rnn.export.c_code import TYPES, Writer, axes_of, dense, letters, l
 from tinygrad_rnn.export.chain import Chain, modules_of, sequence_of
 from tinygrad_rnn.export.lower import Names, lower
 from tinygrad_rnn.export.program import Array, Program
-from tinygrad_rnn.export.recorded import evaluating, record
+from tinygrad_rnn.export.recorded import record
 from tinygrad_rnn.files import write_atomically
+from tinygrad_rnn.nn.module import in_evaluation
 
 WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long "
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
     "main state output cos erf exp expm1 floor fmod log log1p pow rint sin sqrt tanh fabs cosf erff expf expm1f "
     "floorf fmodf logf log1pf powf rintf sinf sqrtf tanhf fabsf larger smaller sign_of wrapped INFINITY i j k l m n "
-    "b0 b1 b2 b3 y0 y1 yn j0 j1 jn gamma index linux unix NAN stdin stdout stderr NULL EOF size_t"
+    "b0 b1 b2 b3 y0 y1 yn j0 j1 jn gamma index linux unix NAN stdin stdout stderr NULL EOF size_t "
+    # what else the headers have
+    "abort abs acos acosh asin asinh assert atan atan2 atanh atexit atof atoi atol atoll bsearch calloc cbrt ceil "
+    "clearerr copysign cosh div erfc exit exp2 fclose fdim feof ferror fflush fgetc fgetpos fgets fma fmax fmin fopen "
+    "fpclassify fprintf fputc fputs fread free freopen frexp fscanf fseek fsetpos ftell fwrite getc getchar getenv "
+    "gets hypot ilogb imaxabs imaxdiv isfinite isinf isnan isnormal labs ldexp ldiv lgamma llabs lldiv llrint llround "
+    "log10 log2 logb lrint lround malloc mblen mbtowc memchr memcmp memcpy memmove memset modf nan nearbyint "
+    "nextafter perror printf putc putchar puts qsort raise rand realloc remainder remove remquo rename rewind round "
+    "scalbn scanf setbuf setvbuf signbit sinh snprintf sprintf srand sscanf strcat strchr strcmp strcoll strcpy "
+    "strcspn strerror strlen strncat strncmp strncpy strpbrk strrchr strspn strstr strtod strtof strtok strtol strtoll "
+    "strtoul system tanh tgamma tmpfile tmpnam trunc ungetc vprintf wctomb "
+    "int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t intmax_t uintmax_t"
 )  # fmt: skip
 FUNCTIONS = """\
 static inline REAL larger(REAL a, REAL b) { return a > b || a != a ? a : b; }
@@ -34,6 +46,7 @@ static inline REAL smaller(REAL a, REAL b) { return a < b || a != a ? a : b; }
 static inline REAL sign_of(REAL x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
 static inline int64_t wrapped(int64_t i, int64_t n) { return i < 0 ? i + n : i; }
 """
+OWN = ("state", "reset", "step", "tokens", "read")  # what a file names NAME_…
 WIDTH = 110  # letters of a line of numbers
 
 
@@ -64,11 +77,12 @@ def c(
 
 
 class Source(NamedTuple):
-    """A file's text; how many numbers NAME_step gives, and their type in C."""
+    """A file's text; how many numbers NAME_step gives, and their type in C; how many ids it knows, or 0."""
 
     text: str
     out: int
-    real: str
+    type: str
+    ids: int
 
 
 def source(
@@ -80,13 +94,19 @@ def source(
         raise ValueError(f'{who}: weights must be "float32" or "int8", got {weights!r}')
     chain = Chain(modules_of(module, who), who)
     xs = sequence_of(xs, who)
-    with evaluating(chain):
+    with in_evaluation(chain):
         state = chain.initial_state(1) if state is None else state
         recorded = record(chain, chain.step, ((1, *xs.shape[2:]), xs.dtype), state)
-    program = lower(recorded, {}, WORDS.split())
+    program = lower(recorded, {}, [*WORDS.split(), *(f"{name}_{x}" for x in OWN)])
+    if any(a.shape[:1] != (1,) for a in program.outputs):
+        raise ValueError(f"{who}: state must be that of one sequence, B = 1; a step gives {program.outputs[0].shape}")
+    ids = _table(program)
+    if tokens is not None and len(tokens) != ids:
+        what = f"{ids} ids" if ids else "a model that reads ids, this one reads numbers"
+        raise ValueError(f"{who}: tokens must be of {what}, got {len(tokens)}")
     starts = [_start(s, *kept) for s, kept in zip(nest.leaves(state), recorded.leaves, strict=True)]
-    text = _File(program, name, weights == "int8", tokens).text(recorded.states, starts)
-    return Source(text, sum(map(a_size, program.outputs)), TYPES[program.outputs[0].dtype.name])
+    text = _File(program, name, weights == "int8", tokens).text([*recorded.states, *recorded.given], starts)
+    return Source(text, sum(map(a_size, program.outputs)), _output_type(program), ids)
 
 
 def _start(s: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -122,13 +142,14 @@ class _File:
         taken = (*WORDS.split(), *(a.name for a in program.weights), "x")
         self.writer = Writer(program, names, self.int8, Names(taken))
 
-    def text(self, states: Sequence[int], starts: Sequence[np.ndarray]) -> str:
-        """The whole file. states: the numbers of the leaves that move  starts: the leaves of the first state"""
+    def text(self, leaves: Sequence[int], starts: Sequence[np.ndarray]) -> str:
+        """The whole file. leaves: the numbers of those that move and of those that are read  starts: the leaves of the
+        first state"""
         p, size = self.program, sum(a_size(a) for a in self.program.outputs)
         real = "double" if any(line.within == np.float64 for line in p.lines) else "float"
         body = "\n".join(self._body())
-        others = [i for i in range(len(starts)) if i not in states]
-        first = {a: starts[i] for a, i in zip((*p.states, *p.given), (*states, *others), strict=False)}
+        first = {a: starts[i] for a, i in zip((*p.states, *p.given), leaves, strict=True)}
+        to = _output_type(p)
         parts = [
             f"/* One step of a recurrent model: see {self.name}_step. */",
             "#include <inttypes.h>\n#include <math.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>",
@@ -138,8 +159,8 @@ class _File:
             "\n".join(self._reset(first)),
             f"/* x: {_sizes(p.x)}, output: {', '.join(map(_sizes, p.outputs))} */\n"
             f"void {self.name}_step({self.name}_state *state, const {TYPES[p.x.dtype.name]} *x, "
-            f"{TYPES[p.outputs[0].dtype.name]} *output) {{\n{body}\n}}",
-            c_main.main_of(self.name, p.x, size, TYPES[p.outputs[0].dtype.name], _table(p), self.tokens),
+            f"{to} *output) {{\n{body}\n}}",
+            c_main.main_of(self.name, p.x, size, to, _table(p), self.tokens),
         ]
         return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
@@ -176,7 +197,7 @@ class _File:
         last, statements = "", []
         for statement, place in self.writer.statements():
             if place and place != last:
-                statements.append(f"/* {place.replace('*/', '* /')} */")
+                statements.append(f"/* {place.replace('*/', '* /').replace('/*', '/ *')} */")
             last = place
             statements += statement.split("\n")
         statements += self._results()
@@ -210,9 +231,16 @@ class _File:
 
 
 def _table(p: Program) -> int:
-    """The number of ids that a model of tokens knows; 0 for one that reads numbers."""
+    """The number of ids that a model of tokens, which reads one a step, knows; 0 for one that reads numbers."""
+    if a_size(p.x) > 1:
+        return 0
     tables = [line.args[0].shape[0] for line in p.lines if line.op == "take" and line.args[1] == p.x]
     return min(tables, default=0)
+
+
+def _output_type(p: Program) -> str:
+    """What all outputs are in C, side by side."""
+    return TYPES[np.result_type(*(a.dtype for a in p.outputs)).name]
 
 
 def a_size(a: Array) -> int:

@@ -56,14 +56,15 @@ def html(
         wrong = next(token for token in tokens if len(token) != 1)
         raise ValueError(f"export.html: tokens must be single letters, got {wrong!r}; a page has no other tokenizer")
     made = source(module, np.zeros((1, 1), np.int64), NAME, weights=weights, who="export.html")
-    if made.out != len(tokens):
-        raise ValueError(f"export.html: there must be a token for each of {made.out} logits, got {len(tokens)}")
-    door = Template(DOOR).substitute(name=NAME, real=made.real, out=made.out)
+    for n, what in (made.out, "logits"), (made.ids, "ids"):
+        if n != len(tokens):
+            raise ValueError(f"export.html: there must be a token for each of {n} {what}, got {len(tokens)}")
+    door = Template(DOOR).substitute(name=NAME, real=made.type, out=made.out)
     text = Template((Path(__file__).parent / "assets" / "page.html").read_text(encoding="utf-8")).substitute(
         title=entities.escape(title), about=entities.escape(about), prompt=entities.escape(prompt),
         tokens=json.dumps(list(tokens)).replace("<", "\\u003c"),
         wasm=base64.b64encode(_compiled(made.text + door)).decode(),
-        real="Float64Array" if made.real == "double" else "Float32Array",
+        real="Float64Array" if made.type == "double" else "Float32Array",
     )  # fmt: skip
     write_atomically(Path(file), text)
 

@@ -15,10 +15,10 @@ from tinygrad_rnn.export.chain import Part, modules_of, of_cell, part_of, sequen
 from tinygrad_rnn.export.onnx_nodes import Graph, Nodes
 from tinygrad_rnn.export.onnx_scan import Loop, Wire, loop_of, scan
 from tinygrad_rnn.export.program import Shape
-from tinygrad_rnn.export.recorded import evaluating, record
+from tinygrad_rnn.export.recorded import record
 from tinygrad_rnn.export.sizes import program_of
 from tinygrad_rnn.files import write_atomically
-from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.module import Module, in_evaluation
 from tinygrad_rnn.nn.rnn import Bidirectional, Layers
 
 OPSET, IR_VERSION = 21, 10  # those of onnx 1.16, of 2024
@@ -56,11 +56,14 @@ def onnx(module: Any, xs: Any, file: str | Path, *, state: Any = None, lengths: 
     modules = modules_of(module, "export.onnx")
     xs = sequence_of(xs, "export.onnx")
     stateful = [m for m in modules if part_of(m) is not None or isinstance(m, (Bidirectional, Layers))]
+    if state is not None and len(stateful) > 1 and not (isinstance(state, tuple) and len(state) == len(stateful)):
+        got = f"{len(state)}" if isinstance(state, tuple) else type(state).__name__
+        raise ValueError(f"export.onnx: state must be a tuple of {len(stateful)}, one for each part, got {got}")
     states = iter([state] if len(stateful) == 1 or state is None else state)
     writer = _File(_library(), xs, lengths)
     for i, part in enumerate(modules):
         own = next(states, None) if part in stateful else None
-        with evaluating(part):
+        with in_evaluation(part):
             writer.add(part, own, f"part{i}.", f"{i}." if len(stateful) > 1 else "")
     write_atomically(Path(file), writer.model().SerializeToString())
     return Ports([v.name for v in writer.inputs], [v.name for v in writer.outputs])

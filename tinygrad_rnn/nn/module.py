@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from operator import is_
 from pathlib import Path
 from types import NoneType
@@ -19,6 +20,18 @@ from tinygrad_rnn.nn.variable_names import Reader
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
 Returns = TypeVar("Returns", covariant=True)
+
+
+@contextmanager
+def in_evaluation(module: Module) -> Iterator[None]:
+    """Inside the block dropout does nothing; then each part trains as before, or not."""
+    was = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in was:
+            part.__dict__["training"] = training
 
 
 class Callee(Protocol[Given, Returns]):

@@ -24,6 +24,7 @@ from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.tensor import Parameter, Tensor
 from tinygrad_rnn.autograd.transfers import Reading
 from tinygrad_rnn.nn import Module
+from tinygrad_rnn.nn.module import in_evaluation
 from tinygrad_rnn.nn.state_dicts import prefixed, without_prefix
 from tinygrad_rnn.tasks.bar import progress_bar, tqdm
 from tinygrad_rnn.tasks.checkpoint import load_checkpoint, save_checkpoint
@@ -394,11 +395,9 @@ class Trainer:
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Meanwhile a model that is being trained runs without dropout, and nothing is recorded; then it trains again."""
-    model.eval()
-    with no_grad():
+    """Meanwhile a model runs without dropout, and nothing is recorded."""
+    with in_evaluation(model), no_grad():
         yield
-    model.train()
 
 
 def rows_read(E: Parameter, read: Callable[[], np.ndarray]) -> dict[Parameter, np.ndarray]:
