@@ -81,13 +81,8 @@ def _show(folder: RunFolder, config: language_model.Config) -> None:
     written = language_model.sample(model, vocabulary, length=60 if config.words else 300, temperature=0.7, seed=0)
     report("\n" + "".join(written))
     if config.test_text:
-        text = data.read_text(config.test_text)
-        report(
-            "\n"
-            + evaluated(
-                f"the test text {config.test_text}", language_model.evaluate(model, vocabulary, text), vocabulary
-            )
-        )
+        found = language_model.evaluate(model, vocabulary, data.read_text(config.test_text))
+        report("\n" + evaluated(f"the test text {config.test_text}", found, vocabulary))
 
 
 def evaluated(what: str, found: language_model.Evaluation, vocabulary: Tokens) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn import data, decode, nn, ops
+from tinygrad_rnn import data, decode, nn
 from tinygrad_rnn.autograd import arrays
 from tinygrad_rnn.autograd.gradients import no_grad
 from tinygrad_rnn.autograd.graph import scope
@@ -275,7 +275,7 @@ def read_in(model: LanguageModel, ids: np.ndarray) -> tuple[np.ndarray, Any]:
     """Let the model read tokens. ids: (n,), n > 0  returns: log P of each possible next token after each, (n, V), and
     the state after the last."""
     logits, state = model(ids[:, None], model.initial_state(1))
-    logp = ops.log_softmax(logits.to("float64")).numpy()[:, 0]
+    logp = logits.to("float64").log_softmax().numpy()[:, 0]
     if not np.isfinite(logp).all():
         raise ValueError(
             "model: its outputs must be finite numbers, they are not; train another one with a smaller --lr"
