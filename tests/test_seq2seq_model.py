@@ -588,6 +588,21 @@ def test_the_share_of_own_tokens_grows_from_none_to_what_was_asked_for():
     assert (len(task), task.tokens()) == (6, pairs.tokens)
 
 
+def test_labels_are_smoothed_while_training_and_never_in_what_is_validated():
+    pairs = Pairs([XS[: LENGTHS[b], b] for b in range(B)], [YS[: b + 1, b] for b in range(B)], 2, start=0, end=1)
+    model = model_of("general")
+    plain, smooth = PairTask(model, pairs, pairs), PairTask(model, pairs, pairs, label_smoothing=0.2)
+    batch = next(iter(pairs.epoch(0)))
+    logits = model(batch.source, batch.inputs, batch.lengths)
+    logp = logits.log_softmax().numpy()
+    counts = batch.targets != IGNORED
+    target = np.take_along_axis(logp, np.where(counts, batch.targets, 0)[..., None], -1)[..., 0]
+    expected = -((0.8 * target + 0.2 * logp.mean(-1)) * counts).sum()
+    assert smooth.batch_loss(batch)[0].item() == pytest.approx(expected, rel=1e-12)
+    assert smooth.batch_loss(batch)[0].item() != pytest.approx(plain.batch_loss(batch)[0].item(), rel=1e-3)
+    assert smooth.validate() == plain.validate()
+
+
 def test_a_model_is_validated_by_nats_per_token_without_dropout():
     pairs = Pairs([XS[: LENGTHS[b], b] for b in range(B)], [YS[: b + 1, b] for b in range(B)], 2, start=0, end=1)
     model = model_of("general", dropout=0.5)

@@ -28,6 +28,7 @@ OPTIONS = {
     "source_subwords": "subwords as tokens of the source, so many, learned from it (byte pair encoding)",
     "target_subwords": "the same of the target",
     "bpe_dropout": "share of the merges of subwords that are left out while training, anew in each epoch",
+    "label_smoothing": "share of the target's probability that all tokens share while training",
     "min_count": "tokens that come less often count as unknown",
     "hidden": "units of each layer; of the encoder half in each direction",
     "embed": "size of the embeddings",

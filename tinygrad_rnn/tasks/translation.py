@@ -50,6 +50,7 @@ class Config(CommonConfig):
     source_subwords: int = 0
     target_subwords: int = 0
     bpe_dropout: float = 0.0
+    label_smoothing: float = 0.0
     min_count: int = 1
     attention: str = "general"
     query: str = "output"
@@ -69,6 +70,7 @@ class Config(CommonConfig):
             "hidden": (even, "even: each direction of the encoder has half of them"),
             **{k: v for side in ("source", "target") for k, v in self._tokens_of(side)},
             "bpe_dropout": (0 <= self.bpe_dropout < 1 and cut, "from 0 to less than 1, and 0 without subwords"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "from 0 to less than 1"),
             "sampling": (0 <= self.sampling <= 1, "from 0 to 1"),
             "min_count": (self.min_count >= 1, "at least 1"),
             "attention": (self.attention in MEMORIES, f"one of {', '.join(MEMORIES)}"),
@@ -116,6 +118,7 @@ class PairTask:
     sampling: the share of its own tokens in the last epoch; it grows linearly from none over `epochs`
     processes: each takes every n-th pair of a batch, so that all have pairs of like lengths
     parts: in how many parts a batch is learned, one after the other
+    label_smoothing: as in `nn.cross_entropy`, of what is learned; held-out pairs are validated without
     train: the pairs, or a function from the number of an epoch to them, always as many
     """
 
@@ -123,9 +126,10 @@ class PairTask:
 
     def __init__(
         self, model: nn.EncoderDecoder, train: Pairs | Callable[[int], Pairs], valid: Pairs, sampling: float = 0.0,
-        epochs: int = 1, processes: World | None = None, parts: int = 1,
+        epochs: int = 1, processes: World | None = None, parts: int = 1, label_smoothing: float = 0.0,
     ):  # fmt: skip
         self.model, self.valid, self.sampling, self.epochs = model, valid, sampling, epochs
+        self.label_smoothing = label_smoothing
         self.pairs_of: Callable[[int], Pairs] = train if callable(train) else lambda epoch: train
         self.world, self.parts = processes or World(), parts
         self.validated = self._mine(valid, valid.order(0), 1)
@@ -184,7 +188,9 @@ class PairTask:
     def _nats(self, batch: Batch) -> Tensor:
         outputs = self.model.decode(batch.source, batch.inputs, batch.lengths)
         last: Any = self.model.output
-        return nn.linear_cross_entropy(outputs, last.W, last.b, batch.targets, reduction="sum", ignore_index=IGNORED)
+        smoothing = self.label_smoothing if self.model.training else 0.0
+        options: Any = {"reduction": "sum", "ignore_index": IGNORED, "label_smoothing": smoothing}
+        return nn.linear_cross_entropy(outputs, last.W, last.b, batch.targets, **options)
 
     def validate(self) -> float:
         """Nats per token of the held-out pairs."""
@@ -326,7 +332,7 @@ KIND = Kind(
     source="pairs", vocabulary_files=("source_vocabulary", "target_vocabulary"),
     read=read, vocabularies=lambda config, examples: vocabularies_of(config, examples[0]), batches=batches, build=build,
     task=lambda config, model, train, valid: PairTask(
-        model, train, valid, config.sampling, config.epochs, world(), config.accumulate
+        model, train, valid, config.sampling, config.epochs, world(), config.accumulate, config.label_smoothing
     ),
     model=(*MODEL, "source_words", "target_words", "source_tokenizer", "target_tokenizer",
            "source_subwords", "target_subwords", "min_count", "attention", "query"),
