@@ -6,6 +6,7 @@ import pytest
 import tinygrad_rnn as tg
 
 from tinygrad_rnn import nn, ops, optim
+from tinygrad_rnn.tasks.supervised import stacked
 
 V, K, I = ValueError, TypeError, IndexError
 xs = tg.tensor(np.zeros((5, 2, 3), np.float32))
@@ -239,6 +240,26 @@ REFUSED = [
     (lambda: optim.Adam([v], betas=(0.9, 0.9, 0.9)), K, "Adam: betas must be a pair of numbers"),
     (lambda: optim.Adam([v]).load_state_dict({}), V, "Adam.load_state_dict: values must be .* got dict"),
     (lambda: optim.Adam([v]).load_state_dict(None), V, "Adam.load_state_dict: values must be .* got NoneType"),
+    (
+        lambda: nn.GRU(3, 4)([np.ones((5, 3)), np.ones((2, 3))]),
+        V,
+        "nn.GRU: xs must be .* got sequences of 2 to 5 steps",
+    ),
+    (
+        lambda: nn.Recurrent(nn.AttentionCell(nn.GRUCell(7, 4), nn.DotAttention()))(np.ones((2, 1, 3), "f4")),
+        NotImplementedError,
+        r"AttentionCell: must be given a first state: cell.start\(state, memory\)",
+    ),
+    (
+        lambda: stacked([(np.ones(3), 0), (np.ones(4), 1)]),
+        V,
+        r"SupervisedTask: the inputs of a batch must be of one shape, got \(3,\)",
+    ),
+    (
+        lambda: stacked([(np.ones(3), [0]), (np.ones(3), [0, 1])]),
+        V,
+        r"SupervisedTask: the targets of a batch must be of one shape, got",
+    ),
     (lambda: loaded(optim.Adam, optim.SGD), V, r"Adam.load_state_dict: the state must be \['m', 's'\], got \['v'\]"),
     (lambda: loaded(optim.SGD, optim.Adam), V, r"SGD.load_state_dict: the state must be \['v'\], got \['m', 's'\]"),
     (lambda: nn.Linear(3, 2).load_state_dict([1]), K, "Linear.load_state_dict: values must be .* got list"),

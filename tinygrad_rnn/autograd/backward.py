@@ -244,7 +244,7 @@ def _order(roots: Iterable[Node]) -> list[Node]:
         if node.saved is None:
             raise RuntimeError(
                 f"backward: the graph through {node.op.name!r} was freed by an earlier backward; "
-                "pass retain_graph=True to that one"
+                "pass retain_graph=True to that one, or detach what goes on to the next, as nn.detached(state) does"
             )
         for i, _, _, _ in node.edges:
             parent = node.inputs[i]

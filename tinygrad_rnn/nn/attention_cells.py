@@ -29,6 +29,10 @@ class ContextCell(Cell):
     def __init__(self, cell: Cell):
         self.cell = cell
 
+    def initial_state(self, batch_size: int) -> Any:
+        """There is none without the context."""
+        raise NotImplementedError("ContextCell: must be given a first state: cell.start(state, context)")
+
     def start(self, state: Any, context: Tensor) -> ContextState:
         """The state before the first step. state: the cell's  context: (B, C)"""
         return ContextState(state, context)
@@ -76,6 +80,10 @@ class AttentionCell(Cell):
                 f"{query!r} and feed={feed}"
             )
         self.cell, self.attention, self.query, self.feed = cell, attention, query, feed
+
+    def initial_state(self, batch_size: int) -> Any:
+        """There is none without a memory."""
+        raise NotImplementedError("AttentionCell: must be given a first state: cell.start(state, memory)")
 
     def start(self, state: Any, memory: Memory, *, query: Tensor | None = None) -> AttentionState:
         """The state before the first step.

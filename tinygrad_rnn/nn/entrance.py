@@ -69,7 +69,7 @@ class Entrance:
             return self._several(cell, xs)
         if not isinstance(xs, Tensor):
             steps = isinstance(xs, list) and any(isinstance(x, Tensor) for x in xs)
-            xs = stack(xs) if steps else tensor(xs)
+            xs = stack(xs) if steps else tensor(self._even(xs))
         reader = _reader(cell)
         if xs.ndim < 2 or (reader is not None and xs.ndim != 3):
             kind = "(T, B, …)" if reader is None else "(T, B, I)"
@@ -82,6 +82,16 @@ class Entrance:
         if xs.dtype.kind == "f":
             return self._converted(cell, xs, "xs")
         return xs if reader is None else xs.astype(common_dtype(reader) or xs.dtype)
+
+    def _even(self, xs: Any) -> Any:
+        """The same; ValueError for a list of sequences of several lengths."""
+        lengths = {len(x) for x in xs if hasattr(x, "__len__")} if isinstance(xs, (list, tuple)) else set()
+        if len(lengths) > 1:
+            raise ValueError(
+                f"{self.who}: xs must be (T, B, …), got sequences of {min(lengths)} to {max(lengths)} steps; put zeros "
+                "behind the short ones with data.padded, and pass lengths="
+            )
+        return xs
 
     def _several(self, cell: Cell, xs: Any) -> Several:
         """Several inputs in one tensor, in the dtype that the cell reads."""

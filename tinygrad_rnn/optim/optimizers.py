@@ -207,7 +207,9 @@ class Optimizer:
         for state, n, group in zip(states, counts, self.group_of, strict=True):
             memory = self.in_group(group).memory
             if n and self.formula and state.keys() != set(memory):  # of another kind of optimiser
-                raise ValueError(f"{who}: the state must be {list(memory)}, got {sorted(state)}")
+                raise ValueError(
+                    f"{who}: the state must be {list(memory)}, got {sorted(state)}: that of another optimiser"
+                )
         self.steps, self.counts, self.states = steps, [int(n) for n in counts], states
 
 

@@ -19,6 +19,13 @@ Examples = tuple[Any, Any] | Sequence[Any]
 def stacked(examples: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     """The inputs of examples in one array, and their targets in another; the examples are along the first axis."""
     xs, ys = zip(*examples, strict=True)
+    for what, parts in ("inputs", xs), ("targets", ys):
+        shapes = sorted({np.shape(part) for part in parts})
+        if len(shapes) > 1:
+            raise ValueError(
+                f"SupervisedTask: the {what} of a batch must be of one shape, got {shapes[0]} and {shapes[1]}; give "
+                "collate=, a function that pads them, as data.padded does"
+            )
     return np.stack(xs), np.stack(ys)
 
 
