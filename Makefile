@@ -44,7 +44,7 @@ COMPILED := $(addsuffix .py,$(addprefix tests/test_,compiler states lengths laye
 	recording_key dtypes_of_steps places_of_values random_cells))
 
 cuda: $(VENV)/installed-test
-	PYTHONPATH=tests $(BIN)/python -m pytest -q -n auto -p cuda_plugin -m "slow or not slow" $(COMPILED) -k "fast or llvm"
+	PYTHONPATH=tests $(BIN)/python -m pytest -q -n auto -p cuda_plugin -m "slow or not slow" $(COMPILED) -k llvm
 
 mutants: $(VENV)/installed-test
 	$(BIN)/python tests/mutants.py

@@ -1,6 +1,7 @@
 """The documentation as a site: `make docs` writes it to docs/_build/html, and every warning is an error."""
 
 import os
+import shutil
 import sys
 
 from pathlib import Path
@@ -55,6 +56,15 @@ def on_source(app: Any, name: str, source: list[str]) -> None:
     source[0] = source[0].replace("(../benchmarks/RESULTS.md)", "(results.md)")
 
 
+def on_finished(app: Any, error: Exception | None) -> None:
+    """Pages with a slider, which gallery.md shows in frames."""
+    if error is None and app.builder.format == "html":
+        folder = Path(app.outdir) / "gallery"
+        folder.mkdir(exist_ok=True)
+        shutil.copy(HERE / "gallery" / "lstm.html", folder)
+
+
 def setup(app: Any) -> None:
     """What Sphinx calls."""
     app.connect("source-read", on_source)
+    app.connect("build-finished", on_finished)

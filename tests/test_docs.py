@@ -3,8 +3,13 @@
 import functools
 import importlib
 import importlib.util
+import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
+import warnings
 
 from pathlib import Path
 
@@ -17,17 +22,21 @@ from conftest import REAL_GPU
 import tinygrad_rnn as tg
 import viz
 
-from tinygrad_rnn import decode, nn, optim
+from tinygrad_rnn import data, decode, nn, optim
 from tinygrad_rnn.autograd import blas
+from tinygrad_rnn.cli.main import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("CONTRIBUTING.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "course").glob("*.md")])
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+FOLDERS = [ROOT / "docs", ROOT / "docs" / "course", ROOT / "docs" / "how_to"]
+PAGES = sorted([ROOT / "CONTRIBUTING.md", *(page for folder in FOLDERS for page in folder.glob("*.md"))])
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 INSIDE = [ROOT, ROOT / "docs", ROOT / "tinygrad_rnn", ROOT / "tests"]  # where a path in a page may begin
 ROOTS = {"tg": tg, "nn": nn, "ops": tg.ops, "optim": optim, "decode": decode, "viz": viz, "tinygrad_rnn": tg}
 ROOTS |= {
+    "data": data,
     "export": tg.export,
     "parallel": tg.parallel,
+    "torch_weights": tg.torch_weights,
     "world": tg.parallel.World,
     "tasks": importlib.import_module("tinygrad_rnn.tasks"),
 }
@@ -214,6 +223,107 @@ def test_the_examples_of_a_page_run_as_they_stand(page, tmp_path, monkeypatch, c
     names = {"__name__": "examples"}
     for block in blocks(page):
         exec(compile(block, page, "exec"), names)
+
+
+HOW_TO = [page for page in PAGES if page.parent.name == "how_to" or page.stem in ("correctness", "gallery")]
+BLOCK = r"^```(?P<kind>python|sh)\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?"
+SAYS = r"(\w+(Error|Warning)|tinygrad-rnn): [^\n]+?"
+ROW = rf"^\| (?P<ticks>`+)(?P<wrong>[^\n]+?)(?P=ticks) \| (?P<marks>`+)(?P<says>{SAYS})(?P=marks) \|"
+RUN = re.compile(f"{BLOCK}|{ROW}", re.DOTALL | re.MULTILINE)  # what is run: blocks, and rows of what goes wrong
+NEEDS = {  # beside the package itself
+    "from_pytorch": ["torch"],
+    "export_a_model": ["onnxruntime", "cc"],
+    "several_processes": ["mpi4py", "mpiexec"],
+    "slow": ["llvmlite"],
+    "cannot_be_compiled": ["llvmlite"],
+}
+
+
+def typed(line):
+    """Run a line of a shell: a command of ours here, another one, or several in one, by the shell."""
+    if line.startswith("tinygrad-rnn ") and not re.search("[|>&]", line):
+        main(shlex.split(line)[1:])
+        return
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    sys.stdout.write(done.stdout + done.stderr)
+
+
+def run_as_shown(kind, code, names, name):
+    """Run a block of a page; one that begins with `# name.py` is that file."""
+    if kind == "sh":
+        for line in code.splitlines():
+            typed(line)
+        return
+    path = Path(found[1] if (found := re.match(r"# (\w+\.py)\n", code)) else f"{name}.py")
+    path.write_text(code, encoding="utf-8")
+    exec(compile(code, path.absolute(), "exec"), names)
+
+
+def printed(capsys, run, *args):
+    """What a call prints, with its warnings, and the error that ends it."""
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, kind, *_: sys.stdout.write(f"{kind.__name__}: {message}\n")
+        try:
+            run(*args)
+        except Exception as error:
+            sys.stdout.write(f"{type(error).__name__}: {error}\n")
+    got = "".join(capsys.readouterr()).rstrip()
+    return got and got + "\n"
+
+
+def shown(text):
+    """A pattern of what stands on a page: … is anything in a line, or a line of its own any lines."""
+    lines = [r"(.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n" for line in text.splitlines()]
+    return "".join(lines)
+
+
+def is_there(name):
+    """A module, or a program."""
+    return importlib.util.find_spec(name) is not None or shutil.which(name) is not None
+
+
+TOLD = [
+    pytest.param(page, id=page.stem, marks=pytest.mark.oracle if "torch" in NEEDS.get(page.stem, ()) else ())
+    for page in HOW_TO
+]
+
+
+@pytest.mark.parametrize("page", TOLD)
+def test_a_page_that_tells_how_shows_what_its_code_prints(page, tmp_path, monkeypatch, capsys, request):
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    lacking = [name for name in NEEDS.get(page.stem, ()) if not is_there(name)]
+    if lacking:
+        pytest.skip(f"{', '.join(lacking)} is not installed")
+    if page.stem == "use_a_gpu":
+        request.getfixturevalue("cupy")
+    monkeypatch.chdir(tmp_path)
+    text, names = page.read_text(encoding="utf-8"), {"__name__": "how_to"}
+    rows = 0
+    for found in RUN.finditer(text):
+        code, output = found["code"] or found["wrong"], found["output"] or found["says"] or ""
+        rows += found["wrong"] is not None
+        kind = found["kind"] or ("sh" if code.startswith("tinygrad-rnn ") else "python")
+        got = printed(capsys, run_as_shown, kind, code, names, page.stem)
+        assert re.fullmatch(shown(output), got), f"{code}\nprints\n{got}\nthe page says\n{output}"
+    tables = re.findall(r"^\| .* \| says \| .* \|\n\|---.*\n((?:\|.*\n)*)", text, re.MULTILINE)
+    assert rows == sum(table.count("\n") for table in tables), "each row of what goes wrong is run"
+
+
+@every_page
+def test_every_test_that_a_page_tells_to_run_is_there(page):
+    for line in re.findall(r"`pytest [^`\n]*tests/test_\w+\.py[^`\n]*", page.read_text(encoding="utf-8")):
+        files, names = re.findall(r"tests/\w+\.py", line), re.findall(r'-k (?:"([^"]+)"|(\w+))', line)
+        text = "".join((ROOT / file).read_text(encoding="utf-8") for file in files)
+        assert [word for word in " or ".join(map("".join, names)).split(" or ") if word not in text] == [], line
+
+
+def test_the_gallery_shows_what_its_lines_draw():
+    drawn = re.findall(r'"([\w-]+\.(?:svg|html))"', "".join(blocks("gallery.md")))
+    shown = re.findall(r"gallery/([\w-]+\.(?:svg|html))", prose(ROOT / "docs" / "gallery.md"))
+    assert drawn == shown
+    assert [name for name in shown if not (ROOT / "docs" / "gallery" / name).exists()] == []
 
 
 NOTEBOOKS = [page for page in PAGES if "kernelspec" in page.read_text(encoding="utf-8").split("# ")[0]]
