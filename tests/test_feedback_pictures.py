@@ -97,6 +97,63 @@ def test_letters_that_come_from_outside_are_not_fed():
         assert fed(*parsed(loss, **CELLS)) == []
 
 
+SAID = ["wie", "geht", "es", "dir"]
+READ = ["<s>", *SAID[:-1]]
+words = lambda loss, tokens=READ, **look: parsed(loss, tokens=tokens, targets=SAID, **look)
+dashed = lambda nodes, edges: sorted((nodes[a]["label"], nodes[b]["label"]) for a, b, e in edges
+                                     if e["color"] == COLOURS["said"][1] and e.get("style") == "dashed")  # fmt: skip
+
+
+@pytest.mark.parametrize("look", [{}, CELLS], ids=str)
+def test_the_word_that_is_said_leads_to_where_it_is_read(look):
+    nodes, edges = words(Speller()(), **look)
+    over = [(a, b) for a, b, e in edges if nodes[a]["label"] == nodes[b]["label"] in SAID]
+    assert [(nodes[a]["label"], a[:3], b[:3]) for a, b in over] == [
+        (word, f"t{t}.", f"t{t + 1}.") for t, word in enumerate(SAID[:-1], 1)
+    ]
+    of_words = {(a, b) for a, b in dashed(nodes, edges) if a in SAID and b in SAID}
+    assert of_words == {(word, word) for word in SAID[:-1]}
+    assert {(a, b) for a, b in dashed(nodes, edges)} - of_words == {
+        (f"ŷ{'₁₂₃₄'[t]}" if look else "h·W₂ + b₂", word) for t, word in enumerate(SAID)
+    }
+
+
+@pytest.mark.parametrize("look", [{}, CELLS], ids=str)
+def test_true_words_that_are_given_come_from_nowhere(look):
+    nodes, edges = words(Speller()(say=lambda _: np.zeros(B, int)), **look)
+    read = {a for a, n in nodes.items() if n["label"] in READ and n["fillcolor"] == COLOURS["input"][0]}
+    assert len(read) == 4
+    assert {nodes[a]["label"] for a, b in ends(edges) if b in read} <= {"E  12×3"}
+    assert {b for _, b in dashed(nodes, edges)} - {nodes[name]["label"] for name in nodes if name[0] == "p"} == {*SAID}
+
+
+@pytest.mark.parametrize("make", [Speller(), lambda: spelled(form="free")], ids=["own step", "next step"])
+def test_on_the_way_back_words_stay_as_they_are(make):
+    nodes, edges = words(make(), **CELLS)
+    classes = [e["class"].split() for a, b, e in edges if e.get("style") == "dashed" and nodes[b]["label"] in SAID]
+    assert len(classes) == 7 and all("forward" in names for names in classes)
+
+
+def test_a_word_leads_nowhere_where_another_one_is_read():
+    nodes, edges = words(Speller()(), ["<s>", "wie", "geht", "ihr"], **CELLS)
+    assert {("wie", "wie"), ("geht", "geht"), ("ŷ₃", "ihr"), ("ŷ₃", "es")} <= {*dashed(nodes, edges)}
+    assert not {("es", "ihr"), ("es", "es")} & {*dashed(nodes, edges)}
+
+
+def test_what_is_looked_up_in_the_step_that_says_it_has_the_name_of_what_the_next_step_reads():
+    nodes, edges = words(spelled(form="free"), **CELLS)
+    assert {(word, word) for word in SAID[:-1]} <= {*dashed(nodes, edges)}
+    heads = [(nodes[a]["label"], b[:2]) for a, b in ends(edges) if a[:2] != b[:2] and nodes[b]["label"] == "GRU"]
+    assert {("wie", "t2"), ("geht", "t3"), ("es", "t4")} <= {*heads}
+
+
+def test_where_most_steps_are_left_out_words_lead_to_the_neighbours_alone():
+    names = [f"w{t}" for t in range(20)]
+    nodes, edges = parsed(Speller()(20), tokens=["<s>", *names[:-1]], targets=names, **CELLS)
+    found = {*dashed(nodes, edges)}
+    assert {("w0", "w0"), ("w18", "w18"), ("ŷ₄", "· · ·"), ("· · ·", "w15")} <= found
+
+
 def test_what_is_known_of_a_look_up_is_known_also_where_its_letters_were_chosen():
     own = Speller()
     loss = own()

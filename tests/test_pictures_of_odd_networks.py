@@ -237,7 +237,7 @@ def test_a_stack_of_layers_is_no_sequence_over_time():
         i.label for b in viz.draw(loss, view="cells").picture.blocks() for i in b.items if not b.framed
     ]
     assert {"[h ; h]", "h₁ … h₂"} <= {*names(bridged(2, False))}  # the latter are the outputs
-    assert "[h ; … ; h]" in names(bridged(2, True))
+    assert "[h→ ; … ; h←]" in names(bridged(2, True))
     assert "h₃" in names(bridged(1, False, nn.LSTM))
 
 

@@ -307,6 +307,25 @@ def test_the_gradient_runs_against_the_arrow(opened):
     assert float(motion[-1].removesuffix("px")) > float(motion[0].removesuffix("px"))
 
 
+@pytest.mark.parametrize("form", ["page", "film"])
+def test_what_no_gradient_comes_to_is_not_red_and_its_arrow_stays(form, opened):
+    svg = drawing().replace('t3"', 't3 forward"').replace('t3 state"', 't3 state forward"')
+    text = page(svg, LABELS, title="") if form == "page" else film(svg, LABELS, seconds=1)
+    reader = opened(text, suffix="html" if form == "page" else "svg", reduced_motion="no-preference")
+    arrow = lambda name: reader.find(name).locator("path").evaluate("e => getComputedStyle(e).markerStart")
+    if form == "page":
+        reader.slide(WHOLE)
+        reader.page.wait_for_timeout(400)
+    else:
+        at_the_end = "document.getAnimations().forEach(a => { a.pause(); a.currentTime = 1000 * %d })"
+        reader.page.evaluate(at_the_end % (2 * N + 1))
+    assert reader.red() == [1, 2, 4, 5]
+    assert reader.style("s3", "polygon", "fill") == reader.style("s3", "path", "stroke") == "rgb(107, 114, 128)"
+    assert reader.style("s4", "polygon", "fill") == "rgb(192, 57, 43)"
+    assert reader.style("s3", "path", "strokeDasharray") == arrow("s3") == "none" != arrow("s4")
+    assert [reader.style(name, "polygon", "opacity") for name in ("s3", "s4")] == ["1", "0"]
+
+
 def test_without_the_backward_pass_the_slider_ends_after_the_forward_pass(opened):
     reader = opened(page(drawing(), LABELS, title="A net", backward=False))
     reader.press("End")

@@ -124,13 +124,13 @@ def test_two_directions_share_a_column_and_join_below_the_next_layer(steps, engi
     found = boxes(nodes)
     assert list(found) == columns and {step(n) for n in nodes} == {*columns, "start", "finish", "above", "below"}
     for t, (ahead, back, *upper) in found.items():
-        (join,) = [n for n in nodes if step(n) == t and nodes[n]["label"] == "[ ; ]"]
+        (join,) = [n for n in nodes if step(n) == t and nodes[n]["label"] == "[h→ ; h←]"]
         assert {(ahead, join), (back, join), *((join, box) for box in upper)} <= ends and len(upper) == 2
     expected = Counter()
     for k in range(4):
         row = [found[t][k] for t in columns][:: -1 if k % 2 else 1]
         (start,) = {a for a, b, _ in over_time(edges) if b == row[0]}
-        assert nodes[start]["label"] == "h₀, c₀"
+        assert nodes[start]["label"] == ("h←₀, c←₀" if k % 2 else "h→₀, c→₀")
         assert all((place(nodes[a])[0] > place(nodes[b])[0]) == k % 2 for a, b in pairwise([start, *row]))
         expected.update((a, b, kind) for a, b in pairwise([start, *row]) for kind in "hc")
     assert Counter(over_time(edges)) == expected

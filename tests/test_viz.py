@@ -131,6 +131,16 @@ def corners(node):
     return x - w, y - h, x + w, y + h
 
 
+def drawn(edge):
+    """The points of a line, and where it begins and ends: at the tips of its arrows, where it has some."""
+    tips, line = {}, []
+    for word in edge["pos"].split():
+        *mark, x, y = word.split(",")
+        tips |= {mark[0]: (float(x), float(y))} if mark else {}
+        line += [] if mark else [(float(x), float(y))]
+    return line, tips.get("s", line[0]), tips.get("e", line[-1])
+
+
 def of_kind(nodes, kind):
     return [n for n in nodes.values() if n.get("fillcolor") == COLOURS[kind][0] and n.get("color") == COLOURS[kind][1]]
 
@@ -147,16 +157,14 @@ def test_no_node_lies_on_another_and_every_edge_joins_two_of_them(name):
         assert left >= x1 or x0 >= right or low >= y1 or y0 >= high, (a["name"], b["name"])
     for tail, head, edge in edges:
         assert tail in nodes and head in nodes
-        assert len([p for p in edge["pos"].split() if not p.startswith("e,")]) % 3 == 1
+        assert len(drawn(edge)[0]) % 3 == 1
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_an_edge_starts_and_ends_at_its_nodes(name):
     nodes, edges, _ = read(viz.draw(GRAPHS[name]))
     for tail, head, edge in edges:
-        points = [tuple(map(float, p.removeprefix("e,").split(","))) for p in edge["pos"].split()]
-        start = points[1] if edge["pos"].startswith("e,") else points[0]
-        tip = points[0] if edge["pos"].startswith("e,") else points[-1]
+        _, start, tip = drawn(edge)
         assert _touches(corners(nodes[head]), tip), (tail, head)
         if edge["color"] != COLOURS["parameter"][1]:  # a rail is drawn in pieces
             assert _touches(corners(nodes[tail]), start), (tail, head)
@@ -337,9 +345,10 @@ def test_the_suffix_says_the_format(tmp_path, suffix, magic):
 
 def test_an_unknown_suffix_is_refused_before_anything_is_drawn(tmp_path):
     with pytest.raises(
-        ValueError, match=r"^viz\.draw: the file name must end in \.svg, \.png, \.pdf, \.dot, \.html, got 'p\.gif'$"
+        ValueError,
+        match=r"^viz\.draw: the file name must end in \.svg, \.png, \.pdf, \.dot, \.html, \.gif, \.mp4, got 'p\.bmp'$",
     ):
-        viz.draw(summed_losses(nn.RNNCell(I, H)), tmp_path / "p.gif")
+        viz.draw(summed_losses(nn.RNNCell(I, H)), tmp_path / "p.bmp")
 
 
 def test_a_tensor_without_a_graph_is_refused():

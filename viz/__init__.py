@@ -4,8 +4,10 @@
     viz.draw(loss, "lstm.svg")                          # each operation, unrolled over time
     viz.draw(loss, "cells.svg", view="cells")           # one box for each cell at each step
     viz.draw(loss, "circuit.svg", view="circuit")       # the recurrent graph, with delays
-    viz.draw(loss, "gradient.svg", gradient=True)       # coloured by the norm of the gradient
+    viz.draw(cell, "cell.svg", view="textbook")         # gates in a row, memories on top
+    viz.draw(loss, "gradient.svg", gradient=True)       # coloured by the norm of the gradient, arrows as it flows
     viz.draw(loss, "play.html")                         # with a slider over time
+    viz.draw(loss, "play.gif")                          # a film of it, for slides; or .mp4
 
 Time runs to the right; the steps are found from the scopes that `nn.Recurrent` or a `with tg.scope(t):` leaves in the
 graph; a compiled layer is drawn as its steps. Parameters stand at the left, once. Hidden states run from step to step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import warnings
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,12 @@ from tinygrad_rnn.autograd.graph import Node
 from viz.drawing import Drawing
 from viz.layout.attention import Rows, checked
 from viz.layout.beside import beside
+from viz.layout.equations import write_equations
+from viz.layout.highlight import highlight
 from viz.layout.layout import Layout
 from viz.layout.legend import legend, tint_edges
 from viz.layout.place import placed
+from viz.layout.textbook import textbook
 from viz.picture import gradient
 from viz.picture.build import picture_of
 from viz.picture.circuit import middle
@@ -24,16 +28,20 @@ from viz.picture.gradient import Scale
 from viz.picture.notes import note_norms, note_shapes
 from viz.picture.picture import Item, Picture
 from viz.picture.subject import subject_of
+from viz.picture.textbook_view import scheme_of
 from viz.picture.tokens import check_names
 from viz.read.attention import USUAL, Wiring, weights, wiring
-from viz.read.chosen_steps import chooser
+from viz.read.chosen_steps import MOST, chooser
 from viz.read.expand import expanded
 from viz.read.gradient_norms import norms
 from viz.read.graph import flow_of
 from viz.read.values import values
-from viz.style import LINE
+from viz.style import LINE, NODE
 
-VIEWS = ("ops", "cells", "circuit", "attention")
+SLIDE = (13 + 1 / 3, 7.5)  # width and height of a slide, 16:9, in inches
+LONGEST = 200.0  # inches
+LETTERS, LEGIBLE = float(str(NODE["fontsize"])), 10  # points: of a drawing as it is, and at least
+VIEWS = ("ops", "cells", "circuit", "textbook", "attention")
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,10 @@ class Options:
     tokens: Sequence[Sequence[str]] = ()
     targets: Sequence[str] = ()
     direction: str = "right"
+    equations: Sequence[str] = ()
+    highlight: Sequence[str] = ()
+    width: float | str | None = None
+    most: int = MOST
 
     @property
     def in_boxes(self) -> bool:
@@ -69,12 +81,29 @@ class Options:
             raise ValueError(
                 f"viz.draw: gradient must be True, or (lowest, highest) with 0 < lowest < highest, got {self.gradient}"
             )
-        if self.unfold and self.view != "circuit":
-            raise ValueError(f'viz.draw: only view="circuit" can be unfolded, got view={self.view!r}')
-        if self.view == "circuit" and (self.tokens or self.targets) and not self.unfold:
-            raise ValueError('viz.draw: tokens and targets are of single steps, and view="circuit" is one for all')
-        if self.view == "attention" and (self.gradient or self.values or self.shapes):
-            raise ValueError('viz.draw: gradient, values and shapes are for other views than "attention"')
+        width = self.width
+        fits = width is None or width == "slide" or (isinstance(width, (int, float)) and 0 < width <= LONGEST)
+        told = self.gradient or self.values or self.shapes
+        named = self.tokens or self.targets
+        one = f'tokens and targets are of single steps, and view="{self.view}" is one for all'
+        self._refuse(
+            (not fits, f'width must be "slide" or inches, from 0 to {LONGEST:g}, got {width!r}'),
+            (self.unfold and self.view != "circuit", f'only view="circuit" can be unfolded, got view={self.view!r}'),
+            (named and self.view in ("circuit", "textbook") and not self.unfold, one),
+            (told and self.view in ("attention", "textbook"),
+             f'gradient, values and shapes are for other views than "{self.view}"'),
+            (self.equations and (self.unfold or self.view not in ("circuit", "textbook")),
+             'equations stand beside view="circuit" and view="textbook", not unfolded'),
+            (self.highlight and self.view != "textbook", f'highlight is for view="textbook", got view={self.view!r}'),
+            (self.depth and self.view == "textbook", 'view="textbook" draws no boxes for modules, leave depth out'),
+            (self.direction != "right" and self.view == "textbook",
+             'in view="textbook" h goes to the right, leave direction out'),
+        )  # fmt: skip
+
+    def _refuse(self, *rules: tuple[Any, str]) -> None:
+        for does_not_go, why in rules:
+            if does_not_go:
+                raise ValueError(f"viz.draw: {why}")
 
 
 def _is_scale(ends: tuple) -> bool:
@@ -95,10 +124,34 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@_uncollected()
 def compose(root: Node, options: Options, title: str = "") -> Drawing:
     """The drawing of a graph. ValueError for options that do not exist or do not go together."""
     options.check()
+    if options.width is None:
+        return _composed(root, options, title)
+    return _fitting(root, options, title)
+
+
+def _fitting(root: Node, options: Options, title: str) -> Drawing:
+    """With as many steps as leave letters legible on a page; if none do, a warning says so."""
+    page = SLIDE if options.width == "slide" else (float(options.width or 0), LONGEST)
+    for most in range(MOST if options.steps is None else 1, 0, -1):
+        drawing = _composed(root, replace(options, most=most), title)
+        drawing.size = page
+        across, up = drawing.scales()
+        if across * LETTERS >= LEGIBLE or across >= up:  # or fewer steps would not help
+            break
+    if min(across, up) * LETTERS < LEGIBLE:
+        warnings.warn(
+            f"viz.draw: on a page of {page[0]:.4g} × {page[1]:.4g} inches the letters are set in "
+            f'{min(across, up) * LETTERS:.1f} points, less than {LEGIBLE}; draw fewer steps, or view="cells"',
+            stacklevel=4,
+        )
+    return drawing
+
+
+@_uncollected()
+def _composed(root: Node, options: Options, title: str) -> Drawing:
     if options.view == "attention":
         nodes = expanded(root, copy=True)
         flow = flow_of(nodes)
@@ -156,7 +209,12 @@ class _Sketch:
     @_uncollected()
     def layout(self) -> Layout:
         """Everything in its place, with its colours; may be called again."""
-        layout = placed(self.picture, down=self.options.direction == "down")
+        if self.options.view == "textbook":
+            layout = textbook(scheme_of(self.picture))
+            highlight(layout, self.options.highlight)
+        else:
+            layout = placed(self.picture, down=self.options.direction == "down")
+        write_equations(layout, self.options.equations)
         if self.scale is not None:
             tint_edges(layout, self.known, self.scale)
             legend(layout, self.scale)
@@ -167,8 +225,8 @@ class _Sketch:
 
 def _sketched(root: Node, options: Options) -> _Sketch:
     """The picture of a graph, with notes and colours as the options say."""
-    single = options.view != "circuit"  # are single steps drawn?
-    steps = chooser(options.steps)  # also where they do not matter: they may not exist
+    single = options.view not in ("circuit", "textbook")  # are single steps drawn?
+    steps = chooser(options.steps, options.most)  # also where they do not matter: they may not exist
     choose = steps if single else middle
     whole = options.gradient or options.values  # then all steps are needed, whatever is drawn
     nodes = expanded(root, None if whole else choose, copy=bool(whole))

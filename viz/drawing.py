@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from tinygrad_rnn.files import write_atomically
+from tinygrad_rnn.files import replace_atomically, write_atomically
 from viz.graphviz import render
 from viz.layout.layout import Layout
 from viz.picture.picture import Picture
-from viz.play import film, page
+from viz.play import film, optional, page
 from viz.play.page import fitted, framed
-from viz.write import placed_dot, plain_dot
+from viz.play.svg import readouts
+from viz.style import GRAPH
+from viz.write import moment_dot, placed_dot, plain_dot
 
-FORMATS = (".svg", ".png", ".pdf", ".dot", ".html")
+FORMATS = (".svg", ".png", ".pdf", ".dot", ".html", ".gif", ".mp4")
 DPI = 110
 MOST_DPI = 2400
+PAD = 72 * float(str(GRAPH["pad"]))  # points round a drawing
 
 
 class Drawing:
@@ -24,7 +30,10 @@ class Drawing:
 
     picture  what is drawn
     compose  gives everything its place
+    size     width and height of a page, in inches: a larger drawing is made smaller, so that it fits; None: as it is
     """
+
+    size: tuple[float, float] | None = None
 
     def __init__(self, picture: Picture, compose: Callable[[], Layout], title: str = "", description: str = ""):
         self.picture, self._compose = picture, compose
@@ -39,8 +48,18 @@ class Drawing:
     def dot(self) -> str:
         """The source, in Graphviz' language. All positions are in it, unless nothing here can find them."""
         if render.available() or not self.picture.items():  # attention is laid out without Graphviz
-            return placed_dot.dot(self.layout, self.title)
+            return placed_dot.dot(self.layout, self.title, **self._fitted())
         return plain_dot.dot(self.picture, self.title)
+
+    def _fitted(self) -> dict[str, Any]:
+        """The attribute of Graphviz that makes a drawing fit its page."""
+        return {} if self.size is None else {"size": "{:.4f},{:.4f}".format(*self.size)}
+
+    def scales(self) -> tuple[float, float]:
+        """What its page allows: how large it may be drawn, at most as it is, for its width and for its height."""
+        left, bottom, right, top = self.layout.extent()
+        wide, high = self.size or (math.inf, math.inf)
+        return min(1.0, wide * 72 / (right - left + 2 * PAD)), min(1.0, high * 72 / (top - bottom + 2 * PAD))
 
     def svg(self) -> str:
         """The picture as SVG, on a transparent page. RuntimeError if nothing here draws graphs."""
@@ -55,7 +74,7 @@ class Drawing:
         return page.page(self._untitled(), self.moments, title=self.title or self.description)
 
     def _untitled(self) -> str:
-        return render.render(placed_dot.dot(self.layout), "svg").decode()
+        return render.render(placed_dot.dot(self.layout, plays=True), "svg").decode()
 
     @property
     def moments(self) -> list[str]:
@@ -63,11 +82,16 @@ class Drawing:
         return self.picture.moments or [self.title or "the graph"]
 
     def save(self, path: str | Path, *, play: bool = False, dpi: float = DPI) -> None:
-        """Write it as the suffix says: .svg, .png, .pdf, .dot or .html; the file is there whole or not at all.
+        """Write it as the suffix says: .svg, .png, .pdf, .dot, .html, .gif or .mp4.
 
-        play: an SVG that plays by itself  dpi: dots per inch of a PNG
+        The file is there whole or not at all. A GIF and an MP4 play: forward through time, then backward, as `film`
+        does; they need the extra "film".
 
-        RuntimeError if nothing here draws graphs: then the source stands beside, as .dot.
+        play: an SVG that plays by itself  dpi: dots per inch of a PNG, a GIF or an MP4; many players show no MP4 of
+            more than 4096 pixels in width
+
+        ValueError for a film that is too large. RuntimeError for a package that is missing, and if nothing here draws
+        graphs: then the source stands beside, as .dot.
         """
         path = Path(path)
         suffix = checked_suffix(path)
@@ -77,7 +101,11 @@ class Drawing:
             raise render.missing(f", wrote {source}")
         if not 1 <= dpi <= MOST_DPI:
             raise ValueError(f"viz: dpi must be from 1 to {MOST_DPI}, got {dpi}")
-        write_atomically(path, self.film() if play and suffix == ".svg" else self._file(suffix, dpi))
+        if suffix in optional.MODULES:
+            optional.require(suffix)
+            replace_atomically(path, lambda temporary: self._record(temporary, dpi))
+        else:
+            write_atomically(path, self.film() if play and suffix == ".svg" else self._file(suffix, dpi))
 
     def _file(self, suffix: str, dpi: float) -> bytes | str:
         if suffix == ".dot":
@@ -85,7 +113,21 @@ class Drawing:
         if suffix in (".svg", ".html"):
             return self.svg() if suffix == ".svg" else self.html()
         resolution = {"dpi": dpi} if suffix == ".png" else {}
-        return render.render(placed_dot.dot(self.layout, self.title, on_paper=True, **resolution), suffix[1:])
+        source = placed_dot.dot(self.layout, self.title, on_paper=True, plays=False, **resolution, **self._fitted())
+        return render.render(source, suffix[1:])
+
+    def _record(self, path: Path, dpi: float) -> None:
+        """The film as a GIF or an MP4, put together from pictures of what belongs to each moment."""
+        from viz.play import frames, movie  # noqa: PLC0415 (they need Pillow)
+
+        said = readouts(self.moments, True)[1:]
+        left, bottom, right, top = self.layout.extent()
+        frames.check_size(right - left, top - bottom, len(said), dpi / 72)
+        source = placed_dot.dot(self.layout, self.title, plays=True, dpi=dpi)
+        draw = lambda *what: render.render(moment_dot.at(source, *what), "png")
+        captions = [moment_dot.caption(text, dpi, back=i >= len(self.moments)) for i, text in enumerate(said)]
+        pictures = [render.render(caption, "png") for caption in captions]
+        movie.write(path, frames.Film(draw, moment_dot.moments(source), pictures, dpi / 72))
 
     def play(self, height: int = 480) -> Player:
         """The page of `html` in its place in a notebook, in a frame so high, in pixels."""

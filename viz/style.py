@@ -55,7 +55,10 @@ SHAPES: dict[str, dict[str, object]] = {
     "pill": {"fontsize": 13, "width": 0.5, "height": 0.36},
     "swatch": {"shape": "box", "style": "filled", "penwidth": 0, "label": ""},
     "delay": {"shape": "square", "width": 1 / 6, "height": 1 / 6, "fixedsize": "true", "style": "filled", "label": ""},
+    "bar": {"style": "filled", "fillcolor": LINE, "color": LINE, "width": 5 / 72, "height": 0.4, "fixedsize": "true"},
+    "dot": {"shape": "circle", "style": "filled", "width": 4 / 72, "height": 4 / 72, "fixedsize": "true", "label": ""},
     "text": _TEXT,
+    "equation": {**_TEXT, "fontsize": 14},
     "name": {**_TEXT, "fontsize": 12, "width": 0, "height": 0},
     "port": {"shape": "point", "style": "invis", "width": 0.02, "height": 0.02, "label": ""},
 }
@@ -73,6 +76,7 @@ EDGES: dict[str, dict[str, object]] = {
     "loss": {"color": COLOURS["loss"][1]},
     "weight": {},
     "unfold": {"penwidth": 3, "arrowsize": 0.9},
+    "legend": {},
 }
 
 SIGNS = {
@@ -105,6 +109,7 @@ def ink(share: float) -> str:
 
 
 PRIME = "\N{PRIME}"
+FORWARD, BACKWARD = "→", "←"  # behind a letter: arrows above one are put beside it by many fonts
 SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
 
 

@@ -20,8 +20,9 @@ def add_draw(p: argparse.ArgumentParser) -> None:
     """Add the options of `tinygrad-rnn draw` to its parser."""
     p.set_defaults(run=draw)
     p.add_argument("folder", metavar="DIR", nargs="?", help="a run's folder: draw its model (default: a small network)")
-    p.add_argument("--out", required=True, metavar="FILE", help="a .svg, .png, .pdf, .dot or .html file")
-    p.add_argument("--view", default="ops", choices=("ops", "cells", "circuit", "attention"), help="default: ops")
+    p.add_argument("--out", required=True, metavar="FILE", help="a .svg, .png, .pdf, .dot, .html, .gif or .mp4 file")
+    views = "ops", "cells", "circuit", "textbook", "attention"
+    p.add_argument("--view", default="ops", choices=views, help="default: ops")
     p.add_argument("--text", default="hello", help="what the model of a run reads (default: %(default)s)")
     p.add_argument("--cell", default="lstm", help=options.CELL)
     p.add_argument("--layers", type=int, default=1, help="default: %(default)s")
@@ -38,6 +39,7 @@ def add_draw(p: argparse.ArgumentParser) -> None:
     p.add_argument("--no-parameters", action="store_true", help="leave out parameters")
     p.add_argument("--no-colors", action="store_true", help="draw in grey")
     p.add_argument("--direction", default="right", choices=("right", "down"), help="of time (default: right)")
+    p.add_argument("--width", help="of the page, in inches, or slide: letters are legible on it, steps as fit")
     p.add_argument("--title", help="stands above")
     p.add_argument("--play", action="store_true", help="an SVG that plays by itself")
 
@@ -47,19 +49,28 @@ def draw(args: argparse.Namespace) -> None:
     for name in "steps", "layers", "hidden":
         if getattr(args, name) < 1:
             raise ValueError(f"--{name}: must be at least 1, got {getattr(args, name)}")
-    if args.play and Path(args.out).suffix not in (".svg", ".html"):
+    if args.play and Path(args.out).suffix not in (".svg", ".html", ".gif", ".mp4"):
         raise ValueError(f"--play: --out must be a .svg file, got {args.out!r}")
     random.manual_seed(0)
     options: dict[str, Any] = {"view": args.view, "steps": "all" if args.all_steps else args.show, "title": args.title}
     options |= {name: getattr(args, name) for name in ("depth", "unfold", "gradient", "shapes", "values", "direction")}
     options |= {"parameters": not args.no_parameters, "colors": not args.no_colors}
+    if args.width is not None:
+        options["width"] = _width(args.width)
     if args.folder is None:
         loss = _sketch(args)
     else:
         loss, tokens = _of_run(RunFolder(Path(args.folder)), args)
-        if args.view != "circuit" or args.unfold:
+        if args.view not in ("circuit", "textbook") or args.unfold:
             options |= tokens
     draw_to(loss, [Path(args.out)], play=args.play, **options)
+
+
+def _width(given: str) -> str | float:
+    try:
+        return float(given)
+    except ValueError:
+        return given
 
 
 def _of_run(folder: RunFolder, args: argparse.Namespace) -> tuple[Tensor, dict[str, Any]]:
@@ -74,10 +85,12 @@ def _of_run(folder: RunFolder, args: argparse.Namespace) -> tuple[Tensor, dict[s
     return language_model.unrolled(model, ids), {"tokens": vocabulary.shown(ids[:-1])}
 
 
-def _sketch(args: argparse.Namespace) -> Tensor:
+def _sketch(args: argparse.Namespace) -> Any:
     make = lambda inputs, units: cells_by_name.make_cell(args.cell, inputs, units)
     if args.view == "attention":
         return sketches.attention(make, args.hidden, args.steps, args.steps)
+    if args.view == "textbook":
+        return cells_by_name.stacked(make, sketches.SIZE, args.hidden, args.layers)
     network = sketches.bidirectional if args.bidirectional else sketches.predictor
     if args.gradient and not args.bidirectional:
         network = sketches.classifier

@@ -56,7 +56,9 @@ def digraph(statements: Iterable[str], **values: object) -> str:
     return "\n".join(["digraph unrolled {", *("  " + s for s in (*head, *statements)), "}", ""])
 
 
-def spline(points: Iterable[Point], tip: Point | None = None) -> str:
-    """The pos of an edge: a start, then three points for each cubic piece; the arrow's tip stands in front."""
-    text = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
-    return text if tip is None else f"e,{tip[0]:.2f},{tip[1]:.2f} {text}"
+def spline(points: Iterable[Point], tip: Point | None = None, start: Point | None = None) -> str:
+    """The pos of an edge: a start, then three points for each cubic piece; in front the tips of its arrows, the one at
+    its end and the one at its start.
+    """
+    tips = [f"{mark},{p[0]:.2f},{p[1]:.2f}" for mark, p in (("s", start), ("e", tip)) if p is not None]
+    return " ".join([*tips, *(f"{x:.2f},{y:.2f}" for x, y in points)])

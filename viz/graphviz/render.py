@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import threading
 
@@ -21,6 +22,8 @@ LIBRARIES = (  # which pygraphviz' wheel takes for granted
     "on Debian and Ubuntu: apt install libglib2.0-0 libxrender1 libxext6 libexpat1; "
     "or install Graphviz so that `dot` is on PATH: apt install graphviz"
 )
+PAINTED = ("png", "pdf")  # with the fonts of this machine; an SVG's text is drawn by who looks at it
+_LABEL = re.compile(r'label="((?:[^"\\]|\\.)*)"')
 _one_at_a_time = threading.Lock()  # Graphviz' library keeps its state in globals
 
 
@@ -30,16 +33,23 @@ def layout(statements: list[str], **values: object) -> dict[str, Any]:
 
 
 def render(source: str, form: str, *, engine: str = "nop2") -> bytes:
-    """The picture. form: "svg", "png", "pdf" or "json0"  engine: "dot", or "nop2" to keep all positions as they are."""
+    """The picture. form: "svg", "png", "pdf" or "json0"  engine: "dot", or "nop2" to keep all positions as they are.
+
+    A warning says which letters of a PNG or a PDF are boxes for want of a font.
+    """
+    letters = "".join(_LABEL.findall(source)) if form in PAINTED else ""
     if _program("dot"):
+        fonts.tell_of_boxes(letters)
         return _with_programs(source, form, engine)
     pygraphviz = _pygraphviz()
     if pygraphviz is None:
         raise missing()
-    with _one_at_a_time, _quiet(), fonts.offered():
-        graph = pygraphviz.AGraph(string=source)
-        graph.has_layout = True  # so draw() takes the positions that are given, and warns of no large graph
-        return graph.draw(format=form, prog="dot" if engine == "dot" else None)
+    with _one_at_a_time, fonts.offered():
+        fonts.tell_of_boxes(letters)
+        with _quiet():
+            graph = pygraphviz.AGraph(string=source)
+            graph.has_layout = True  # so draw() takes the positions that are given, and warns of no large graph
+            return graph.draw(format=form, prog="dot" if engine == "dot" else None)
 
 
 def available() -> bool:

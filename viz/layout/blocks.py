@@ -7,7 +7,7 @@ edge to every step would take it minutes at fifty steps.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from viz.layout.index import Index
@@ -114,6 +114,12 @@ def _sizes(labelled: Iterable[tuple[str, Item]], turned: bool) -> dict[tuple[str
     template = lay_out(Block("loose", "", list(unlike.values())), [label for label, _ in unlike], "", Needs())
     boxes = [box.turned() for box in template.boxes] if turned else template.boxes
     return dict(zip(unlike, boxes, strict=True))
+
+
+def sizes_of(items: Sequence[Item]) -> Sizes:
+    """The size of each item, as its label asks for; at (0, 0)."""
+    found = _sizes(((i.label, i) for i in items), turned=False)
+    return {i: replace(found[i.label, i.shape], x=0.0, y=0.0) for i in items}
 
 
 def _as_tall(box: Box, height: float) -> Box:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from viz.graphviz.dot import Point
@@ -59,11 +60,18 @@ class Delays:
     def _space(self, block: Block) -> _Around:
         if block not in self.around:
             boxes = [self.boxes[i] for i in block.items]
-            left, right = min(b.x - b.width / 2 for b in boxes), max(b.x + b.width / 2 for b in boxes)
+            left = min(b.x - b.width / 2 for b in boxes)
+            right = max(*(b.x + b.width / 2 for b in boxes), *self._ways_up(block))
             mine = [loop for loop in self.loops if loop.block is block]
             taken = self.blocks.room(block)[1] - lanes_beside(mine, self.blocks.size)  # by those round a box
             self.around[block] = _Around(left, right, right + taken + OUT)
         return self.around[block]
+
+    def _ways_up(self, block: Block) -> Iterator[float]:
+        """How far to the right the lines come that are led round the nodes of a block."""
+        template = self.blocks.template[block]
+        shift = self.boxes[block.items[0]].x - template.boxes[0].x
+        return (x + shift for points, _ in template.up.values() for x, _ in points)
 
     # ---- round one box --------------------------------------------------------------------------------------------
 
@@ -251,4 +259,6 @@ class Delays:
         )
 
     def _line(self, tail: Item, head: Item, loop: Loop, corners: list[Point], arrow: bool = True) -> None:
-        self.columns.layout.edges.append(Edge(tail, head, loop.kind, line(corners, loop.kind, arrow=arrow), arrow))
+        flows = head in loop.flows or (head is loop.delay and bool(loop.flows))
+        curve = line(corners, loop.kind, arrow=arrow)
+        self.columns.layout.edges.append(Edge(tail, head, loop.kind, curve, arrow, flows=flows))

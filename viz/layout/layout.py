@@ -11,7 +11,13 @@ from viz.picture.picture import Block, Item
 
 @dataclass(eq=False)
 class Edge:
-    """An edge and the spline along which it is drawn. look: attributes that differ from those of its kind"""
+    """An edge and the spline along which it is drawn.
+
+    look    attributes that differ from those of its kind
+    flows   does a gradient come back along it?
+    begins  does it begin at its tail, and not on the way of another?
+    ends    in a drawing of gradients: is there an arrow at its tail, and one at its head?
+    """
 
     tail: Item
     head: Item
@@ -20,6 +26,9 @@ class Edge:
     arrow: bool = True
     label: str = ""
     look: dict[str, object] = field(default_factory=dict)
+    flows: bool = True
+    begins: bool = True
+    ends: tuple[bool, bool] | None = None
 
 
 @dataclass(eq=False)

@@ -39,10 +39,12 @@ class Lines:
             dx, dy = at.x - box.x, at.y - box.y
             for tail, head, kind in block.edges:
                 curve = template.curves[self.index.number[tail], self.index.number[head]]
-                self.columns.layout.edges.append(Edge(tail, head, kind, moved(curve, dx, dy)))
+                flows = (tail, head) not in block.forward
+                self.columns.layout.edges.append(Edge(tail, head, kind, moved(curve, dx, dy), flows=flows))
 
     def _draw(self, link: Link, curve: Curve, arrow: bool = True) -> None:
-        self.columns.layout.edges.append(Edge(link.tail, link.head, link.kind, curve, arrow, link.label))
+        edge = Edge(link.tail, link.head, link.kind, curve, arrow, link.label, flows=link.flows)
+        self.columns.layout.edges.append(edge)
 
     # ---- from column to column ------------------------------------------------------------------------------------
 

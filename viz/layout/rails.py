@@ -96,7 +96,8 @@ class Rails:
             to = self.boxes[reader]
             along = self._along(chain, at, self._before(reader) if k else chain.bend, reader, y)
             corners = [at, *along, (x, y), (x, to.foot(x))]
-            self.columns.layout.edges.append(Edge(item, reader, "parameter", line(corners, "parameter", radius=3)))
+            curve, flows = line(corners, "parameter", radius=3), reader in self.rails[chain.rail].flows
+            self.columns.layout.edges.append(Edge(item, reader, "parameter", curve, flows=flows, begins=k == 0))
             start, end = self.taken.get((round(y), chain.rail), (along[-1][0], x))
             self.taken[round(y), chain.rail] = min(start, along[-1][0]), max(end, x)
             at = (x, y)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 
 from viz.graphviz.dot import Point
 from viz.layout.step_template import Curve
@@ -33,6 +34,44 @@ def rounded(corners: Sequence[Point], radius: float) -> list[Point]:
         start, end = _towards(corner, before, r), _towards(corner, after, r)
         points += [*_straight(points[-1], start), *_straight_bend(start, corner, end)]
     return [*points, *_straight(points[-1], corners[-1])]
+
+
+def against(curve: Curve, kind: str, width: float, *, tail: bool, head: bool) -> tuple[Curve, Point | None]:
+    """The same, with an arrow at its tail or at its head or at both, and the tip of the one at the tail.
+
+    width: of the line; the tip of a thick one sticks out, in some versions of Graphviz
+    """
+    points, tip = curve
+    style = {**EDGE, **EDGES[kind]}
+    if tip is not None and not head:
+        points = [*points, *_straight(points[-1], _towards(tip, points[-1], -float(str(style["penwidth"])) / 2))]
+        tip = None
+    if not tail:
+        return (points, tip), None
+    start, _ = _parted(points, width / 4)
+    _, rest = _parted(points, width / 4 + 10 * float(str(style["arrowsize"])))
+    return (rest, tip), start
+
+
+def _parted(points: list[Point], length: float) -> tuple[Point, list[Point]]:
+    """The point of a spline so far from its start, and the rest of the spline from there; its last piece stays."""
+    for k in range(0, len(points) - 1, 3):
+        piece = points[k : k + 4]
+        whole = math.dist(piece[0], piece[1]) + math.dist(piece[1], piece[2]) + math.dist(piece[2], piece[3])
+        if length < whole or k + 4 == len(points):
+            part = _from(piece, min(length / whole, 0.7) if whole else 0.0)
+            return part[0], [*part, *points[k + 4 :]]
+        length -= whole
+    return points[0], points
+
+
+def _from(piece: list[Point], share: float) -> list[Point]:
+    """The part of a cubic piece behind a share of it (de Casteljau)."""
+    kept = [piece[-1]]
+    while len(piece) > 1:
+        piece = [(a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share) for a, b in pairwise(piece)]
+        kept.insert(0, piece[-1])
+    return kept
 
 
 def _cleaned(corners: Sequence[Point]) -> list[Point]:

@@ -10,10 +10,11 @@ from typing import Any
 from viz.graphviz import render
 from viz.graphviz.dot import Point, edge, node
 from viz.picture.picture import Block, Item
-from viz.style import NODE, SHAPES, SUBSCRIPTS
+from viz.style import BACKWARD, FORWARD, NODE, SHAPES, SUBSCRIPTS
 
 MARGIN = 11.0  # between a frame and what is in it, in points
 TITLE = 22.0  # the strip for "t = 1"
+ARROWS = FORWARD + BACKWARD  # wide letters
 
 Curve = tuple[list[Point], Point | None]  # the points of a spline, and the tip of its arrow
 
@@ -215,7 +216,7 @@ def _size(item: Item, label: str, tall: float) -> dict[str, object]:
     if item.shape != "circle":
         usual = float(str(SHAPES[item.shape].get("height", NODE["height"])))
         return {"height": f"{tall / 72:.4f}"} if tall > 72 * usual else {}
-    text = sum(4.6 if c in SUBSCRIPTS else 11.0 if ord(c) > 0x2E80 else 6.8 for c in label)
+    text = sum(4.6 if c in SUBSCRIPTS else 11.0 if ord(c) > 0x2E80 else 9.4 if c in ARROWS else 6.8 for c in label)
     size = f"{max(24.0, text + 10) / 72:.4f}"
     return {"width": size, "height": size, "fixedsize": "true"}
 

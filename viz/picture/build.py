@@ -40,6 +40,8 @@ def picture_of(
     steps.link()
     view.finish()
     steps.finish()
+    for item in picture.items():
+        item.reached = not item.nodes or any(n in subject.reached for n in item.nodes)
     return picture
 
 

@@ -80,6 +80,7 @@ class CellsView(OpsView):
         one = {item: items[0] for items in together.values() for item in items}
         for items in together.values():
             items[0].label = items[0].plain = ", ".join(dict.fromkeys(i.label for i in items))
+            items[0].nodes = [n for i in (*items[1:], items[0]) for n in i.nodes]
         block.items[:] = [item for item in block.items if one.get(item, item) is item]
         block.edges[:] = dict.fromkeys((one.get(a, a), b, kind) for a, b, kind in block.edges)
         for link in self.draft.picture.links:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tinygrad_rnn.autograd.graph import Node
 from viz.picture.cells_view import dock
-from viz.picture.draft import Draft
+from viz.picture.draft import Crossing, Draft
 from viz.picture.links import Entry, Links
 from viz.picture.ops_view import OpsView
 from viz.picture.picture import Block, Item, Loop, Picture
@@ -42,12 +42,12 @@ class AnyStep:
         """Note who reads it; no first state is drawn."""
         self.read += [(block, reader, i) for reader, i in read]
 
-    def tap(self, item: Item, source: Node, state: Position | None) -> None:
-        """A first state is read by a delay, and by no operation."""
+    def tap(self, item: Item, source: Node, state: Position | None, flows: bool) -> None:
+        """A first state is read by a delay, and by no operation. flows: does a gradient come back?"""
         if state is None:
-            self.draft.tap(item, self.draft.subject.fixed.get(source, source), None)
+            self.draft.tap(item, self.draft.subject.fixed.get(source, source), None, flows)
         else:
-            self.draft.crossing.append((source, item, state))
+            self.draft.crossing.append(Crossing(source, item, state, flows))
 
 
 class Circuit:
@@ -90,33 +90,41 @@ class Circuit:
     def link(self) -> None:
         """What goes from step to step comes back to the one that is drawn."""
         hidden: Sides = defaultdict(list)
-        for source, head, state in self.draft.crossing:
+        for source, head, state, flows in self.draft.crossing:
             if state is not None:
                 reads = [(self.states.position[n], i) for n in head.nodes if n in self.states.position
                          for i, a in enumerate(self.flow.args[n]) if a is source]  # fmt: skip
                 apart = max((self.states.apart.get(read, 1) for read in reads), default=1)
-                entry = Entry(state, head, apart, self.links.name_of(state, source, head))
+                entry = Entry(state, head, apart, self.links.name_of(state, source, head), flows)
                 hidden[self.draft.block[head]].append(entry)
             elif (tail := self._drawn_for(source)) is not None and tail is not head:
-                self.links.connect(tail, head, None, source)
+                self.links.connect(tail, head, None, source, flows)
         self._add_loops(hidden)
 
     def _add_loops(self, hidden: Sides) -> None:
         """The delays of each block. hidden: what it reads of other steps"""
+        passed = self._passed() if self.first.read else set()
         for block, reader, i in self.first.read:
             state = self.states.read_by(reader, i)
             if state is not None:
                 apart = self.states.apart.get((self.states.position[reader], i), 1)
                 name = self.labels.state(state, reader, i)
-                hidden[block].append(Entry(state, self.draft.items[reader], apart, name))
+                hidden[block].append(Entry(state, self.draft.items[reader], apart, name, state in passed))
         for node, item in self.draft.items.items():  # the first step is fed what others say later
             state = self.states.read_by(node, 1)
             if state is not None and self.states.kind[state] == "said" and self.flow.said(node) is None:
-                hidden[self.draft.block[item]].append(Entry(state, item, name=self.labels.state(state)))
+                hidden[self.draft.block[item]].append(Entry(state, item, name=self.labels.state(state), flows=False))
         starts = self._starts()
         for block, entries in hidden.items():
             self._close(block, entries, starts)
         self.draft.picture.ranksep = 0.36
+
+    def _passed(self) -> set[Position]:
+        """The states that hand a gradient back from some step to the one before it."""
+        states, flows = self.states, self.draft.subject.reached.flows
+        return {state for node in self.flow.nodes for i, source in enumerate(self.flow.args[node])
+                if source in states.column and (state := states.read_by(node, i)) is not None
+                and states.kind_of(source) and flows(node, source)}  # fmt: skip
 
     def _starts(self) -> Starts:
         """What states are before the first step, where it is computed: it comes from outside of their run."""
@@ -162,9 +170,13 @@ class Circuit:
                     start = loops[tail, name, n - 1, ()].delay if n > 1 else tail
                     called = aged.get((entry.state, n), entry.name)
                     loops[tail, name, n, first] = Loop(block, start, [], f"{kind} over time", called, delay, [*first])
-            heads = loops[tail, name, entry.apart, begin].heads
-            if entry.head not in heads:
-                heads.append(entry.head)
+            last = loops[tail, name, entry.apart, begin]
+            if entry.head not in last.heads:
+                last.heads.append(entry.head)
+            if entry.flows:
+                last.flows.add(entry.head)
+                for n in range(1, entry.apart):
+                    loops[tail, name, n, ()].flows.add(last.delay)
         self.draft.picture.loops += loops.values()
 
 

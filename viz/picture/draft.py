@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tinygrad_rnn.autograd.graph import Node
 from viz.picture.picture import Block, Item, Picture
@@ -14,6 +15,15 @@ from viz.style import subscript
 ROUND = 4  # characters of a name that fits a circle
 LONG = {"circle": "box", "ball": "pill"}  # what a circle is with a longer one
 ROUNDED = {"initial": "pill", "box": "pill", "circle": "ball"}  # the shapes of a drawing of boxes
+
+
+class Crossing(NamedTuple):
+    """An edge from block to block: a value, who reads it, the state that it is or None. Does a gradient come back?"""
+
+    source: Node
+    head: Item
+    state: Position | None
+    flows: bool
 
 
 @dataclass(eq=False)
@@ -29,7 +39,9 @@ class Draft:
     run_of    each block
     held      the states of a block, by name and layer
     drawn     (tail, head) of the edges inside blocks
-    crossing  (node, who reads it, the state that it is or None): edges between blocks
+    crossing  edges between blocks
+    words     what a step says, by what it is read from
+    tapped    (parameter, reader) where a gradient comes back
     """
 
     subject: Subject
@@ -43,7 +55,9 @@ class Draft:
     run_of: dict[Block, int] = field(default_factory=dict)
     held: dict[Block, dict[tuple[str, int], Position]] = field(default_factory=lambda: defaultdict(dict))
     drawn: set[tuple[Item, Item]] = field(default_factory=set)
-    crossing: list[tuple[Node, Item, Position | None]] = field(default_factory=list)
+    crossing: list[Crossing] = field(default_factory=list)
+    tapped: set[tuple[Node, Item]] = field(default_factory=set)
+    words: dict[Item, Item] = field(default_factory=dict)
 
     @property
     def round(self) -> str:
@@ -72,15 +86,22 @@ class Draft:
         if position in states.kind:
             self.held[block][labels.state(position), labels.rank(position)] = position
 
-    def tap(self, item: Item, source: Node, state: Position | None) -> None:
+    def tap(self, item: Item, source: Node, state: Position | None, flows: bool) -> None:
         """An item reads a parameter, or what stands for one."""
         if source in self.items:
-            self.crossing.append((source, item, state))
+            self.crossing.append(Crossing(source, item, state, flows))
         else:
             self.taps[source].append(item)
+            if flows:
+                self.tapped.add((source, item))
 
-    def edge(self, block: Block, tail: Item, head: Item, kind: str) -> None:
-        """An edge inside a block, drawn once."""
+    def word(self, tail: Item, head: Item) -> Item:
+        """Where a line to what reads a choice begins: at the word, if it is drawn and the same is read."""
+        word = self.words.get(tail)
+        return tail if word is None or word.label != head.label else word
+
+    def edge(self, block: Block, tail: Item, head: Item, kind: str, flows: bool) -> None:
+        """An edge inside a block, drawn once. flows: does a gradient come back along it?"""
         if tail.kind == "hidden" and kind == "flow":
             kind = "hidden"
         elif tail.kind == head.kind == "cell":
@@ -88,3 +109,6 @@ class Draft:
         if tail is not head and (tail, head) not in self.drawn:
             self.drawn.add((tail, head))
             block.edges.append((tail, head, kind))
+            block.forward.add((tail, head))
+        if flows:
+            block.forward.discard((tail, head))

@@ -45,12 +45,12 @@ class FirstStates:
             self.draft.picture.slots.insert(self.draft.picture.slots.index(block) + back, made)
         return self.starts[block, back]
 
-    def tap(self, item: Item, source: Node, state: Position | None) -> None:
-        """An item reads what belongs to no step."""
+    def tap(self, item: Item, source: Node, state: Position | None, flows: bool) -> None:
+        """An item reads what belongs to no step. flows: does a gradient come back?"""
         source = self.subject.fixed.get(source, source)
         if state is not None and item in self.draft.block and source not in self.draft.taps:
             self._learned_start(source, state)
-        self.draft.tap(item, source, state)
+        self.draft.tap(item, source, state, flows)
 
     def _learned_start(self, leaf: Node, state: Position) -> None:
         """An initial state that is learned, or that several steps read, stands where the initial states stand."""

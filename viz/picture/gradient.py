@@ -88,6 +88,8 @@ def tint(picture: Picture, found: Mapping[Node, float], scale: Scale) -> dict[It
                 item.look |= NO_GRADIENT
             continue
         known[item] = value
+        if item.kind.endswith("dots"):
+            continue
         share = scale.share(value)
         tip = f"‖∂L/∂·‖ = {value:.3g}"
         item.look |= {"fillcolor": ramp(share), "fontcolor": ink(share), "color": "#6b7280", "tooltip": tip}

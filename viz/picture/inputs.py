@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tinygrad_rnn.autograd.graph import Node
-from viz.picture.draft import Draft
+from viz.picture.draft import Crossing, Draft
 from viz.picture.groups import Group
 from viz.picture.picture import Block, Item
 from viz.picture.tokens import Tokens
@@ -22,8 +22,8 @@ class Starts(Protocol):
     ) -> None:
         """A leaf is a first state. read: (reader, number of its argument)"""
 
-    def tap(self, item: Item, source: Node, state: Position | None) -> None:
-        """An item reads what belongs to no step."""
+    def tap(self, item: Item, source: Node, state: Position | None, flows: bool) -> None:
+        """An item reads what belongs to no step. flows: does a gradient come back?"""
 
 
 class Inputs:
@@ -63,7 +63,8 @@ class Inputs:
             self.name(block, item, t)
         self.draft.hold(block, node, item)
         if node in self.flow.slices:
-            self.draft.crossing += [(p, item, None) for p in self.flow.parents(node)]
+            flows = self.subject.reached.flows
+            self.draft.crossing += [Crossing(p, item, None, flows(node, p)) for p in self.flow.parents(node)]
 
     def _is_first(self, node: Node, column: Column | None) -> bool:
         """Is it a state that the first step is given, as its code says, or a step outside of time?"""

@@ -12,7 +12,7 @@ from tinygrad_rnn.autograd.graph import Constant, Leaf, Node
 from viz.picture.groups import Group
 from viz.read.positions import Position
 from viz.read.states import States
-from viz.style import NAMES, SIGNS, subscript
+from viz.style import BACKWARD, FORWARD, NAMES, SIGNS, subscript
 
 _POWERS = str.maketrans("0123456789.-", "⁰¹²³⁴⁵⁶⁷⁸⁹·⁻")
 
@@ -29,6 +29,9 @@ class Labels:
     ):  # fmt: skip
         self.states, self.flow, self.names, self.variables = states, states.flow, names, dict(variables)
         self._operand = operand
+        left = states.leftward
+        apart = {run for a, b in self.flow.runs.beside if (a in left) != (b in left) for run in (a, b)}
+        self._ways = {run: BACKWARD if run in left else FORWARD for run in apart}
         self.parts: dict[Node, list[str]] = defaultdict(list)  # the names of what a value was split into
         for node, name in variables.items():
             whole = self.flow.same.get(node)
@@ -65,14 +68,20 @@ class Labels:
         plain = len(self.flow.args[reader]) == len(reader.inputs) and reader not in self.flow.slices
         return self._operand(reader, i) if plain else None
 
+    def way(self, node: Node) -> str:
+        """→ for what belongs to the run from the past, of two over one sequence, ← for the one from the future."""
+        return self._ways.get(self.flow.runs.of.get(node, -1), "")
+
     def state(self, state: Position, reader: Node | None = None, i: int = 0) -> str:
         """What the code calls a state; else h, c for a memory, or ŷ for what is said.
 
-        reader, i: of one that is handed on from step to step, as h₁, h₂: what it is called there
+        reader, i: who reads it: of two directions it has an arrow there, h→ or h←; one that is handed on from step to
+        step, as h₁, h₂, has the name that it has there
         """
         heard = self.states.heard.get((self.states.position[reader], i)) if reader in self.states.position else None
-        if heard:
-            return heard
+        return (heard or self._name(state)) + (self.way(reader) if reader is not None else "")
+
+    def _name(self, state: Position) -> str:
         if state[1] < 0:
             return self.states.called.get(state, "x")
         default = {"cell": "c", "said": "ŷ"}.get(self.states.kind[state], "h")
@@ -123,8 +132,8 @@ class Labels:
         if len(term) == 1:
             return self._weight(term[0], group, None) if isinstance(term[0], Node) else number(term[0])
         letter, operand, weight = term
-        letters = [t[0] for t in group.terms if len(t) > 1]
-        if letters.count(letter) > 1 and letter == "h" and self._is_of_below(operand, group.head):
+        letters = [t[0].rstrip(FORWARD + BACKWARD) for t in group.terms if len(t) > 1]
+        if letters.count("h") > 1 and letter == "h" and self._is_of_below(operand, group.head):
             letter = "x"  # the output of the layer below is this layer's input
         return f"{letter}·{self._weight(weight, group, operand)}"
 
@@ -165,7 +174,7 @@ class Labels:
         if op == "getitem" and isinstance(args[0], Leaf):
             return f"{self.names.get(args[0], 'p')}[x]", "box"
         if op == "concat" and node in self.flow.joins:
-            return "[ ; ]", "box"
+            return self._joined(self.flow.parents(node)), "box"
         if op == "einsum":
             return node.static["spec"], "box"
         if self.flow.is_mask(node):
@@ -179,11 +188,17 @@ class Labels:
         n, letter, parts = node.shape[node.static["axis"]], self._letter(node) or "y", self.flow.parents(node)
         steps = [self.flow.place.get(part) for part in parts]
         if len(parts) > 1 and (len(set(steps)) < len(parts) or len({*map(self.flow.runs.of.get, parts)}) > 1):
-            letters = [self._letter(part) or "y" for part in parts]
+            letters = [(self._letter(part) or "y") + self.way(part) for part in parts]
             return f"[{' ; '.join(letters if n < 4 else [letters[0], '…', letters[-1]])}]"
+        letter += self.way(parts[0]) if parts else ""
         if n > 1:
             return f"{subscript(letter, 1)} … {subscript(letter, n)}"
         return subscript(letter, 1 if steps == [None] or not steps else steps[0][1] + 1)  # type: ignore[index]
+
+    def _joined(self, parts: list[Node]) -> str:
+        """[h→ ; h←] for what two directions made of one step."""
+        letters = [f"{self._letter(part) or 'y'}{self.way(part)}" if self.way(part) else "" for part in parts]
+        return f"[{' ; '.join(letters if all(letters) else [''] * 2)}]"
 
     # ---- kinds ----------------------------------------------------------------------------------------------------
 

@@ -13,12 +13,17 @@ from viz.read.positions import Position
 
 @dataclass(eq=False)
 class Entry:
-    """A state that comes from a column that is not drawn; None reads it, where it goes on behind what is drawn."""
+    """A state that comes from a column that is not drawn; None reads it, where it goes on behind what is drawn.
+
+    apart: time steps  flows: does a gradient come back?  source: what it is in that column, if it is known
+    """
 
     state: Position
     head: Item | None
-    apart: int = 1  # time steps
+    apart: int = 1
     name: str = ""
+    flows: bool = True
+    source: Node | None = None
 
 
 class Links:
@@ -31,14 +36,15 @@ class Links:
     def add(self) -> None:
         """All edges between blocks, when all blocks are filled."""
         hidden: dict[Block, list[Entry]] = defaultdict(list)
-        for source, head, state in self.draft.crossing:
+        for source, head, state, flows in self.draft.crossing:
             tail = self.draft.items.get(source)
             if tail is not None:
                 if tail is not head:
-                    self.connect(tail, head, state, source)
+                    self.connect(tail, head, state, source, flows)
             elif state is not None:
                 name = self.name_of(state, source, head)
-                hidden[self.draft.block[head]].append(Entry(state, head, self._apart(source, head), name))
+                entry = Entry(state, head, self._apart(source, head), name, flows, source)
+                hidden[self.draft.block[head]].append(entry)
         self._fill_gaps(hidden)
 
     def _apart(self, source: Node, head: Item) -> int:
@@ -65,8 +71,8 @@ class Links:
                         mine = [e for e in entries if (e.state in self.states.back) == back]
                         self._through(gap, before, [e for e in mine if e.head and self.draft.block[e.head] is after])
 
-    def connect(self, tail: Item, head: Item, state: Position | None, source: Node) -> None:
-        """An edge from what stands for a value to who reads it."""
+    def connect(self, tail: Item, head: Item, state: Position | None, source: Node, flows: bool) -> None:
+        """An edge from what stands for a value to who reads it. flows: does a gradient come back?"""
         kind = "flow"
         if state is not None:
             kind = self.states.kind[state] + " over time"
@@ -78,7 +84,9 @@ class Links:
             kind = "loss"
         elif tail.kind == "hidden":
             kind = "hidden"
-        self.put(Link(tail, head, kind), "" if state is None else self.name_of(state, source, head))
+        if kind.startswith("said"):
+            tail = self.draft.word(tail, head)
+        self.put(Link(tail, head, kind, flows=flows), "" if state is None else self.name_of(state, source, head))
 
     def put(self, link: Link, name: str) -> None:
         """Draw an edge between blocks, once; between boxes once for each state that it carries."""
@@ -86,10 +94,11 @@ class Links:
         same = [k for k in links[-8:] if k.tail is link.tail and k.head is link.head]
         if self.draft.in_boxes and link.kind.endswith("over time") and name:
             link.name = name
-            if all(k.name != link.name for k in same):
-                links.append(link)
-        elif not same:
+            same = [k for k in same if k.name == name]
+        if not same:
             links.append(link)
+        for other in same:
+            other.flows |= link.flows
 
     def _open_ends(self, gap: Block, left: Block | None, right: Block | None) -> None:
         """States that go on behind what is drawn run into dots."""
@@ -100,7 +109,12 @@ class Links:
                 continue
             for state in self.draft.held[side].values():
                 if (state in self.states.back) == back:
-                    self._through(gap, side, [Entry(state, None, name=self.labels.state(state))])
+                    name, flows = self.labels.state(state), self._is_reached(state, self.draft.items_at[state][side])
+                    self._through(gap, side, [Entry(state, None, name=name, flows=flows)])
+
+    def _is_reached(self, state: Position, item: Item) -> bool:
+        """Does a gradient come to a state that an item holds?"""
+        return any(n in self.subject.reached for n in item.nodes if self.states.position.get(n) == state)
 
     def _through(self, gap: Block, before: Block | None, entries: list[Entry]) -> None:
         """The states run into dots, and out of them."""
@@ -114,9 +128,11 @@ class Links:
                 self.draft.block[item] = gap
             tail = self.holder(entry.state, before) if before is not None else None
             if tail is not None:
-                self.put(Link(tail, item, kind + " over time"), entry.name)
+                self.put(Link(tail, item, kind + " over time", flows=entry.flows), entry.name)
             if entry.head is not None:
-                self.put(Link(item, entry.head, kind + " over time"), entry.name)
+                self.put(Link(item, entry.head, kind + " over time", flows=entry.flows), entry.name)
+            if entry.source is not None and entry.source not in item.states:
+                item.states.append(entry.source)
 
     def holder(self, state: Position, block: Block) -> Item | None:
         """What holds a state in a block; in one of another kind, such as with masks, the state of the same name."""

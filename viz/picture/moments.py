@@ -8,8 +8,8 @@ from viz.picture.picture import Item, Picture
 from viz.read.flow import Flow
 
 
-def number(picture: Picture, flow: Flow) -> None:
-    """When each block appears in a drawing that plays."""
+def number(picture: Picture, flow: Flow, leftward: set[int]) -> None:
+    """When each block appears in a drawing that plays. leftward: the runs from the future"""
     beside = bool(flow.runs.beside)
     shown = [b for b in picture.slots if b.items and not b.is_start]
     for moment, block in enumerate(shown, 1):
@@ -19,17 +19,17 @@ def number(picture: Picture, flow: Flow) -> None:
             item.moment = moment
     picture.moments = [" ".join(b.title.split()) for b in shown]
     if beside:
-        _number_directions(picture, flow, len(shown))
+        _number_directions(picture, flow, leftward, len(shown))
     if picture.above.items and shown:
         picture.moments.append("the total")
         for item in picture.above.items:
             item.moment = len(picture.moments)
 
 
-def _number_directions(picture: Picture, flow: Flow, n: int) -> None:
+def _number_directions(picture: Picture, flow: Flow, leftward: set[int], n: int) -> None:
     """Two directions start at both ends at once; a layer that reads both starts when they are through."""
     runs = flow.runs
-    stage = runs.stages(flow.nodes, flow.parents)
+    stage = runs.stages(flow.nodes, flow.parents, flow.slices)
     heads, tails = defaultdict(list), defaultdict(list)
     inner = [(tail, head) for block in picture.slots for tail, head, _ in block.edges]
     for tail, head in [*inner, *((link.tail, link.head) for link in picture.links)]:
@@ -41,7 +41,7 @@ def _number_directions(picture: Picture, flow: Flow, n: int) -> None:
         if run is None or item.kind == "input":
             loose.append(item)
         else:
-            item.moment = stage.get(run, 0) * n + (n + 1 - item.moment if run in runs.back else item.moment)
+            item.moment = stage.get(run, 0) * n + (n + 1 - item.moment if run in leftward else item.moment)
     for item in loose:  # inputs come with who reads them, what lies between layers when it is there
         near = heads[item] if item.kind == "input" or not tails[item] else tails[item]
         item.moment = (min if near is heads[item] else max)((i.moment for i in near), default=item.moment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from tinygrad_rnn.autograd.graph import Node
-from viz.picture.draft import Draft
+from viz.picture.draft import Crossing, Draft
 from viz.picture.groups import Group
 from viz.picture.inputs import Inputs, Starts
 from viz.picture.labels import shape
@@ -42,7 +42,8 @@ class OpsView:
         if len(nodes) > MANY:
             item = self.draft.add(block, nodes[-1], f"{len(nodes):,} operations", "op", "box", None)
             self.draft.items.update(dict.fromkeys(nodes, item))
-            self.draft.crossing += [(p, item, None) for n in nodes for p in self.flow.parents(n)]
+            flows = self.subject.reached.flows
+            self.draft.crossing += [Crossing(p, item, None, flows(n, p)) for n in nodes for p in self.flow.parents(n)]
             return
         ops = [n for n in nodes if n.op is not None]
         groups = self._groups(ops)
@@ -81,10 +82,16 @@ class OpsView:
             return self.draft.add(block, node, "y" + PRIME * others, "output", self.draft.round, t)
         label, form = (self.labels.affine(group), "box") if group.terms else self.labels.operation(node)
         if self.flow.op(node) == "getitem" and label.endswith("[x]"):
-            return self.inputs.name(block, self.draft.add(block, node, label[:-1], "input", form, t, "]"), t)
+            item = self.draft.add(block, node, label[:-1], "input", form, t, "]")
+            return self.inputs.name(block, item, t if t is None else t + self._is_next(node))
         if kind == "gate":
             label = self.labels.gate(node, label)
         return self.draft.add(block, node, label, kind, form, None)
+
+    def _is_next(self, node: Node) -> bool:
+        """Does it look up what its own step says? The next step reads it."""
+        said = self.flow.said(node)
+        return said is not None and self.states.column.get(said) == self.states.column.get(node)
 
     def _loss(self, block: Block, node: Node, t: int | None) -> Item:
         if node is not self.flow.root:
@@ -123,18 +130,18 @@ class OpsView:
         for i, source in enumerate(self.flow.args[node]):
             if not isinstance(source, Node) or source in group.members:
                 continue
-            state = self.states.read_by(node, i)
+            state, flows = self.states.read_by(node, i), self.subject.reached.flows(node, source)
             if source in self.draft.parts:
                 source = self.draft.parts[source]
             known = source in self.draft.items or source in self.flow.handed
             if self.subject.groups.is_weight(source) or (source.op is None and not known):
                 if not (self.flow.op(node) == "where" and i == 0):
-                    self.first.tap(item, source, state)
+                    self.first.tap(item, source, state, flows)
             elif self.draft.block.get(self.draft.items.get(source)) is block:  # type: ignore[arg-type]
                 kind = "said" if source is self.flow.said(node) else "flow"
-                self.draft.edge(block, self.draft.items[source], item, kind)
+                self.draft.edge(block, self.draft.items[source], item, kind, flows)
             else:
-                self.draft.crossing.append((source, item, state))
+                self.draft.crossing.append(Crossing(source, item, state, flows))
 
     # ---- rows -----------------------------------------------------------------------------------------------------
 
@@ -180,7 +187,8 @@ class OpsView:
             kind = "parameter" if leaves[0] in self.subject.names else "input"
             label = "\n".join([self._describe(leaf) for leaf in leaves])
             readers = list(dict.fromkeys(self.draft.taps[leaves[0]]))
-            self.draft.picture.rails.append(Rail(Item(f"p{k}", label, kind, "box", label, leaves), readers))
+            flows = {item for leaf, item in self.draft.tapped if leaf in leaves}
+            self.draft.picture.rails.append(Rail(Item(f"p{k}", label, kind, "box", label, leaves), readers, flows))
 
     def _describe(self, leaf: Node) -> str:
         default = "const" if leaf in self.subject.code.within else "x"

@@ -18,6 +18,7 @@ class Item:
     look     attributes of Graphviz that differ from those of its kind
     tall     how high it is at least, in points, so that all lines meet it at its side
     moment   when it appears in a drawing that plays, from 1; 0 for what is always there
+    reached  does a gradient come to it?
     """
 
     key: str
@@ -30,6 +31,7 @@ class Item:
     look: dict[str, object] = field(default_factory=dict)
     tall: float = 0.0
     moment: int = 0
+    reached: bool = True
 
 
 @dataclass(eq=False)
@@ -37,6 +39,7 @@ class Block:
     """Items that are laid out together: a time step, a gap between steps, or what stands outside of time.
 
     edges   (tail, head, kind) among its items
+    forward (tail, head) of those of them along which no gradient comes back
     level   items that must stand at one height
     rising  (item, item above it), without an edge
     leftward items whose time runs to the left
@@ -49,6 +52,7 @@ class Block:
     title: str
     items: list[Item] = field(default_factory=list)
     edges: list[tuple[Item, Item, str]] = field(default_factory=list)
+    forward: set[tuple[Item, Item]] = field(default_factory=set)
     level: list[list[Item]] = field(default_factory=list)
     rising: list[tuple[Item, Item]] = field(default_factory=list)
     leftward: set[Item] = field(default_factory=set)
@@ -74,6 +78,7 @@ class Link:
     dock   the same at its head
     name   of the state that it carries
     label  drawn at its tail
+    flows  does a gradient come back along it?
     """
 
     tail: Item
@@ -83,6 +88,7 @@ class Link:
     dock: float = 0.0
     name: str = ""
     label: str = ""
+    flows: bool = True
 
 
 @dataclass(eq=False)
@@ -93,6 +99,7 @@ class Loop:
     tag     the name, as it stands beside the delay
     starts  what the delay holds before the first step, where that is computed
     dock    of a loop round a box: how far above its middle the state leaves it and comes back
+    flows   the heads from which a gradient comes back, and the next delay if one comes through it
     """
 
     block: Block
@@ -103,6 +110,7 @@ class Loop:
     delay: Item
     starts: list[Item] = field(default_factory=list)
     dock: float = 0.0
+    flows: set[Item] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.tag = Item(f"{self.delay.key}.name", self.name, "", "name")
@@ -115,10 +123,13 @@ class Loop:
 
 @dataclass(eq=False)
 class Rail:
-    """A parameter (or several with the same readers), drawn once, and what reads it."""
+    """A parameter (or several with the same readers), drawn once, and what reads it. flows: of these, those from which
+    a gradient comes back
+    """
 
     item: Item
     readers: list[Item] = field(default_factory=list)
+    flows: set[Item] = field(default_factory=set)
 
 
 @dataclass(eq=False)

@@ -11,6 +11,7 @@ from viz.picture.labels import Labels
 from viz.read.flow import Flow
 from viz.read.graph import flow_of
 from viz.read.names import Code, names
+from viz.read.reached import Reached
 from viz.read.runs import Choose
 from viz.read.states import States, states_of
 
@@ -25,6 +26,7 @@ class Subject:
     fixed   of what steps read and does not change: the one that is drawn for it, at the left
     still   what is computed in a step from what leaves no graph, and may change or not: it has no number
     losses  the loss, or the losses that it is the sum of
+    reached what its gradient comes to
     """
 
     flow: Flow
@@ -36,6 +38,7 @@ class Subject:
     fixed: dict[Node, Node]
     still: set[Node]
     losses: set[Node]
+    reached: Reached
 
 
 def subject_of(nodes: list[Node], choose: Choose | None = None) -> Subject:
@@ -44,7 +47,8 @@ def subject_of(nodes: list[Node], choose: Choose | None = None) -> Subject:
     states, called, code = states_of(flow), names(flow), Code(flow.runs.order)
     labels = Labels(states, called, code.called, code.operand)
     groups = Groups(flow, states.is_pinned, labels.letter)
-    return Subject(flow, states, called, code, labels, groups, *fixed(states, code), _losses(flow))
+    reached = Reached.of(flow, nodes)
+    return Subject(flow, states, called, code, labels, groups, *fixed(states, code), _losses(flow), reached)
 
 
 def _losses(flow: Flow) -> set[Node]:

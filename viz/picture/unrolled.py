@@ -36,7 +36,7 @@ class Unrolled:
 
     def finish(self) -> None:
         """When each block appears in a drawing that plays."""
-        number(self.draft.picture, self.flow)
+        number(self.draft.picture, self.flow, self.states.leftward)
 
     def _between(self, before: Column | None, after: Column | None) -> int:
         """How many steps are left out between two columns, or in front of the first or behind the last."""
@@ -70,7 +70,10 @@ class Unrolled:
             tail = self.draft.items[max(said, key=lambda n: n.index)]
             item = self.draft.add(block, said[-1], target, "output", "pill", None)
             self.draft.items[said[-1]] = tail
-            block.edges.append((tail, item, "hidden" if tail.kind == "hidden" else "flow"))
+            self.draft.words[tail] = item
+            block.edges[:] = [(self.draft.word(a, b) if kind == "said" else a, b, kind) for a, b, kind in block.edges]
+            block.edges.append((tail, item, "said"))
+            block.forward |= {(a, b) for a, b, kind in block.edges if kind == "said"}
 
     def _is_said(self, node: Node, column: Column) -> bool:
         """Is it read by a loss, or outside of time?"""

@@ -15,11 +15,12 @@ from viz.play.svg import GRADIENT, LENGTH, SHAPES, clean, embeddable, readouts, 
 from viz.style import FONT, LINE
 
 GHOST = 0.1  # opacity of what is yet to come
+STEP = 0.9  # seconds that a moment takes
 HOLD = 2.5  # seconds at the end of a film
 STRIP = 28  # height of a film's caption, in points
 
 
-def film(svg: str, labels: Sequence[str], *, backward: bool = True, seconds: float = 0.9) -> str:
+def film(svg: str, labels: Sequence[str], *, backward: bool = True, seconds: float = STEP) -> str:
     """The drawing as an SVG that plays by itself, over and over, also as the image of a page (by rules of CSS alone).
 
     labels: what each moment is called, such as "t = 3"
@@ -122,6 +123,7 @@ def _gradient_rules(groups: Iterable[Element], key: str) -> Iterator[str]:
         yield f'.{key} .moment .edge polygon[fill="{colour}"]{{fill:var(--line,{colour})}}'
     yield f".{key} .moment [data-arrow] path{{marker-start:var(--back,none);marker-end:var(--stub,none)}}"
     yield f".{key} .moment [data-arrow] polygon{{opacity:var(--fore,1)}}"
+    yield f".{key} .forward{{{''.join(f'--{name}:initial;' for name in ('line', 'dashes', 'back', 'stub', 'fore'))}}}"
     yield f".{key} .state path{{stroke-dasharray:var(--dashes);animation:{key}-flow .8s linear infinite}}"
 
 

@@ -6,8 +6,9 @@ What a drawing says about time stands in the classes of its nodes, edges and clu
     b3      there only while the backward pass is at moment 3.
     state   carries a state to the next step: on the way back its line runs, from its head to its tail.
     weight  an attention weight: there at its own moment only, and in the end.
+    forward no gradient comes to it, or along it: it stays as it is on the way back.
 
-On the way back arrows are at the other ends of their edges, as the gradient goes.
+On the way back the other arrows are at the other ends of their edges, as the gradient goes.
 
 The positions in time of N moments: 0 is the graph as drawn, 1 … N the forward pass, N + j the backward pass at moment
 N + 1 - j, and the last shows everything.
@@ -57,7 +58,7 @@ def embeddable(svg: str, labels: Sequence[str], key: str, who: str) -> tuple[Ele
     root.insert(0, _markers(key))
     for edge in graph:
         names = edge.get("class", "").split()
-        if "edge" in names and "weight" not in names and edge.find(".//polygon") is not None:
+        if "edge" in names and not {"weight", "forward"} & {*names} and edge.find(".//polygon") is not None:
             edge.set("data-arrow", "")
     groups = _gather(graph)
     if not labels or not all(1 <= moment <= len(labels) for moment in groups):

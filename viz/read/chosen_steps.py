@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 
 from viz.read.runs import Choose
 
-EDGE = 4  # steps drawn at each end of a long sequence
+MOST = 8  # steps drawn of a long sequence: the first ones and the last ones
 
 
-def chooser(steps: str | int | Iterable[int] | None) -> Choose | None:
+def chooser(steps: str | int | Iterable[int] | None, most: int = MOST) -> Choose | None:
     """A function from the steps of a run, numbered from 0, to those that are drawn; None for all.
 
-    steps: None for the first four and the last four, "all", one or several steps counted from 1, or "1-3,998-1000"
+    steps: None for the first and the last ones, "all", one or several steps counted from 1, or "1-3,998-1000"
+    most: of None, how many
     """
     if steps is None:
-        return _ends
+        return lambda run: _ends(run, most)
     if isinstance(steps, str) and steps.strip() == "all":
         return None
     if isinstance(steps, int):
@@ -24,8 +25,10 @@ def chooser(steps: str | int | Iterable[int] | None) -> Choose | None:
     return lambda run: [t for t in run if any(first <= t + 1 <= last for first, last in wanted)]
 
 
-def _ends(steps: Sequence[int]) -> Sequence[int]:
-    return steps if len(steps) <= 2 * EDGE + 1 else [*steps[:EDGE], *steps[-EDGE:]]
+def _ends(steps: Sequence[int], most: int) -> Sequence[int]:
+    if len(steps) <= most + (most == MOST):  # one step takes no more room than to say that it is left out
+        return steps
+    return [*steps[: most - most // 2], *steps[len(steps) - most // 2 :]]
 
 
 def _parsed(text: str) -> list[tuple[int, int]]:

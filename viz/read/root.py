@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.autograd.arrays import from_numpy
-from tinygrad_rnn.autograd.graph import Constant, FirstState, Leaf, Node, ancestors, recording, scope
+from tinygrad_rnn.autograd.graph import Constant, FirstState, Leaf, Node, Shown, ancestors, recording, scope
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.tensor import Tensor
 
@@ -145,7 +146,7 @@ def _of_circuit(circuit: Any) -> Node:
 
 
 def _marked(op: Any, inputs: list[Node], where: tuple) -> Node:
-    made = Node(op, tuple(inputs), None, (), None, inputs[0].shape, inputs[0].dtype)
+    made = Node(op, tuple(inputs), None, _edges(op, inputs), None, inputs[0].shape, inputs[0].dtype)
     made.scope = where
     return made
 
@@ -154,6 +155,15 @@ def _node(v: Any, step: dict[Any, Node], t: int) -> Node:
     if v.primitive is None:
         return Constant(v.shape, v.dtype, "x" if v.name == "x" else "")
     inputs = tuple([step.get(a, a) if a.__hash__ else a for a in v.args])
-    made = Node(v.primitive, inputs, v.static, (), None, v.shape, v.dtype)
+    kind = Node if v.tracked else Shown
+    made = kind(v.primitive, inputs, v.static, _edges(v.primitive, inputs), None, v.shape, v.dtype)
     made.scope = (t, *v.scope)
     return made
+
+
+def _edges(op: Any, inputs: Sequence[Any]) -> tuple:
+    """Those of a node of an operation: to the inputs that a gradient flows to."""
+    tracked = tuple([isinstance(i, Node) and i.tracked for i in inputs])
+    if op.rules is None and op.joint_rule is None:  # one of several outputs
+        return tuple([(i, None, 0, 0) for i, flows in enumerate(tracked) if flows])
+    return op.edges_for(tracked)[0]

@@ -61,12 +61,12 @@ class Runs:
         last = steps[-1] + unit if before is None else before
         return max((last - first) // unit - 1, 0)
 
-    def stages(self, nodes: list[Node], parents: Callable[[Node], list[Node]]) -> dict[int, int]:
-        """For each run how many layers of two directions lie below it."""
+    def stages(self, nodes: list[Node], parents: Callable[[Node], list[Node]], inputs: set[Node]) -> dict[int, int]:
+        """For each run how many layers of two directions lie below it. inputs: what several runs may read"""
         below: dict[int, set[int]] = defaultdict(set)
         source: dict[Node, set[int]] = {}  # the runs that a node outside of them comes from
         for node in nodes:
-            own = self.of.get(node)
+            own = None if node in inputs else self.of.get(node)
             found = {run for p in parents(node) for run in source.get(p, ())} - {own}
             if own is not None:
                 below[own] |= found

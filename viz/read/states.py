@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import permutations
 
 from tinygrad_rnn.autograd.graph import Node
@@ -60,6 +61,12 @@ class States:
         """The position of the state that argument i of an operation is, in its step or in others of its kind."""
         position = self.position.get(node)
         return None if position is None else self.carried.get((position, i))
+
+    @cached_property
+    def leftward(self) -> set[int]:
+        """The runs from the future: those that read a sequence from its end, and loops that count down."""
+        runs = self.flow.runs
+        return runs.back | {runs.of[n] for n, at in self.position.items() if at in self.back and n in runs.of}
 
     def is_pinned(self, node: Node) -> bool:
         """Must it be drawn because others than its own step read it?"""
