@@ -45,7 +45,7 @@ def main(language="de", minutes=12.0, folders=(), out=None, **options):
     for folder in folders:
         programs |= pairs_by_program(folder)
     parts, tested = split(programs)
-    print(f"{sum(map(len, parts)):,} pairs of {len(programs)} programs; tested with those of {', '.join(tested[:9])}, …")
+    print(f"{sum(map(len, parts)):,} pairs of {len(programs)} programs; tested with those of {', '.join(tested[:8])} …")
     for name, pairs in zip(("train", "valid", "test"), parts, strict=True):
         (out / f"{name}.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
     epochs = max(1, int(float(minutes) * 60 / (EPOCH * len(parts[0]) / 1e5)))

@@ -65,6 +65,16 @@ def test_attention_learns_to_write_backwards(tmp_path, capsys):
     assert weights.shape == (7, 7) and np.allclose(weights.sum(1), 1, atol=1e-5)
 
 
+def test_a_decoder_that_is_taught_and_one_left_to_itself_are_two_pictures(tmp_path, capsys):
+    example = load(ROOT / "examples/teacher_forcing.py")
+    example.main(tmp_path)
+    taught, free = capsys.readouterr().out.splitlines()
+    assert taught.startswith("taught: n ") and free.startswith("free: n ") and len(free.split()) == 6
+    feedback = lambda name: (tmp_path / f"{name}.svg").read_text().count("stroke-dasharray")
+    said = 5  # a dashed line to each letter that is said
+    assert (feedback("taught"), feedback("free")) == (said, said + 4)
+
+
 def test_the_custom_cell_is_under_twenty_lines():
     lines = (ROOT / "examples/custom_cell.py").read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("class MGU"))
@@ -129,3 +139,16 @@ def test_the_cell_in_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
         exec(block, names)
     assert np.abs(names["rnn"].cell.W.grad.numpy()).max() > 0
     assert (tmp_path / "mgu.svg").exists()
+
+
+def test_the_figures_of_a_lecture_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    load(ROOT / "examples/lecture.py").main(tmp_path)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    shown = re.findall(r'src="([^"]+)"', page)
+    assert len(shown) == 21
+    assert {*shown} == {path.name for path in tmp_path.iterdir()} - {"index.html"}
+    text = {name: (tmp_path / name).read_text(encoding="utf-8") for name in shown}
+    assert all(len(svg) > 2000 and "<svg" in svg for svg in text.values())
+    assert "hₜ = oₜ ⊙ tanh(cₜ)" in text["lstm.svg"]
+    assert ">&lt;/s&gt;<" in text["translation.svg"]
