@@ -150,5 +150,5 @@ def test_the_figures_of_a_lecture_are_drawn(tmp_path):
     assert {*shown} == {path.name for path in tmp_path.iterdir()} - {"index.html"}
     text = {name: (tmp_path / name).read_text(encoding="utf-8") for name in shown}
     assert all(len(svg) > 2000 and "<svg" in svg for svg in text.values())
-    assert "hₜ = oₜ ⊙ tanh(cₜ)" in text["lstm.svg"]
+    assert "hₜ = oₜ ⊙ tanh(cₜ)" in text["lstm.svg"].replace("\xa0", " ").replace("&#160;", " ")
     assert ">&lt;/s&gt;<" in text["translation.svg"]

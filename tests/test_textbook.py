@@ -441,16 +441,23 @@ def test_highlighting_what_is_not_there_names_what_is():
 def test_equations_stand_beside_a_circuit(view):
     circuit = tg.circuit(nn.LSTMCell(I, H), tg.zeros(2, I))
     drawing = viz.draw(circuit, view=view, equations=True)
-    lines = [i for i in drawing.layout.boxes if i.shape == "equation"]
-    assert [i.label for i in lines] == circuit.equations().splitlines()
-    boxes = drawing.layout.boxes
-    lefts = {round(boxes[i].x - boxes[i].width / 2, 3) for i in lines}
-    others = [b.x + b.width / 2 for i, b in boxes.items() if i not in lines]
+    boxes, lines = drawing.layout.boxes, {}
+    for item in boxes:
+        if item.shape in ("equation", "subscript"):
+            lines.setdefault(item.key.partition(".")[0], []).append(item)
+    written = ["".join("_" * (i.shape == "subscript") + i.label for i in line) for line in lines.values()]
+    assert [text.replace("\xa0", " ") for text in written] == circuit.equations().splitlines()
+    lefts = {round(boxes[line[0]].x - boxes[line[0]].width / 2, 3) for line in lines.values()}
+    others = [b.x + b.width / 2 for i, b in boxes.items() if i.shape not in ("equation", "subscript")]
     assert len(lefts) == 1
     assert min(lefts) > max(others) + 20
-    ys = [boxes[i].y for i in lines]
+    ys = [boxes[line[0]].y for line in lines.values()]
     assert ys == sorted(ys, reverse=True)
-    assert min(a - b for a, b in pairwise(ys)) >= max(boxes[i].height for i in lines) - 0.1
+    assert min(a - b for a, b in pairwise(ys)) >= max(boxes[line[0]].height for line in lines.values())
+    for line in lines.values():
+        for a, b in pairwise(line):
+            assert boxes[b].x - boxes[b].width / 2 == pytest.approx(boxes[a].x + boxes[a].width / 2)
+            assert (boxes[b].y < boxes[a].y) == (b.shape == "subscript")
 
 
 def test_a_network_of_several_parts_is_drawn_too(no_detours):

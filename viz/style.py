@@ -58,7 +58,8 @@ SHAPES: dict[str, dict[str, object]] = {
     "bar": {"style": "filled", "fillcolor": LINE, "color": LINE, "width": 5 / 72, "height": 0.4, "fixedsize": "true"},
     "dot": {"shape": "circle", "style": "filled", "width": 4 / 72, "height": 4 / 72, "fixedsize": "true", "label": ""},
     "text": _TEXT,
-    "equation": {**_TEXT, "fontsize": 14},
+    "equation": {**_TEXT, "fontsize": 14, "width": 0, "height": 0},
+    "subscript": {**_TEXT, "fontsize": 10, "width": 0, "height": 0},
     "name": {**_TEXT, "fontsize": 12, "width": 0, "height": 0},
     "port": {"shape": "point", "style": "invis", "width": 0.02, "height": 0.02, "label": ""},
 }
