@@ -17,8 +17,12 @@ import viz
 from tinygrad_rnn import nn, ops
 from tinygrad_rnn.autograd import nest
 from tinygrad_rnn.tasks import sketches
+from viz.layout.equations import write_equations
+from viz.layout.layout import Layout
 from viz.layout.router import RIGHT, UP, Router
+from viz.layout.step_template import Box
 from viz.layout.textbook import Wires
+from viz.picture.picture import Item
 
 I, H = 3, 4
 
@@ -458,6 +462,25 @@ def test_equations_stand_beside_a_circuit(view):
         for a, b in pairwise(line):
             assert boxes[b].x - boxes[b].width / 2 == pytest.approx(boxes[a].x + boxes[a].width / 2)
             assert (boxes[b].y < boxes[a].y) == (b.shape == "subscript")
+
+
+def test_a_subscript_is_all_that_stands_behind_the_underscore():
+    layout = Layout({Item("a", "a", "", "box"): Box(0, 0, 10, 10)})
+    write_equations(layout, ["h_2ₜ₋₁ = U_h,1 xₜ   + b_f", "y = 2"])
+    found = [(item.label.replace("\xa0", " "), item.shape) for item in layout.boxes][1:]
+    big, small = "equation", "subscript"
+    expected = [
+        ("h", big),
+        ("2ₜ₋₁", small),
+        (" = U", big),
+        ("h,1", small),
+        (" xₜ + b", big),
+        ("f", small),
+        ("y = 2", big),
+    ]
+    assert found == expected
+    write_equations(layout, [])
+    assert len(layout.boxes) == 1 + len(expected)
 
 
 def test_a_network_of_several_parts_is_drawn_too(no_detours):

@@ -34,7 +34,7 @@ def write_equations(layout: Layout, lines: Sequence[str]) -> None:
 
 def _parts(line: str, key: str) -> list[Item]:
     """Text and subscripts by turns."""
-    texts = re.split(r"_([\w,]+)", re.sub(" {2,}", " ", line))
+    texts = re.split(r"_([\w,₋]+)", re.sub(" {2,}", " ", line))
     return [
         Item(f"{key}.{k}", text.replace(" ", BLANK), "", "subscript" if k % 2 else "equation")
         for k, text in enumerate(texts)
