@@ -32,7 +32,7 @@ class Grid:
         self.half = {item: (math.ceil(box.width / 2 / UNIT), math.ceil(box.height / 2 / UNIT))
                      for item, box in self.sizes.items()}  # fmt: skip
         self.at: dict[Item, Place] = {}
-        self.aside = ASIDE + max(self.half[item][0] for item in (*scheme.before, *scheme.after))
+        self.aside = ASIDE + max((self.half[item][0] for item in (*scheme.before, *scheme.after)), default=0)
         self.width = self._place()
         self.high = max(self.columns.row.values(), default=0) * ROW
         self.floor = self._place_left()
