@@ -35,7 +35,9 @@ ALL: dict[str, Callable[[], nn.Cell]] = {**{name: case.make for name, case in CE
 
 without_llvmlite = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="llvmlite is not installed")
 # "compiled" is "llvm", and "numpy" where that cannot run a step
-every_engine = pytest.mark.parametrize("engine", ["numpy", pytest.param("compiled", id="llvm", marks=without_llvmlite)])
+COMPILED = pytest.param("compiled", id="llvm", marks=without_llvmlite)
+every_engine = pytest.mark.parametrize("engine", ["numpy", COMPILED])
+one_engine = pytest.mark.parametrize("engine", [pytest.param("numpy", marks=pytest.mark.slow), COMPILED])  # each day
 some_cells = pytest.mark.parametrize("name", ["LSTM", "nested state", "attention to a state", "written memory"])
 
 
@@ -1212,7 +1214,7 @@ def infer(rnn, optimizer, xs):
         rnn(xs)
 
 
-@every_engine
+@one_engine
 @pytest.mark.parametrize(
     "step, steps, size",
     [(train, 1000, (5, 2, 2)), (train, 200, (60, 16, 2)), (call_and_forget, 400, (5, 2, 2)), (infer, 400, (5, 2, 2))],

@@ -286,6 +286,7 @@ def decoded(path):
     return said, np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3).astype(int)
 
 
+@pytest.mark.slow
 def test_an_mp4_is_read_back_with_all_its_frames(gif, tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     path = tmp_path / "a:film %d.mp4"

@@ -237,7 +237,9 @@ def test_a_state_of_0_stays_0_however_a_factor_has_grown(always):
 
 @pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed")
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
-@pytest.mark.parametrize("name", ["minimal GRU", "LRU", "states of two precisions"])
+@pytest.mark.parametrize(
+    "name", ["minimal GRU", *(pytest.param(n, marks=pytest.mark.slow) for n in ("LRU", "states of two precisions"))]
+)
 def test_the_kernels_compile_for_gpus(name, architecture):
     assert all(nvrtc.compiled(w.text(), architecture) for w in written(name).values())
 
