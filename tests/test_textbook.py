@@ -434,6 +434,12 @@ def test_what_a_value_hangs_on_stays_the_rest_becomes_faint(names, kept):
     assert not any(faint(i.look) for i in plain.layout.boxes)
 
 
+def test_a_gate_that_is_named_before_its_function_is_found_too():
+    drawing = drawn_of(nn.LayerNormLSTMCell(I, H), highlight="f")
+    shown = {i.label for i in drawing.layout.boxes if not str(i.look.get("color", "")).endswith("44")}
+    assert shown - {""} == {"σ(f)", "+", "LN", "xₜ", "hₜ₋₁"}
+
+
 def test_highlighting_what_is_not_there_names_what_is():
     with pytest.raises(ValueError, match="highlight must name values of the cell, c, f, g, h, i, o, got 'z'"):
         drawn_of(nn.LSTMCell(I, H), highlight=["f", "z"]).layout  # noqa: B018

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Sequence
 
 from viz.layout.layout import Layout
@@ -38,9 +40,9 @@ def highlight(layout: Layout, names: Sequence[str]) -> None:
 
 
 def _called(layout: Layout, item: Item) -> str:
-    """The name of a gate, or of a state that a step leaves."""
-    name, blank, _ = item.label.partition("  ")
-    if blank:
-        return name
+    """The name of a gate, f  σ or σ(f), or of a state that a step leaves."""
+    gate = re.fullmatch(r"(\w+)  .*|.*\((\w+)\)", item.label)
+    if gate:
+        return gate[1] or gate[2]
     leads_on = any(e.tail is item for e in layout.edges)
     return item.label.removesuffix(NOW) if item.label.endswith(NOW) and not leads_on else ""
