@@ -1,6 +1,6 @@
 """The figures of a lecture on recurrent networks: python examples/lecture.py [FOLDER], then open FOLDER/index.html.
 
-From the vanilla cell to attention: each figure is drawn from what a network recorded, so none of it can be wrong.
+From the vanilla cell to attention: each is drawn from what a network recorded, but for the alignment's weights.
 """
 
 import sys
@@ -67,8 +67,8 @@ def figures():
     yield vector, "free running: it reads its own", "free.svg", speller(words, free=True)
     yield "Attention", "the decoder looks back", "attention-cells.svg", pairs(english, german, "general")
     yield "Attention", "one step", "attention.svg", pairs(english, german, "general", view="attention", steps=2)
-    marked = np.array([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.02, 0.08, 0.9], [0.2, 0.2, 0.6]])
-    yield "Attention", "an alignment", "alignment.svg", viz.alignment(marked, english, german)
+    made_up = np.array([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.02, 0.08, 0.9], [0.2, 0.2, 0.6]])
+    yield "Attention", "an alignment, made up", "alignment.svg", viz.alignment(made_up, english, german)
     yield "In action", "forward and back", "film.svg", viz.draw(sketches.predictor(nn.GRUCell, 4, 4), view="cells")
 
 

@@ -404,6 +404,18 @@ def test_a_gate_reaches_its_memory_straight():
     assert all(abs(at - x) < 0.1 for at, _ in line.curve[0])
 
 
+def test_it_may_be_laid_out_again():
+    drawing = drawn_of(nn.LSTMCell(I, H), highlight="c")
+    first, second = drawing.layout, drawing._compose()
+    placed = lambda layout: [(i.label, vars(box)) for i, box in layout.boxes.items()]
+    assert placed(second) == placed(first)
+
+
+def test_a_graph_without_steps_is_refused_when_it_is_drawn_not_when_it_is_shown():
+    with pytest.raises(ValueError, match="got a graph without time steps"):
+        drawn_of(nn.Linear(I, H)(tg.ones(2, I)).sum())
+
+
 def test_the_cell_has_its_name_and_lines_of_memories_their_colour_all_along():
     drawing = drawn_of(nn.LSTMCell(I, H))
     assert 'label="LSTM"' in drawing.dot

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +77,9 @@ def draw(
         checked_suffix(Path(path))
     names = token_lists(tokens), [visible(token) for token in targets]
     said = _equations(what) if equations else ()
-    options = Options(view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction)
-    options = replace(
-        options, equations=said, width=width, highlight=[highlight] if isinstance(highlight, str) else highlight
+    kept = [highlight] if isinstance(highlight, str) else highlight
+    options = Options(
+        view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction, said, kept, width
     )
     drawing = compose(root_of(what), options, title or "")
     if path is not None:

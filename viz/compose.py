@@ -27,6 +27,7 @@ from viz.picture.circuit import middle
 from viz.picture.gradient import Scale
 from viz.picture.notes import note_norms, note_shapes
 from viz.picture.picture import Item, Picture
+from viz.picture.scheme import Scheme
 from viz.picture.subject import subject_of
 from viz.picture.textbook_view import scheme_of
 from viz.picture.tokens import check_names
@@ -199,18 +200,24 @@ def _only(steps: str | int | Iterable[int] | None) -> int | None:
 
 @dataclass(frozen=True, eq=False)
 class _Sketch:
-    """A picture on its way to a layout. scale: of the gradients  known: the norms of the nodes that are coloured"""
+    """A picture on its way to a layout.
+
+    scale   of the gradients
+    known   the norms of the nodes that are coloured
+    scheme  what the textbook's form is made of; None in other views
+    """
 
     picture: Picture
     options: Options
     scale: Scale | None
     known: Mapping[Item, float]
+    scheme: Scheme | None = None
 
     @_uncollected()
     def layout(self) -> Layout:
         """Everything in its place, with its colours; may be called again."""
-        if self.options.view == "textbook":
-            layout = textbook(scheme_of(self.picture))
+        if self.scheme is not None:
+            layout = textbook(self.scheme)
             highlight(layout, self.options.highlight)
         else:
             layout = placed(self.picture, down=self.options.direction == "down")
@@ -242,7 +249,7 @@ def _sketched(root: Node, options: Options) -> _Sketch:
     if options.values:
         note_norms(picture, values(nodes[-1]))
     if not options.gradient:
-        return _Sketch(picture, options, None, {})
+        return _Sketch(picture, options, None, {}, scheme_of(picture) if options.view == "textbook" else None)
     scale = Scale(*options.gradient) if isinstance(options.gradient, tuple) else Scale.of(found)
     return _Sketch(picture, options, scale, gradient.tint(picture, found, scale))
 
