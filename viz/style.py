@@ -29,6 +29,8 @@ COLOURS: dict[str, tuple[str, str]] = {
     "delay": ("#111827", "#9ca3af"),
 }
 
+GRADIENT = COLOURS["loss"][1]  # of the way back in a film
+
 GRAPH = {"fontname": FONT, "fontsize": 12, "fontcolor": LINE, "pad": 0.2}
 NODE = {
     "fontname": FONT,

@@ -11,8 +11,8 @@ from string import Template
 from xml.etree.ElementTree import Element, SubElement
 
 from viz.play.page import asset
-from viz.play.svg import GRADIENT, LENGTH, SHAPES, clean, embeddable, readouts, text_of, view_box
-from viz.style import FONT, LINE
+from viz.play.svg import LENGTH, SHAPES, clean, embeddable, readouts, text_of, view_box
+from viz.style import FONT, GRADIENT, LINE
 
 GHOST = 0.1  # opacity of what is yet to come
 STEP = 0.9  # seconds that a moment takes

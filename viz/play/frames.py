@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageColor, ImageFilter
 
 from viz.play.film import GHOST, STRIP
-from viz.play.svg import GRADIENT
+from viz.style import GRADIENT
 
 AMBER = "#f59e0b"  # as in film.css
 MOST_SIDE, MOST_PIXELS = 16384, 1 << 29  # of a frame in each direction, which is x264's limit; of all frames together

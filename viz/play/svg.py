@@ -22,9 +22,8 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from viz.style import COLOURS
+from viz.style import GRADIENT
 
-GRADIENT = COLOURS["loss"][1]
 SHAPES = ("path", "polygon", "ellipse", "polyline")
 PIXELS = {"pt": 4 / 3, "in": 96.0, "px": 1.0, "": 1.0}
 

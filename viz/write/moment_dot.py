@@ -11,9 +11,7 @@ import re
 from collections.abc import Set
 
 from viz.graphviz.dot import digraph, node, spline
-from viz.style import COLOURS, EDGE, LINE
-
-GRADIENT = COLOURS["loss"][1]
+from viz.style import EDGE, GRADIENT, LINE
 
 _STATEMENT = re.compile(r'( *"(?:[^"\\]|\\.)*"(?: -> "(?:[^"\\]|\\.)*")?) \[(.*)\];')
 _VALUE = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
