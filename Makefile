@@ -6,7 +6,8 @@
 # make cuda   all tests of compiled cells on CUDA kernels, which g++ compiles and the CPU runs: a quarter of an hour
 # make mutants break lines of the library one by one: a test of each part must notice
 # make lint   style, types, and the direction of the imports
-# make docs   the documentation as a site, docs/_build/html/index.html: pages, notebooks that run, a reference
+# make docs   the documentation as a site, docs/_build/html/index.html: pages, notebooks that run, a reference,
+#             and, where npm is, the library in the browser: python -m http.server -d docs/_build/html
 # make bench  the engines beside their peers (installs them: about 1 GB)
 # make gpu    on a GPU, in six minutes: tests, training, and times beside PyTorch's (installs CuPy and PyTorch)
 #
@@ -60,6 +61,7 @@ lint: $(VENV)/installed-test
 
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	$(BIN)/python docs/browser/build.py docs/_build/html/browser
 
 bench: $(VENV)/installed-peers
 	$(BIN)/python benchmarks/eager.py

@@ -23,7 +23,7 @@ project = "tinygrad_rnn"
 release = version = tinygrad_rnn.__version__
 copyright = "the tinygrad_rnn developers, MIT licence"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "reference"]
-exclude_patterns = ["_build", "gallery"]
+exclude_patterns = ["_build", "browser", "gallery"]
 language = "en"
 smartquotes = False  # "gpu" is a string
 

@@ -29,10 +29,11 @@ def reference(folder):
     folder.mkdir(parents=True, exist_ok=True)
     text = dict.fromkeys(" ".join(p.split()) for p in re.split(r"\n\s*\n\s*", python_reference()) if p[:1].isupper())
     parts = np.split(list(text), [len(text) * 8 // 10, len(text) * 9 // 10])
-    known = Vocabulary.of(parts[0], words=True)
+    known, seen = Vocabulary.of(parts[0], words=True), set()
     for name, part in zip(NAMES, parts, strict=True):
         lines = [" ".join(w if w in known.ids else UNKNOWN for w in known.split(paragraph)) for paragraph in part]
-        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        (folder / f"{name}.txt").write_text("\n".join(line for line in lines if line not in seen) + "\n", "utf-8")
+        seen.update(lines)
     return folder
 
 

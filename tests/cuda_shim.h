@@ -155,6 +155,8 @@ static inline bool isfinite(float16 a) { return isfinite((float)a); }
 #define __sinf(x) sinf(x)
 #define __cosf(x) cosf(x)
 #define __tanhf(x) tanhf(x)
+#define rsqrtf shim_rsqrtf  // glibc has these since C23
+#define rsqrt shim_rsqrt
 static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 static inline double rsqrt(double x) { return 1 / sqrt(x); }
 static inline float rsqrt(float x) { return rsqrtf(x); }

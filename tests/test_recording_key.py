@@ -1205,6 +1205,20 @@ def test_what_no_code_names_does_not_keep_a_step_from_being_compiled():
         assert "engine 'eager'" not in str(nn.Recurrent(other).plan(sequence()))
 
 
+class Annotated(tuple):
+    """A state in a class with the functions that give a class its annotations, made by hand for older Pythons."""
+
+    names = iter(())
+    __annotate__ = (lambda names: lambda form: dict(names))(names)
+    __annotate_func__ = __annotate__
+
+
+def test_the_annotations_of_a_state_do_not_keep_a_step_from_being_compiled():
+    """Python 3.14 computes them by a function, which reads what cannot be looked into."""
+    made = cell(lambda self, h: Annotated([h])[0])
+    assert "engine 'eager'" not in str(nn.Recurrent(made).plan(sequence()))
+
+
 class Chatty(Base):
     """A step that writes to a log, warns, holds a lock and looks for words."""
 

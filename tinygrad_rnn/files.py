@@ -14,7 +14,7 @@ from pathlib import Path
 
 if sys.platform == "win32":
     import msvcrt
-else:
+elif sys.platform != "emscripten":  # Python in a browser's page, where no other process is
     import fcntl
 
 TEMPORARY = r"\..*-[0-9a-f]{8}(\.\w*)?"  # the names of files that are being written
@@ -98,7 +98,7 @@ def _lock(file: FileIO) -> bool:
         if sys.platform == "win32":
             file.seek(1 << 20)  # behind all content, which others may read
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
+        elif sys.platform != "emscripten":
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False

@@ -1,4 +1,5 @@
-"""From DOT to a picture: with Graphviz' own programs when `dot` is on PATH, else in process with pygraphviz."""
+"""From DOT to a picture: with Graphviz' own programs when `dot` is on PATH, else in process with pygraphviz, or in a
+browser with what the page gives."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from viz.graphviz import fonts
+from viz.graphviz import browser, fonts
 from viz.graphviz.dot import digraph
 
 WAYS_OUT = 'install Graphviz so that `dot` is on PATH, or pip install "tinygrad-rnn[dot]"'
@@ -37,6 +38,8 @@ def render(source: str, form: str, *, engine: str = "nop2") -> bytes:
 
     A warning says which letters of a PNG or a PDF are boxes for want of a font.
     """
+    if browser.instance() is not None:
+        return browser.rendered(source, form, engine)
     letters = "".join(_LABEL.findall(source)) if form in PAINTED else ""
     if _program("dot"):
         fonts.tell_of_boxes(letters)
@@ -53,8 +56,8 @@ def render(source: str, form: str, *, engine: str = "nop2") -> bytes:
 
 
 def available() -> bool:
-    """Can pictures be made here, with Graphviz' programs or with pygraphviz?"""
-    return bool(_program("dot")) or _pygraphviz() is not None
+    """Can pictures be made here?"""
+    return bool(_program("dot")) or _pygraphviz() is not None or browser.instance() is not None
 
 
 def missing(meanwhile: str = "") -> RuntimeError:

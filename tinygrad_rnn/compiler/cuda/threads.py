@@ -246,7 +246,7 @@ def taken_apart(k: Kernel, number: str, names: Sequence[str], sizes: Sequence[st
 # Each thread gets what all threads of the block have together.
 PRELUDE = {
     f"{op}_of_block": f"""
-template <class T> __device__ T {op}_of_block(T x) {{
+template <class T> static __device__ T {op}_of_block(T x) {{
   __shared__ T part[{WARP}];
   for (int s = {WARP // 2}; s; s /= 2) {{ T y = __shfl_xor_sync(0xffffffffu, x, s); x = {both}; }}
   if (threadIdx.x % {WARP} == 0) part[threadIdx.x / {WARP}] = x;

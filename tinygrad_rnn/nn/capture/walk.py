@@ -43,6 +43,7 @@ CONTAINERS = (list, tuple, dict, set, frozenset, deque, MappingProxyType)
 MADE = {"__init__", "__new__", "__post_init__"}  # what runs when an object of a class is made
 NOT_CALLED = {*MADE, "__init_subclass__", "__class_getitem__", "__set_name__", "__del__", "__reduce__", "__reduce_ex__"}
 NOT_CALLED |= {"__getstate__", "__setstate__", "__copy__", "__deepcopy__", "__dir__", "__sizeof__", "__subclasshook__"}
+NOT_CALLED |= {"__annotate__", "__annotate_func__"}  # what tells the annotations of a class, from Python 3.14 on
 RANDOM = {"random", "numpy.random"}
 TENSORS = {Tensor, Parameter}
 

@@ -1,0 +1,51 @@
+"""Runs the code of the page as a notebook runs a cell: what it prints, and its last value, are said to the page."""
+
+import ast
+import html
+import linecache
+import traceback
+import warnings
+
+from typing import Any
+
+import js
+
+NAME = "your code"
+
+
+def run(code: str) -> None:
+    """Run code in a namespace of its own; an error is said, not raised."""
+    linecache.cache[NAME] = len(code), None, code.splitlines(keepends=True), NAME
+    names: dict[str, Any] = {"__name__": "__main__", "display": display}
+    try:
+        tree = ast.parse(code, NAME)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, NAME, "exec"), names)
+        if isinstance(last, ast.Expr):
+            display(eval(compile(ast.Expression(last.value), NAME, "eval"), names))
+    except BaseException as error:
+        js.say("error", told(error))
+
+
+def told(error: BaseException) -> str:
+    """The traceback from the page's code on."""
+    said = traceback.TracebackException.from_exception(error)
+    first = next((i for i, frame in enumerate(said.stack) if frame.filename == NAME), len(said.stack))
+    del said.stack[:first]
+    return "".join(said.format())
+
+
+def display(value: Any) -> None:
+    """Show a value: a drawing as a picture, others as they are printed."""
+    if value is None:
+        return
+    shown = getattr(value, "_repr_html_", None) or getattr(value, "_repr_svg_", None)
+    js.say("html", shown() if shown else f"<pre>{html.escape(repr(value))}</pre>")
+
+
+def warned(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Say a warning to the page."""
+    js.say("warning", f"{category.__name__}: {message}")
+
+
+warnings.showwarning = warned
