@@ -69,6 +69,35 @@ def test_a_small_drawing_stays_as_it_is(tmp_path):
     assert abs(int.from_bytes(raw[16:20], "big") - 400) <= 2
 
 
+@pytest.mark.parametrize("title", [None, "a title", "a title that is longer than the drawing is wide " * 4])
+@pytest.mark.parametrize("points", [5.5, 11, 24])
+def test_all_grows_with_the_letters(tmp_path, title, points):
+    plain, drawn = (viz.draw(nn.GRUCell(3, 4), title=title, font_size=size) for size in (None, points))
+    grown = [b / a for a, b in zip(size_of(plain.svg()), size_of(drawn.svg()), strict=True)]
+    assert grown == pytest.approx([points / 11] * 2, rel=0.01)
+    for name, drawing in ("plain", plain), ("drawn", drawn):
+        drawing.save(tmp_path / f"{name}.png", dpi=72)
+    wide = [int.from_bytes((tmp_path / f"{name}.png").read_bytes()[16:20], "big") for name in ("plain", "drawn")]
+    assert wide[1] / wide[0] == pytest.approx(points / 11, rel=0.01)
+
+
+def test_a_title_is_part_of_what_has_to_fit():
+    with pytest.warns(UserWarning, match="less than 10"):
+        drawing = viz.draw(make(2), view="cells", width=8, title="a title that is longer than the drawing is wide " * 4)
+    assert size_of(drawing.svg())[0] <= 8 * 72 + 1
+
+
+@pytest.mark.parametrize("size", [0, -3, 1000, float("nan"), "11"])
+def test_letters_of_no_size_are_refused(size):
+    with pytest.raises(ValueError, match="font_size must be points, from 1 to 200, got"):
+        viz.draw(make(2), font_size=size)
+
+
+def test_either_the_width_or_the_letters_are_given():
+    with pytest.raises(ValueError, match="width decides how large letters are, leave font_size out"):
+        viz.draw(make(2), font_size=10, width="slide")
+
+
 @pytest.mark.parametrize("width", ["page", 0, -3, 1000, float("nan"), "13"])
 def test_a_width_that_is_none_is_refused(width):
     with pytest.raises(ValueError, match='width must be "slide" or inches, from 0 to 200, got'):

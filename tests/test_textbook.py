@@ -482,6 +482,28 @@ def test_equations_stand_beside_a_circuit(view):
             assert (boxes[b].y < boxes[a].y) == (b.shape == "subscript")
 
 
+@pytest.mark.parametrize("view", ["textbook", "circuit"])
+@pytest.mark.parametrize("make", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+def test_a_line_of_equations_is_one_text_in_an_svg(make, view):
+    """So that no other font tears it apart, and it is copied as a line."""
+    circuit = tg.circuit(make(I, H), tg.zeros(2, I))
+    drawing = viz.draw(circuit, view=view, equations=True)
+    firsts = [box for item, box in drawing.layout.boxes.items() if re.fullmatch(r"equation\d+\.0", item.key)]
+    for svg in drawing.svg(), drawing.film(), drawing.html():
+        texts = re.findall(r"<text [^>]*>(?:[^<]|</?tspan[^>]*>)*</text>", svg)
+        (*lines,) = (t for t in texts if " = " in t.replace("\xa0", " "))
+        told = [re.sub("<[^>]*>", "", t).replace("\xa0", " ") for t in lines]
+        assert told == [line.replace("_", "") for line in circuit.equations().splitlines()]
+        assert "subscript" not in svg
+        lefts = {float(re.search(r' x="([^"]*)"', t)[1]) for t in lines}
+        assert max(lefts) - min(lefts) < 0.05 and not any("text-anchor" in t for t in lines)
+        for text in lines:  # what is lowered is raised again
+            steps = [float(dy) for dy in re.findall(r'dy="([^"]*)"', text)]
+            assert all(down > 0 > up and down + up == 0 for down, up in zip(steps[::2], steps[1::2], strict=False))
+    left, *_ = drawing.layout.extent()  # which Graphviz moves to 0
+    assert min(lefts) == pytest.approx(firsts[0].x - firsts[0].width / 2 - left, abs=1)
+
+
 def test_a_subscript_is_all_that_stands_behind_the_underscore():
     layout = Layout({Item("a", "a", "", "box"): Box(0, 0, 10, 10)})
     write_equations(layout, ["h_2ₜ₋₁ = U_h,1 xₜ   + b_f", "y = 2"])

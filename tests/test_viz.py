@@ -306,6 +306,30 @@ def test_steps_says_which_are_drawn(steps, shown):
     assert [c["label"] for c in clusters] == [f"t = {t}" for t in shown]
 
 
+NOT_RUN = {
+    "cell": lambda: nn.GRUCell(I, H),
+    "Recurrent": lambda: nn.Recurrent(nn.GRUCell(I, H)),
+    "layers": lambda: nn.GRU(I, H, num_layers=2),
+    "circuit": lambda: tg.circuit(nn.GRUCell(I, H), tg.zeros(1, I)),
+}
+
+
+@pytest.mark.parametrize("make", NOT_RUN.values(), ids=NOT_RUN)
+@pytest.mark.parametrize("steps", [1, 2, 6, 30])
+def test_of_what_has_not_run_as_many_steps_are_drawn_as_are_asked_for(make, steps):
+    drawing = viz.draw(make(), steps=steps)
+    assert drawing.moments == [f"t = {t}" for t in range(1, steps + 1)]
+    assert len(viz.draw(make()).moments) == 4
+    for view in "circuit", "textbook":
+        one, usual = (viz.draw(make(), view=view, **how) for how in ({"steps": steps}, {}))
+        assert len(one.layout.boxes) == len(usual.layout.boxes)
+
+
+def test_it_cannot_be_drawn_for_less_than_a_step():
+    with pytest.raises(ValueError, match="of what has not run, steps must be at least 1, got 0"):
+        viz.draw(nn.GRUCell(I, H), steps=0)
+
+
 @pytest.mark.parametrize("steps", ["one", "5-", [99]])
 def test_steps_that_name_none_are_refused_in_one_line(steps):
     with pytest.raises(ValueError, match=r"^viz\.draw: steps must .*$"):

@@ -37,6 +37,7 @@ def draw(
     direction: str = "right",
     title: str | None = None,
     width: str | float | None = None,
+    font_size: float | None = None,
     equations: bool = False,
     highlight: Sequence[str] = (),
 ) -> Drawing:
@@ -49,7 +50,8 @@ def draw(
         memories on top, x from below, h to the right, and a bar where lines go on as one; "attention": an encoder and a
         decoder, with the weights between them
     steps: the time steps to draw, counted from 1: "all", "1-3,998-1000", or numbers; by default the first four and
-        the last four of a long sequence, with a count of the others
+        the last four of a long sequence, with a count of the others. Of a cell, layers or a circuit, which have not
+        run, a number is how many steps are drawn; by default four
     depth: how many levels of modules are drawn as boxes; by default 1 in "cells", where it is the outermost that
         compute something, else 0
     unfold: for "circuit": beside it the unrolled graph
@@ -65,6 +67,8 @@ def draw(
         said, and has the same name there, a dashed line leads from word to word
     direction: of time, "right" or "down"
     title: stands above
+    font_size: of the name of an operation, in points, at the size that the picture has; all else grows with it. By
+        default 11; in a paper, that of its text
     width: of the page that it is for, in inches, or "slide", 13⅓ × 7½ inches: so many steps are drawn, if `steps` does
         not say which, that letters are set in 10 points or more, and a drawing that is larger is made to fit
     highlight: in the view "textbook", names of gates and states: what these hang on stays, the rest becomes faint
@@ -75,16 +79,26 @@ def draw(
     """
     if path is not None:
         checked_suffix(Path(path))
+    made = []  # how many steps, of what has not run
+    if isinstance(steps, int) and not isinstance(what, Tensor):
+        made, steps = [_count(steps)], "all"
     names = token_lists(tokens), [visible(token) for token in targets]
     said = _equations(what) if equations else ()
     kept = [highlight] if isinstance(highlight, str) else highlight
     options = Options(
-        view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction, said, kept, width
-    )
-    drawing = compose(root_of(what), options, title or "")
+        view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction, said, kept, width,
+        font_size,
+    )  # fmt: skip
+    drawing = compose(root_of(what, *made), options, title or "")
     if path is not None:
         drawing.save(path)
     return drawing
+
+
+def _count(steps: int) -> int:
+    if steps < 1:
+        raise ValueError(f"viz.draw: of what has not run, steps must be at least 1, got {steps}")
+    return steps
 
 
 def _equations(what: Any) -> list[str]:

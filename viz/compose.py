@@ -41,6 +41,7 @@ from viz.style import LINE, NODE
 
 SLIDE = (13 + 1 / 3, 7.5)  # width and height of a slide, 16:9, in inches
 LONGEST = 200.0  # inches
+LARGEST = 200.0  # points
 LETTERS, LEGIBLE = float(str(NODE["fontsize"])), 10  # points: of a drawing as it is, and at least
 VIEWS = ("ops", "cells", "circuit", "textbook", "attention")
 
@@ -64,6 +65,7 @@ class Options:
     equations: Sequence[str] = ()
     highlight: Sequence[str] = ()
     width: float | str | None = None
+    font_size: float | None = None
     most: int = MOST
 
     @property
@@ -89,6 +91,10 @@ class Options:
         one = f'tokens and targets are of single steps, and view="{self.view}" is one for all'
         self._refuse(
             (not fits, f'width must be "slide" or inches, from 0 to {LONGEST:g}, got {width!r}'),
+            (self.font_size is not None and not _is_size(self.font_size),
+             f"font_size must be points, from 1 to {LARGEST:g}, got {self.font_size!r}"),
+            (self.font_size is not None and width is not None,
+             "width decides how large letters are, leave font_size out"),
             (self.unfold and self.view != "circuit", f'only view="circuit" can be unfolded, got view={self.view!r}'),
             (named and self.view in ("circuit", "textbook") and not self.unfold, one),
             (told and self.view in ("attention", "textbook"),
@@ -105,6 +111,10 @@ class Options:
         for does_not_go, why in rules:
             if does_not_go:
                 raise ValueError(f"viz.draw: {why}")
+
+
+def _is_size(points: Any) -> bool:
+    return isinstance(points, (int, float)) and 1 <= points <= LARGEST
 
 
 def _is_scale(ends: tuple) -> bool:
@@ -129,7 +139,9 @@ def compose(root: Node, options: Options, title: str = "") -> Drawing:
     """The drawing of a graph. ValueError for options that do not exist or do not go together."""
     options.check()
     if options.width is None:
-        return _composed(root, options, title)
+        drawing = _composed(root, options, title)
+        drawing.scale = None if options.font_size is None else options.font_size / LETTERS
+        return drawing
     return _fitting(root, options, title)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from viz.play import film, optional, page
 from viz.play.page import fitted, framed
 from viz.play.svg import readouts
 from viz.style import GRAPH
-from viz.write import moment_dot, placed_dot, plain_dot
+from viz.write import equation_lines, moment_dot, placed_dot, plain_dot
 
 FORMATS = (".svg", ".png", ".pdf", ".dot", ".html", ".gif", ".mp4")
 DPI = 110
@@ -31,9 +32,11 @@ class Drawing:
     picture  what is drawn
     compose  gives everything its place
     size     width and height of a page, in inches: a larger drawing is made smaller, so that it fits; None: as it is
+    scale    how many times as large it is drawn, on no page; None: as it is
     """
 
     size: tuple[float, float] | None = None
+    scale: float | None = None
 
     def __init__(self, picture: Picture, compose: Callable[[], Layout], title: str = "", description: str = ""):
         self.picture, self._compose = picture, compose
@@ -52,18 +55,27 @@ class Drawing:
         return plain_dot.dot(self.picture, self.title)
 
     def _fitted(self) -> dict[str, Any]:
-        """The attribute of Graphviz that makes a drawing fit its page."""
+        """The attribute of Graphviz that makes a drawing fit its page, or larger or smaller."""
+        if self.scale is not None:
+            return {"size": "{:.4f},{:.4f}!".format(*(self.scale * side for side in self._inches()))}
         return {} if self.size is None else {"size": "{:.4f},{:.4f}".format(*self.size)}
+
+    def _inches(self) -> tuple[float, float]:
+        """Width and height as it is; with its title, for whose size Graphviz is asked."""
+        left, bottom, right, top = self.layout.extent()
+        if self.title:
+            placed = json.loads(render.render(placed_dot.dot(self.layout, self.title), "json0"))
+            left, bottom, right, top = map(float, placed["bb"].split(","))
+        return (right - left + 2 * PAD) / 72, (top - bottom + 2 * PAD) / 72
 
     def scales(self) -> tuple[float, float]:
         """What its page allows: how large it may be drawn, at most as it is, for its width and for its height."""
-        left, bottom, right, top = self.layout.extent()
-        wide, high = self.size or (math.inf, math.inf)
-        return min(1.0, wide * 72 / (right - left + 2 * PAD)), min(1.0, high * 72 / (top - bottom + 2 * PAD))
+        (across, up), (wide, high) = self._inches(), self.size or (math.inf, math.inf)
+        return min(1.0, wide / across), min(1.0, high / up)
 
     def svg(self) -> str:
         """The picture as SVG, on a transparent page. RuntimeError if nothing here draws graphs."""
-        return render.render(self.dot, "svg").decode()
+        return equation_lines.joined(render.render(self.dot, "svg").decode(), self.layout)
 
     def film(self) -> str:
         """The same as an SVG that plays by itself: forward through time, then backward."""
@@ -74,7 +86,8 @@ class Drawing:
         return page.page(self._untitled(), self.moments, title=self.title or self.description)
 
     def _untitled(self) -> str:
-        return render.render(placed_dot.dot(self.layout, plays=True), "svg").decode()
+        plain = render.render(placed_dot.dot(self.layout, plays=True), "svg").decode()
+        return equation_lines.joined(plain, self.layout)
 
     @property
     def moments(self) -> list[str]:

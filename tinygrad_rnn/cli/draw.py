@@ -40,6 +40,7 @@ def add_draw(p: argparse.ArgumentParser) -> None:
     p.add_argument("--no-colors", action="store_true", help="draw in grey")
     p.add_argument("--direction", default="right", choices=("right", "down"), help="of time (default: right)")
     p.add_argument("--width", help="of the page, in inches, or slide: letters are legible on it, steps as fit")
+    p.add_argument("--font-size", type=float, help="of the letters, in points; all else grows with them (default: 11)")
     p.add_argument("--title", help="stands above")
     p.add_argument("--play", action="store_true", help="an SVG that plays by itself")
 
@@ -57,6 +58,7 @@ def draw(args: argparse.Namespace) -> None:
     options |= {"parameters": not args.no_parameters, "colors": not args.no_colors}
     if args.width is not None:
         options["width"] = _width(args.width)
+    options["font_size"] = args.font_size
     if args.folder is None:
         loss = _sketch(args)
     else:

@@ -34,8 +34,11 @@ _outputs.vjp(lambda gs, ys: None)
 OUTPUT, OUTPUTS = _output.op, _outputs.op
 
 
-def root_of(what: Any) -> Node:
-    """The root of the graph to draw. ValueError if there is none."""
+def root_of(what: Any, steps: int = STEPS) -> Node:
+    """The root of the graph to draw. ValueError if there is none.
+
+    steps: of what has not run: a cell, a Recurrent or layers, a circuit
+    """
     if isinstance(what, Tensor):
         if what.node is None or what.node.op is None:
             raise ValueError(
@@ -44,14 +47,14 @@ def root_of(what: Any) -> Node:
             )
         return what.node
     if hasattr(what, "roots") and hasattr(what, "states"):
-        return _of_circuit(what)
+        return _of_circuit(what, steps)
     if isinstance(what, type):
         raise ValueError(f"viz.draw: what must be a cell, got its class; make one: viz.draw({what.__name__}(…))")
     if hasattr(what, "layers") or hasattr(what, "forwards"):
-        return _of_layers(what)
+        return _of_layers(what, steps)
     cell = what if hasattr(what, "initial_state") else getattr(what, "cell", None)
     if callable(getattr(cell, "initial_state", None)):
-        return _of_cell(cell)
+        return _of_cell(cell, steps)
     call = "; call it, and draw what it returns" if callable(what) else ""
     raise ValueError(
         "viz.draw: what must be a tensor with a recorded graph, such as a loss, a cell, an nn.Recurrent, an nn.LSTM or "
@@ -59,18 +62,18 @@ def root_of(what: Any) -> Node:
     )
 
 
-def _of_cell(cell: Any) -> Node:
+def _of_cell(cell: Any, steps: int) -> Node:
     """A few steps of a cell, on zeros: all that it returns."""
     ys: list[Tensor] = []
     with recording(True):
-        xs = [*_inputs(cell)]
+        xs = [*_inputs(cell, steps)]
         try:
             state = nest.map_leaves(_first, cell.initial_state(1))
         except NotImplementedError:
             raise ValueError(
                 f"viz.draw: {type(cell).__name__} has no initial state of its own; draw what it computes: viz.draw(y)"
             ) from None
-        for t in range(STEPS):
+        for t in range(steps):
             with scope(t):
                 y, state = cell(xs[t], state)
                 ys += [_output(leaf) for leaf in nest.leaves(y)]
@@ -78,19 +81,19 @@ def _of_cell(cell: Any) -> Node:
         return _root(cell, [*ys, *last])
 
 
-def _of_layers(layers: Any) -> Node:
+def _of_layers(layers: Any, steps: int) -> Node:
     """A few steps of layers of cells, on zeros."""
     each: list[Tensor] = []
     with recording(True):
-        ys, _ = layers(_inputs(layers))
-        for t in range(STEPS):
+        ys, _ = layers(_inputs(layers, steps))
+        for t in range(steps):
             with scope(t):
                 each.append(_output(ys[t]))
         return _root(layers, each)
 
 
-def _inputs(module: Any) -> Tensor:
-    """Zeros to read, (STEPS, 1, I), I the input_size of the module. ValueError if it has none."""
+def _inputs(module: Any, steps: int) -> Tensor:
+    """Zeros to read, (steps, 1, I), I the input_size of the module. ValueError if it has none."""
     parts = [module, *(module.modules() if hasattr(module, "modules") else ())]
     size = next((part.input_size for part in parts if hasattr(part, "input_size")), None)
     if size is None:
@@ -99,7 +102,7 @@ def _inputs(module: Any) -> Tensor:
             "draw what it computes instead: viz.draw(y)"
         )
     like = next((p.dtype for p in module.parameters()), np.dtype(np.float32))
-    return _tracked(Tensor(from_numpy(np.zeros((STEPS, 1, size), like))))
+    return _tracked(Tensor(from_numpy(np.zeros((steps, 1, size), like))))
 
 
 def _tracked(s: Tensor) -> Tensor:
@@ -123,7 +126,7 @@ def _root(module: Any, returned: list[Tensor]) -> Node:
     return _outputs(*returned).node
 
 
-def _of_circuit(circuit: Any) -> Node:
+def _of_circuit(circuit: Any, steps: int) -> Node:
     """A few steps of a circuit: each value of the forward pass is a node at each step."""
     made: dict[Any, Node] = {}
     for v in circuit.captured:
@@ -134,7 +137,7 @@ def _of_circuit(circuit: Any) -> Node:
     roots = [v for v in (*circuit.roots["y"], *circuit.roots["state"]) if v is not None]
     values = ancestors(roots, attrgetter("values"))
     ys: list[Node] = []
-    for t in range(STEPS):
+    for t in range(steps):
         step = dict(made)
         for v in values:
             if v not in step:
