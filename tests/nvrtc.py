@@ -16,6 +16,8 @@ def library():
     found = sorted(so for folder in folders for so in Path(folder).glob("**/libnvrtc.so.*[0-9]"))
     for name in [*map(str, found), "libnvrtc.so"]:
         try:
+            for needed in Path(name).parent.glob("libnvrtc-builtins.so*"):  # which 13.0 does not find by itself
+                ctypes.CDLL(str(needed))
             return ctypes.CDLL(name)
         except OSError:
             continue

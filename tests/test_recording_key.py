@@ -1178,14 +1178,23 @@ def scaled(h):
 """
 
 
+@pytest.mark.parametrize("shape", ["{}.py", "{}/__init__.py"], ids=["module", "package"])
+@pytest.mark.parametrize("listed", [None, True, False], ids=["site-packages", "listed", "not listed"])
 @pytest.mark.parametrize("where, followed", [("tinygrad_rnn", True), ("types", False)])
-def test_an_installed_package_is_followed_if_it_knows_this_library(tmp_path, monkeypatch, where, followed):
-    folder = tmp_path / "site-packages"
-    folder.mkdir()
-    name = f"package_that_imports_{where}"
-    (folder / f"{name}.py").write_text(
-        INSTALLED.format(where=where).replace("types import nn", "types import CodeType")
-    )
+def test_an_installed_package_is_followed_if_it_knows_this_library(
+    tmp_path, monkeypatch, where, followed, listed, shape
+):
+    """It is installed if it stands in site-packages, or is on the list that `pip install --target` leaves beside it."""
+    folder = tmp_path / ("site-packages" if listed is None else "libraries")
+    name = f"package_{tmp_path.parent.name}_{tmp_path.name}".replace("-", "_")
+    file = folder / shape.format(name)
+    file.parent.mkdir(parents=True)
+    file.write_text(INSTALLED.format(where=where).replace("types import nn", "types import CodeType"))
+    if listed is not None:
+        (folder / "some-1.0.dist-info").mkdir()
+        names = ["other.py", file.relative_to(folder).as_posix() if listed else f"x{name}.py"]
+        (folder / "some-1.0.dist-info" / "RECORD").write_text("".join(f"{n},sha256=,1\n" for n in names))
+        followed |= not listed
     monkeypatch.syspath_prepend(str(folder))
     package = importlib.import_module(name)
     rnn = nn.Recurrent(cell(lambda self, h: package.scaled(h)), engine="numpy")

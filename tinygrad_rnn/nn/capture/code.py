@@ -92,9 +92,21 @@ def is_library(module: str | None) -> bool:
     file = getattr(sys.modules.get(top), "__file__", None)
     if file is None:
         return top == builtins.__name__ or top in sys.stdlib_module_names
-    if not INSTALLED.isdisjoint(Path(file).parts):
+    if _is_installed(Path(file)):
         return not _knows_us(top)
     return file.startswith(PYTHON)
+
+
+def _is_installed(file: Path) -> bool:
+    """Does it stand where packages are installed, or is it in the list of an installed package's files beside it?
+
+    The list is what `pip install --target` leaves, in a folder that may hold the user's own modules too.
+    """
+    if not INSTALLED.isdisjoint(file.parts):
+        return True
+    folder = file.parents[file.name == "__init__.py"]
+    line = f"\n{file.relative_to(folder).as_posix()},"
+    return any(line in "\n" + record.read_text("utf-8", "replace") for record in folder.glob("*.dist-info/RECORD"))
 
 
 def _knows_us(top: str) -> bool:
