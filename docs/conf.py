@@ -23,7 +23,7 @@ project = "tinygrad_rnn"
 release = version = tinygrad_rnn.__version__
 copyright = "the tinygrad_rnn developers, MIT licence"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "reference"]
-exclude_patterns = ["_build", "browser", "gallery"]
+exclude_patterns = ["_build", "_ext", "browser", "gallery", "*.py"]
 language = "en"
 smartquotes = False  # "gpu" is a string
 
@@ -36,6 +36,7 @@ pygments_style, pygments_dark_style = "default", "github-dark"
 
 myst_enable_extensions = []  # a dollar is a dollar: equations are plain text here
 myst_heading_anchors = 3
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}  # docs/examples
 nb_execution_mode = "cache"  # a notebook is run again when it changes
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True

@@ -6,7 +6,10 @@ import importlib.util
 import io
 import re
 import shutil
+import sys
 import threading
+import types
+import warnings
 
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,41 +20,73 @@ from viz.graphviz import browser
 
 FOLDER = Path(__file__).parent.parent / "docs" / "browser"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-EXAMPLES = sorted((FOLDER / "examples").glob("*.py"))
+EXAMPLES = sorted((FOLDER.parent / "examples").glob("*.py"))
 PICTURES = {"1_cell": 2, "2_bptt": 2, "3_textbook": 4, "4_train": 0, "5_attention": 1}
+CHECKS = {
+    "1_cell": "fₜ = σ(Uf xₜ + Wf hₜ₋₁)",
+    "4_train": "step 600: mean squared error 0.00",
+    "5_attention": "s e t a g END",
+}
 NUMBER = re.compile(r"\d+\.\d+")
 every_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 
 
-def here(path):
-    """What an example prints, and how many pictures it shows, where it runs without a browser."""
-    code = path.read_text("utf-8")
-    lines = code.rstrip().splitlines()
-    if path.stem != "4_train":  # whose last line prints
-        lines[-1] = f"display({lines[-1].partition('  #')[0]})"
-    shown, said = [], io.StringIO()
-    with contextlib.redirect_stdout(said):
-        exec(compile("\n".join(lines), path, "exec"), {"__name__": "__main__", "display": shown.append})
-    return said.getvalue().strip(), [thing._repr_html_() for thing in shown]
+@functools.cache
+def module(name):
+    """A script of the page, as a module. The page's own, js, is made up: what is said to it is in `said`."""
+    js = types.SimpleNamespace(said=[])
+    js.say = lambda kind, content: js.said.append((kind, content))
+    spec = importlib.util.spec_from_file_location(f"browser_{name}", FOLDER / f"{name}.py")
+    made = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "js", js)
+        patch.setattr(warnings, "showwarning", warnings.showwarning)
+        spec.loader.exec_module(made)
+    return made
 
 
-def built(name):
-    spec = importlib.util.spec_from_file_location("browser_page", FOLDER / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)
+def here(code):
+    """What code prints, and the others of what it says, as (kind, content), where it runs without a browser."""
+    running, printed = module("running"), io.StringIO()
+    running.js.said.clear()
+    with contextlib.redirect_stdout(printed):
+        running.run(code)
+    return printed.getvalue().strip(), [*running.js.said]
 
 
 def test_each_example_is_on_the_page_under_its_first_line():
-    found = dict(built("examples")())
+    found = dict(module("build").examples())
     assert len(found) == len(EXAMPLES) == len(PICTURES)
     for path, (title, code) in zip(EXAMPLES, found.items(), strict=True):
-        assert path.read_text("utf-8") == f'"""{title}."""\n\n{code}'
+        assert path.read_text("utf-8") == code
+        assert code.startswith(f"# %% [markdown]\n# # {title}\n#\n# ")
+
+
+def test_the_site_has_a_page_of_each_example():
+    index = (FOLDER.parent / "index.md").read_text("utf-8")
+    assert re.findall(r"^examples/(.*)$", index, re.MULTILINE) == [path.stem for path in EXAMPLES]
+
+
+@pytest.mark.slow
+@every_example
+def test_an_example_shows_what_it_promises(path):
+    text, said = here(path.read_text("utf-8"))
+    assert {kind for kind, _ in said} <= {"html"} and len(said) == PICTURES[path.stem]
+    assert text or said
+    assert CHECKS.get(path.stem, "") in text
+
+
+def test_a_cell_begins_with_a_mark_and_its_last_value_is_shown():
+    cells = ["[markdown]\n# # one", "\nx = 2\nx\n", "\nprint('two')\nNone", "\n[x]\nx += 1", "\nx"]
+    text, said = here("\n".join(f"# %% {cell}" for cell in cells))
+    assert text == "two" and said == [("html", "<pre>2</pre>"), ("html", "<pre>3</pre>")]
+    assert here("") == ("", [])
+    assert here("display([1])\n'<b>'")[1] == [("html", "<pre>[1]</pre>"), ("html", "<pre>&#x27;&lt;b&gt;&#x27;</pre>")]
 
 
 def test_without_npm_the_page_says_what_it_lacks(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    built("build")(tmp_path / "page", tmp_path / "cache")
+    module("build").build(tmp_path / "page", tmp_path / "cache")
     assert "without npm" in (tmp_path / "page" / "index.html").read_text("utf-8")
 
 
@@ -76,7 +111,7 @@ def page(tmp_path_factory):
     if CHROMIUM is None or shutil.which("npm") is None:
         pytest.skip("needs chromium and npm")
     folder = tmp_path_factory.mktemp("page")
-    built("build")(folder, FOLDER.parent / "_build" / "npm")
+    module("build").build(folder, FOLDER.parent / "_build" / "npm")
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with api.sync_playwright() as playwright:
@@ -105,7 +140,8 @@ def run(page, code):
 @pytest.mark.slow
 @every_example
 def test_an_example_says_and_draws_in_the_browser_what_it_does_here(page, path):
-    said, shown = here(path)
+    said, others = here(path.read_text("utf-8"))
+    shown = [content for _, content in others]
     text, warned, wrong = run(page, path.read_text("utf-8"))
     assert not warned and not wrong
     assert NUMBER.sub("0", text) == NUMBER.sub("0", said)

@@ -360,6 +360,12 @@ def test_in_a_notebook_a_drawing_is_not_cut_off_and_a_player_has_a_frame_of_its_
     assert html.unescape(frame.split('"')[1]) == drawing.html()
 
 
+def test_a_page_does_not_underline_names_with_a_tooltip():
+    shown = viz.draw(per_step(nn.RNNCell(I, H), 2), gradient=True)._repr_html_()
+    notes = re.findall("<a [^>]*>", shown)
+    assert notes and all('style="text-decoration:none"' in note for note in notes)
+
+
 def test_a_png_has_as_many_dots_as_asked_for(tmp_path):
     pytest.importorskip("graphviz")
     drawing, sizes = viz.draw(nn.GRUCell(2, 3)), {}

@@ -85,10 +85,10 @@ def of_the_library() -> Files:
 
 
 def examples() -> Iterator[tuple[str, str]]:
-    """The title and the code of each; the title is the first line of its docstring."""
-    for path in sorted((HERE / "examples").glob("*.py")):
+    """The title and the code of each. They are pages of the site too: see conf.py."""
+    for path in sorted((HERE.parent / "examples").glob("*.py")):
         code = path.read_text(encoding="utf-8")
-        yield code.partition("\n")[0].strip('"').rstrip("."), code.partition("\n")[2].lstrip()
+        yield code.split("\n", 2)[1].removeprefix("# # "), code
 
 
 if __name__ == "__main__":

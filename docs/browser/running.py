@@ -1,4 +1,7 @@
-"""Runs the code of the page as a notebook runs a cell: what it prints, and its last value, are said to the page."""
+"""Runs the code of the page as a notebook runs its cells, which begin with `# %%`.
+
+What they print, and the value of the last line of each, are said to the page.
+"""
 
 import ast
 import html
@@ -6,6 +9,8 @@ import linecache
 import traceback
 import warnings
 
+from bisect import bisect
+from itertools import groupby
 from typing import Any
 
 import js
@@ -18,13 +23,20 @@ def run(code: str) -> None:
     linecache.cache[NAME] = len(code), None, code.splitlines(keepends=True), NAME
     names: dict[str, Any] = {"__name__": "__main__", "display": display}
     try:
-        tree = ast.parse(code, NAME)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, NAME, "exec"), names)
-        if isinstance(last, ast.Expr):
-            display(eval(compile(ast.Expression(last.value), NAME, "eval"), names))
+        for cell in cells(code):
+            last = cell.pop() if isinstance(cell[-1], ast.Expr) else None
+            exec(compile(ast.Module(cell, []), NAME, "exec"), names)
+            if isinstance(last, ast.Expr):
+                display(eval(compile(ast.Expression(last.value), NAME, "eval"), names))
     except BaseException as error:
         js.say("error", told(error))
+
+
+def cells(code: str) -> list[list[ast.stmt]]:
+    """The statements of each cell."""
+    begins = [i for i, line in enumerate(code.splitlines(), 1) if line.startswith("# %%")]
+    found = groupby(ast.parse(code, NAME).body, lambda statement: bisect(begins, statement.lineno))
+    return [[*cell] for _, cell in found]
 
 
 def told(error: BaseException) -> str:

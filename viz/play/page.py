@@ -50,6 +50,8 @@ def fitted(svg: str) -> str:
     clear(root)
     rename_ids(root, "drawing-" + hashlib.sha256(svg.encode()).hexdigest()[:8])
     width, _ = size_of(root)
+    for note in root.iter("a"):  # a name with a tooltip, which a page would underline as a link
+        note.set("style", "text-decoration:none")
     root.attrib = {name: value for name, value in root.attrib.items() if name not in ("width", "height")}
     root.set("style", f"width:max({LEAST * width:.0f}px,min(100%,{width:.0f}px));height:auto")
     return f'<div style="overflow-x:auto">{text_of(root)}</div>'

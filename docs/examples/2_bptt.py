@@ -1,5 +1,10 @@
-"""Backpropagation through time: where gradients flow, step by step."""
+# %% [markdown]
+# # Backpropagation through time
+#
+# Arrows lead back where a gradient flows; the colour is its norm. In a vanilla network it fades on its way to the first
+# step.
 
+# %%
 import numpy as np
 
 import tinygrad_rnn as tg
@@ -13,5 +18,10 @@ xs = tg.tensor(np.random.default_rng(0).normal(size=(5, 1, 2)).astype("f"))
 ys, h = layer(xs)
 loss = (output(h) ** 2).sum()
 drawing = viz.draw(loss, gradient=True)
-display(drawing)
-drawing.play()  # forward through time, then backward: press the arrow
+drawing
+
+# %% [markdown]
+# Forward through time, then backward: press the arrow.
+
+# %%
+drawing.play()

@@ -1,5 +1,9 @@
-"""A cell of your own: five lines of maths, exact gradients, a picture."""
+# %% [markdown]
+# # A cell of your own
+#
+# Five lines of maths give exact gradients and a picture.
 
+# %%
 import numpy as np
 
 import tinygrad_rnn as tg
@@ -24,17 +28,28 @@ class MGU(nn.Cell):
         return h, h  # the output, and the new state
 
 
+# %% [markdown]
+# What was recorded of one step is written as equations, and drawn.
+
+# %%
 tg.manual_seed(0)
 cell = MGU(3, 4)
 circuit = tg.circuit(cell, tg.zeros(1, 3))
 print(circuit.equations())
-display(viz.draw(circuit, view="textbook"))
 
+# %%
+viz.draw(circuit, view="textbook")
+
+# %% [markdown]
+# `nn.Recurrent` runs any cell over time, compiled; `backward` goes through all steps.
+
+# %%
 xs = tg.tensor(np.random.default_rng(0).random((4, 2, 3), np.float32))  # (T, B, I)
-rnn = nn.Recurrent(cell)  # runs any cell over time
-ys, h = rnn(xs)
+ys, h = nn.Recurrent(cell)(xs)
 loss = nn.mse_loss(ys, tg.zeros(4, 2, 4))
 loss.backward()
 norm = np.linalg.norm(cell.W.grad.numpy())
 print(f"loss {loss.item():.4f}, the gradient of W has the norm {norm:.4f}")
+
+# %%
 viz.draw(loss)

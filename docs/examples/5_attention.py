@@ -1,5 +1,9 @@
-"""Attention: a decoder writes words backwards, and learns where to look."""
+# %% [markdown]
+# # Attention
+#
+# A decoder writes words backwards. Nobody tells it where to look.
 
+# %%
 import numpy as np
 
 import tinygrad_rnn as tg
@@ -17,6 +21,7 @@ bridge = nn.Bridge(nn.state_size(encoder.cells), decoder.cell)
 source, target, output = nn.Embedding(V, 16), nn.Embedding(V, 16), nn.Linear(H + 2 * H, V)
 model = nn.EncoderDecoder(source, encoder, bridge, target, decoder, output)
 
+# %%
 rng, optimizer = np.random.default_rng(0), optim.Adam(model.parameters(), lr=0.01)
 for step in range(1, 301):
     ids = rng.integers(0, 26, (rng.integers(3, 6), 64))  # (T, B): 64 words of 3 to 5 letters
@@ -30,6 +35,10 @@ for step in range(1, 301):
     if step % 50 == 0:
         print(f"step {step}: {loss.item():.3f} nats a letter; {np.log(V):.3f} for guessing")
 
+# %% [markdown]
+# It says the word backwards, letter by letter; at its third letter it looks at the third last.
+
+# %%
 word = "gates"
 ids = np.array([[LETTERS.index(letter)] for letter in word])
 [best] = decode.greedy(model.step, model.encode(ids), start=START, end=END, max_length=8)
