@@ -146,7 +146,7 @@ def test_the_figures_of_a_lecture_are_drawn(tmp_path):
     load(ROOT / "examples/lecture.py").main(tmp_path)
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     shown = re.findall(r'src="([^"]+)"', page)
-    assert len(shown) == 21
+    assert len(shown) == 25 == page.count("<p>")
     assert {*shown} == {path.name for path in tmp_path.iterdir()} - {"index.html"}
     text = {name: (tmp_path / name).read_text(encoding="utf-8") for name in shown}
     assert all(len(svg) > 2000 and "<svg" in svg for svg in text.values())
