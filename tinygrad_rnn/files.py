@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import sys
+import time
 
 from collections.abc import Callable, Iterator
 from io import FileIO
@@ -17,6 +18,7 @@ if sys.platform == "win32":
 elif sys.platform != "emscripten":  # Python in a browser's page, where no other process is
     import fcntl
 
+WAITS = [0.01 * 2**k for k in range(8)]  # seconds
 TEMPORARY = r"\..*-[0-9a-f]{8}(\.\w*)?"  # the names of files that are being written
 
 
@@ -43,13 +45,24 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
         write(temporary)
-        temporary.replace(path)
+        _replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):  # of the two errors the first counts
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and str(error.filename) in ("None", str(temporary)):
             error.filename = str(path)
         raise
+
+
+def _replace(new: Path, old: Path) -> None:
+    """Windows replaces no file that is open; a virus scanner or an indexer has it so for a moment, so wait for that."""
+    for seconds in WAITS if sys.platform == "win32" else ():
+        try:
+            new.replace(old)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    new.replace(old)
 
 
 @contextlib.contextmanager

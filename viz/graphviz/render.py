@@ -95,7 +95,7 @@ def _pygraphviz() -> ModuleType | None:
 def _quiet() -> Iterator[None]:
     """Graphviz' library writes its warnings straight to file descriptor 2; they are of no use to a reader."""
     saved = os.dup(2)
-    with Path(os.devnull).open("w") as nowhere:
+    with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
             yield
