@@ -1,6 +1,6 @@
 """The tests on other Pythons, and with the oldest of all that is needed: nox -s tests-3.14, nox -s oldest.
 
-pip install nox uv; what follows -- goes to pytest.
+What follows -- goes to pytest.
 """
 
 import nox

