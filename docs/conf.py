@@ -22,7 +22,7 @@ os.environ["IPYTHONDIR"] = str(HERE / "_build" / ".ipython")
 project = "tinygrad_rnn"
 release = version = tinygrad_rnn.__version__
 copyright = "the tinygrad_rnn developers, MIT licence"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "reference"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "messages", "reference"]
 exclude_patterns = ["_build", "_ext", "browser", "gallery", "*.py"]
 language = "en"
 smartquotes = False  # "gpu" is a string

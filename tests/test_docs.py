@@ -110,6 +110,22 @@ def test_the_tests_of_make_quick_are_there():
     assert [n for n in names if not (ROOT / "tests" / f"test_{n}.py").exists()] == []
 
 
+@functools.cache
+def templates():
+    """The messages that the site lists, as patterns."""
+    spec = importlib.util.spec_from_file_location("docs_messages", ROOT / "docs" / "_ext" / "messages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return [re.escape(line).replace("…", ".*") for lines in module.messages().values() for line, _ in lines]
+
+
+def test_the_messages_of_troubleshooting_are_among_all_messages():
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    blocks = [" ".join(block.split()) for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL)]
+    lost = [b for b in blocks if not any(re.search(t, b.removeprefix("tinygrad-rnn: ")) for t in templates())]
+    assert len(blocks) > 30 and len(templates()) > 400 and lost == []
+
+
 # ---- architecture.md ------------------------------------------------------------------------------------------------
 
 
