@@ -39,8 +39,8 @@ def figures():
     both = viz.draw(sketches.bidirectional(nn.GRUCell, 4, 4), view="cells")
     yield "Bidirectional", "from both sides", "bidirectional.svg", both
     yield "Encoder and decoder", "a translation", "translation.svg", pairs(english, german)
-    yield "Encoder and decoder", "one context for all steps", "context.svg", pairs(english, german, "context")
     yield "Encoder and decoder", "a chatbot", "chatbot.svg", pairs(["how", "are", "you"], ["fine", "thanks", "</s>"])
+    yield "Encoder and decoder", "one context for all steps", "context.svg", pairs(english, german, "context")
     yield "Encoder and decoder", "one network", "dummies.svg", one_network(["how", "are", "you"], ["fine", "thanks"])
     yield "Encoder and decoder", "in action", "seq2seq-film.svg", pairs(english, german)
     yield vector, "teacher forcing: it reads the true words", "forced.svg", speller(words, free=False)

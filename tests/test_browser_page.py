@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tqdm import tqdm
+
 from viz.graphviz import browser
 
 FOLDER = Path(__file__).parent.parent / "docs" / "browser"
@@ -41,6 +43,7 @@ def module(name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "js", js)
         patch.setattr(warnings, "showwarning", warnings.showwarning)
+        patch.setattr(tqdm, "monitor_interval", tqdm.monitor_interval)
         spec.loader.exec_module(made)
     return made
 
@@ -84,10 +87,16 @@ def test_a_cell_begins_with_a_mark_and_its_last_value_is_shown():
     assert here("display([1])\n'<b>'")[1] == [("html", "<pre>[1]</pre>"), ("html", "<pre>&#x27;&lt;b&gt;&#x27;</pre>")]
 
 
-def test_without_npm_the_page_says_what_it_lacks(tmp_path, monkeypatch):
+@pytest.mark.parametrize("npm", [None, "#!/bin/sh\necho 'npm error: no registry' >&2\nexit 1\n"])
+def test_without_npm_or_its_registry_the_page_says_what_it_lacks(tmp_path, monkeypatch, capsys, npm):
+    if npm:
+        (tmp_path / "npm").write_text(npm)
+        (tmp_path / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     module("build").build(tmp_path / "page", tmp_path / "cache")
-    assert "without npm" in (tmp_path / "page" / "index.html").read_text("utf-8")
+    reason = "npm says npm error: no registry" if npm else "there is no npm"
+    assert reason in (tmp_path / "page" / "index.html").read_text("utf-8")
+    assert capsys.readouterr().err == f"docs/browser: left out, {reason}\n"
 
 
 def test_no_page_gives_anything_here():
@@ -108,10 +117,12 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None or shutil.which("npm") is None:
-        pytest.skip("needs chromium and npm")
+    cache = FOLDER.parent / "_build" / "npm"
+    missing = module("build").installed(cache)
+    if CHROMIUM is None or missing:
+        pytest.skip(missing or "needs chromium")
     folder = tmp_path_factory.mktemp("page")
-    module("build").build(folder, FOLDER.parent / "_build" / "npm")
+    module("build").build(folder, cache)
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with api.sync_playwright() as playwright:
@@ -134,7 +145,8 @@ def run(page, code):
     page.click("#run")
     page.wait_for_function("document.getElementById('status').textContent.startsWith('Done')", timeout=240_000)
     assert page.wrong == []
-    return ["\n".join(page.locator(f"#output .{kind}").all_inner_texts()) for kind in ("text", "warning", "error")]
+    said = [page.locator(f"#output .{kind}").all_inner_texts() for kind in ("text", "warning", "error")]
+    return ["".join(texts).strip() for texts in said]
 
 
 @pytest.mark.slow
@@ -166,10 +178,84 @@ def test_an_error_names_the_line_of_the_code_and_the_page_goes_on(page):
     assert "SyntaxError" in run(page, "def f(:")[2]
 
 
-@pytest.mark.slow
-def test_what_runs_for_ever_can_be_stopped(page):
-    page.evaluate("document.querySelector('.CodeMirror').CodeMirror.setValue('while True: pass')")
+def begin(page, code):
+    page.evaluate("code => document.querySelector('.CodeMirror').CodeMirror.setValue(code)", code)
     page.click("#run")
-    page.click("#stop")
+
+
+def is_anew(page):
     page.wait_for_function("!document.getElementById('run').disabled", timeout=120_000)
     assert run(page, "print(1 + 1)")[0] == "2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ["while True: pass", "while True: print('on and on')"], ids=["silent", "talking"])
+def test_what_runs_for_ever_can_be_stopped(page, code):
+    begin(page, code)
+    page.wait_for_timeout(1500)
+    page.click("#stop", timeout=5000)
+    assert page.inner_text("#status").startswith("Stopped")
+    is_anew(page)
+    begin(page, code)
+    page.keyboard.press("Escape")  # the cursor is not in the editor
+    assert page.inner_text("#status").startswith("Stopped")
+    is_anew(page)
+
+
+@pytest.mark.slow
+def test_another_example_stops_what_runs(page):
+    begin(page, "while True: print('old')")
+    page.wait_for_timeout(300)
+    page.select_option("#examples", index=2)
+    is_anew(page)
+    assert "old" not in page.inner_text("#output")
+
+
+@pytest.mark.slow
+def test_python_that_has_ended_begins_anew(page):
+    begin(page, "import os\nprint('so far', end='')\nos._exit(1)")
+    page.wait_for_function("document.getElementById('status').textContent.startsWith('Python has ended')")
+    page.wrong.clear()
+    is_anew(page)
+
+
+@pytest.mark.slow
+def test_what_has_no_end_of_line_is_said_in_its_place(page):
+    text, _, wrong = run(page, "print('epoch 1', end=' ')\ndisplay(1)\nprint('tail', end='')\n1 / 0")
+    assert text == "epoch 1 tail" and "ZeroDivisionError" in wrong
+    assert [b.get_attribute("class") for b in page.locator("#output > *").all()] == ["text", "html", "text", "error"]
+    assert run(page, "print('hello')") == ["hello", "", ""]
+    bar = "from tqdm import tqdm\nimport sys\nsum(tqdm(range(10), file=sys.stdout))"
+    assert run(page, bar)[1:] == ["", ""]
+
+
+@pytest.mark.slow
+def test_much_that_is_printed_is_cut_and_does_not_block_the_page(page):
+    text, _, _ = run(page, "for i in range(60_000): print('line', i)")
+    assert text.startswith("line 0\nline 1\n") and text.endswith("is left out)") and len(text) < 300_000
+
+
+USES_NUMPY = """
+import functools, math
+import numpy as np
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn, ops
+
+class Scaled(nn.GRUCell):
+    def forward(self, x, h):
+        y, h = super().forward(x * float(np.sqrt(2.0)) * math.cos(0.1), h)
+        return functools.reduce(lambda a, b: a + b, [y, y]), h
+
+print(nn.Recurrent(Scaled(2, 3)).plan(tg.zeros(4, 1, 2)).engine)
+"""
+
+
+@pytest.mark.slow
+def test_pythons_and_numpys_functions_are_not_taken_for_the_users(page):
+    assert run(page, USES_NUMPY) == ["numpy", "", ""]
+
+
+def test_the_site_leads_to_the_page_itself():
+    """A link of Markdown would lead to a copy of the template, for download."""
+    text = (FOLDER.parent / "in_the_browser.md").read_text("utf-8")
+    assert '<a href="browser/index.html">' in text and "](browser/" not in text

@@ -32,6 +32,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn, ops, optim
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.nn import recordings as lookup
+from tinygrad_rnn.nn.capture.walk import Walk
 
 T, B, I, H = 5, 2, 3, 4
 pytestmark = pytest.mark.filterwarnings("ignore:Recurrent. .* runs slower than it might")
@@ -1201,6 +1202,39 @@ def test_an_installed_package_is_followed_if_it_knows_this_library(
     before = rnn(sequence())[0].numpy()
     package.RATE = 0.3
     assert np.array_equal(rnn(sequence())[0].numpy(), before) is not followed
+
+
+UNREADABLE = """
+from tinygrad_rnn import nn
+gain = 1.0
+class Mine(nn.GRUCell):
+    def forward(self, x, h):
+        y, h = super().forward(x, h)
+        return y * gain, h
+"""
+
+
+@pytest.mark.parametrize("where", ["RECORD is a folder", "", "/", "__init__.py", "/__init__.py", "no such file.py"])
+def test_a_module_whose_place_cannot_be_told_is_followed(tmp_path, monkeypatch, where):
+    name = f"mine_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(UNREADABLE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = importlib.import_module(name)
+    if where == "RECORD is a folder":
+        (tmp_path / "x-1.0.dist-info" / "RECORD").mkdir(parents=True)
+    else:
+        mine.__file__ = where
+    rnn = nn.Recurrent(mine.Mine(I, H).to("float64"))
+    before = rnn(sequence())[0].numpy()
+    mine.gain = 2.0
+    np.testing.assert_allclose(rnn(sequence())[0].numpy(), 2 * before, rtol=1e-6)
+
+
+def test_a_cell_that_cannot_be_looked_into_is_not_compiled(monkeypatch):
+    """Else it would be compiled once and for all."""
+    made = cell(lambda self, h: h * 0.5)
+    monkeypatch.setattr(Walk, "_look_at", lambda *_: 1 / 0)
+    assert "engine 'eager'" in str(nn.Recurrent(made).plan(sequence()))
 
 
 def test_a_cache_holds_no_tensor_of_a_recording():

@@ -3,12 +3,14 @@
 import re
 import warnings
 
+import numpy as np
 import pytest
 
 import viz
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.tasks import sketches
+from viz.graphviz import render
 
 make = lambda steps, layers=1, cell=nn.LSTMCell: sketches.predictor(cell, 4, steps, layers=layers)
 
@@ -81,13 +83,42 @@ def test_all_grows_with_the_letters(tmp_path, title, points):
     assert wide[1] / wide[0] == pytest.approx(points / 11, rel=0.01)
 
 
+def test_films_grow_too(tmp_path):
+    pytest.importorskip("imageio")
+    plain, drawn, fitted = (viz.draw(make(2), view="cells", **o) for o in ({}, {"font_size": 22}, {"width": 5}))
+    wide = [size_of(d.film()) for d in (plain, drawn)]
+    assert [b / a for a, b in zip(*wide, strict=True)] == pytest.approx([2, 2], rel=0.01)
+    assert size_of(fitted.film())[0] <= 5 * 72 + 1
+    for name, d in ("a", plain), ("b", drawn):
+        d.save(tmp_path / f"{name}.gif", dpi=40)
+    sizes = [int.from_bytes((tmp_path / f"{name}.gif").read_bytes()[6:8], "little") for name in "ab"]
+    assert sizes[1] / sizes[0] == pytest.approx(2, rel=0.02)
+
+
+def test_a_title_needs_no_graphviz_where_the_source_is_written(tmp_path, monkeypatch):
+    drawing = viz.draw(make(2), view="cells", width="slide", title="a title")
+    assert drawing.scales()[0] > 0
+    monkeypatch.setattr(render, "_program", lambda name: None)
+    monkeypatch.setattr(render, "_pygraphviz", lambda: None)
+    for options in {"width": "slide"}, {"font_size": 14}:
+        drawing = viz.draw(sketches.attention(nn.GRUCell, 4, 3, 3), view="attention", title="a title", **options)
+        drawing.save(tmp_path / "a.dot")
+        assert "a title" in (tmp_path / "a.dot").read_text("utf-8")
+
+
 def test_a_title_is_part_of_what_has_to_fit():
     with pytest.warns(UserWarning, match="less than 10"):
         drawing = viz.draw(make(2), view="cells", width=8, title="a title that is longer than the drawing is wide " * 4)
     assert size_of(drawing.svg())[0] <= 8 * 72 + 1
 
 
-@pytest.mark.parametrize("size", [0, -3, 1000, float("nan"), "11"])
+@pytest.mark.parametrize("number", [np.int64(10), np.float32(10), 10.0])
+def test_numbers_of_numpy_are_numbers(number):
+    assert viz.draw(make(2), font_size=number).scale == pytest.approx(10 / 11)
+    assert viz.draw(make(2), view="cells", width=number).size[0] == 10
+
+
+@pytest.mark.parametrize("size", [0, -3, 1000, float("nan"), "11", True])
 def test_letters_of_no_size_are_refused(size):
     with pytest.raises(ValueError, match="font_size must be points, from 1 to 200, got"):
         viz.draw(make(2), font_size=size)

@@ -325,9 +325,19 @@ def test_of_what_has_not_run_as_many_steps_are_drawn_as_are_asked_for(make, step
         assert len(one.layout.boxes) == len(usual.layout.boxes)
 
 
-def test_it_cannot_be_drawn_for_less_than_a_step():
+@pytest.mark.parametrize("steps", ["1-6", range(1, 7), [1, 2, 3, 4, 5, 6], np.arange(1, 7), np.int64(6)])
+def test_of_what_has_not_run_as_many_steps_are_made_as_are_named(steps):
+    assert viz.draw(nn.GRUCell(I, H), steps=steps).moments == [f"t = {t}" for t in range(1, 7)]
+
+
+def test_steps_that_are_none_are_refused():
     with pytest.raises(ValueError, match="of what has not run, steps must be at least 1, got 0"):
         viz.draw(nn.GRUCell(I, H), steps=0)
+    for what in nn.GRUCell(I, H), summed_losses(nn.RNNCell(I, H)):
+        with pytest.raises(ValueError, match=r"steps must be numbers, .* got True"):
+            viz.draw(what, steps=True)
+    with pytest.raises(ValueError, match="what must be a cell, got its class"):
+        viz.draw(nn.GRUCell, steps=0)
 
 
 @pytest.mark.parametrize("steps", ["one", "5-", [99]])

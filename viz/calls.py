@@ -13,6 +13,7 @@ from viz.compose import Options, attend, compose
 from viz.drawing import Drawing, checked_suffix
 from viz.picture.gradient import over_time
 from viz.picture.subject import subject_of
+from viz.read.chosen_steps import counted
 from viz.read.expand import expanded
 from viz.read.gradient_norms import norms
 from viz.read.root import root_of
@@ -51,7 +52,7 @@ def draw(
         decoder, with the weights between them
     steps: the time steps to draw, counted from 1: "all", "1-3,998-1000", or numbers; by default the first four and
         the last four of a long sequence, with a count of the others. Of a cell, layers or a circuit, which have not
-        run, a number is how many steps are drawn; by default four
+        run, a number is how many steps are drawn, by default four; of "1-3,9-10" there are ten
     depth: how many levels of modules are drawn as boxes; by default 1 in "cells", where it is the outermost that
         compute something, else 0
     unfold: for "circuit": beside it the unrolled graph
@@ -79,9 +80,7 @@ def draw(
     """
     if path is not None:
         checked_suffix(Path(path))
-    made = []  # how many steps, of what has not run
-    if isinstance(steps, int) and not isinstance(what, Tensor):
-        made, steps = [_count(steps)], "all"
+    count, steps = counted(steps, has_run=isinstance(what, (Tensor, type)))
     names = token_lists(tokens), [visible(token) for token in targets]
     said = _equations(what) if equations else ()
     kept = [highlight] if isinstance(highlight, str) else highlight
@@ -89,16 +88,10 @@ def draw(
         view, steps, depth, unfold, gradient, shapes, values, parameters, colors, *names, direction, said, kept, width,
         font_size,
     )  # fmt: skip
-    drawing = compose(root_of(what, *made), options, title or "")
+    drawing = compose(root_of(what, count), options, title or "")
     if path is not None:
         drawing.save(path)
     return drawing
-
-
-def _count(steps: int) -> int:
-    if steps < 1:
-        raise ValueError(f"viz.draw: of what has not run, steps must be at least 1, got {steps}")
-    return steps
 
 
 def _equations(what: Any) -> list[str]:

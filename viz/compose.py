@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 from tinygrad_rnn.autograd.graph import Node
@@ -85,13 +86,13 @@ class Options:
                 f"viz.draw: gradient must be True, or (lowest, highest) with 0 < lowest < highest, got {self.gradient}"
             )
         width = self.width
-        fits = width is None or width == "slide" or (isinstance(width, (int, float)) and 0 < width <= LONGEST)
+        fits = width is None or width == "slide" or _is_number(width, 0, LONGEST)
         told = self.gradient or self.values or self.shapes
         named = self.tokens or self.targets
         one = f'tokens and targets are of single steps, and view="{self.view}" is one for all'
         self._refuse(
             (not fits, f'width must be "slide" or inches, from 0 to {LONGEST:g}, got {width!r}'),
-            (self.font_size is not None and not _is_size(self.font_size),
+            (self.font_size is not None and not _is_number(self.font_size, 1, LARGEST),
              f"font_size must be points, from 1 to {LARGEST:g}, got {self.font_size!r}"),
             (self.font_size is not None and width is not None,
              "width decides how large letters are, leave font_size out"),
@@ -113,8 +114,9 @@ class Options:
                 raise ValueError(f"viz.draw: {why}")
 
 
-def _is_size(points: Any) -> bool:
-    return isinstance(points, (int, float)) and 1 <= points <= LARGEST
+def _is_number(x: Any, least: float, most: float) -> bool:
+    """Is it a number in these bounds, Python's or NumPy's, and not 0?"""
+    return isinstance(x, Real) and not isinstance(x, bool) and least <= float(x) <= most and x != 0
 
 
 def _is_scale(ends: tuple) -> bool:
@@ -140,7 +142,7 @@ def compose(root: Node, options: Options, title: str = "") -> Drawing:
     options.check()
     if options.width is None:
         drawing = _composed(root, options, title)
-        drawing.scale = None if options.font_size is None else options.font_size / LETTERS
+        drawing.scale = None if options.font_size is None else float(options.font_size) / LETTERS
         return drawing
     return _fitting(root, options, title)
 

@@ -16,7 +16,7 @@ from viz.layout.layout import Layout
 from viz.picture.picture import Picture
 from viz.play import film, optional, page
 from viz.play.page import fitted, framed
-from viz.play.svg import readouts
+from viz.play.svg import readouts, scaled
 from viz.style import GRAPH
 from viz.write import equation_lines, moment_dot, placed_dot, plain_dot
 
@@ -60,10 +60,14 @@ class Drawing:
             return {"size": "{:.4f},{:.4f}!".format(*(self.scale * side for side in self._inches()))}
         return {} if self.size is None else {"size": "{:.4f},{:.4f}".format(*self.size)}
 
+    def _factor(self) -> float:
+        """How many times as large a film is than it would be."""
+        return min(self.scales()) if self.scale is None else self.scale
+
     def _inches(self) -> tuple[float, float]:
-        """Width and height as it is; with its title, for whose size Graphviz is asked."""
+        """Width and height as it is; with its title, for whose size Graphviz is asked if it is there."""
         left, bottom, right, top = self.layout.extent()
-        if self.title:
+        if self.title and render.available():
             placed = json.loads(render.render(placed_dot.dot(self.layout, self.title), "json0"))
             left, bottom, right, top = map(float, placed["bb"].split(","))
         return (right - left + 2 * PAD) / 72, (top - bottom + 2 * PAD) / 72
@@ -87,7 +91,7 @@ class Drawing:
 
     def _untitled(self) -> str:
         plain = render.render(placed_dot.dot(self.layout, plays=True), "svg").decode()
-        return equation_lines.joined(plain, self.layout)
+        return scaled(equation_lines.joined(plain, self.layout), self._factor())
 
     @property
     def moments(self) -> list[str]:
@@ -133,7 +137,7 @@ class Drawing:
         """The film as a GIF or an MP4, put together from pictures of what belongs to each moment."""
         from viz.play import frames, movie  # noqa: PLC0415 (they need Pillow)
 
-        said = readouts(self.moments, True)[1:]
+        said, dpi = readouts(self.moments, True)[1:], dpi * self._factor()
         left, bottom, right, top = self.layout.extent()
         frames.check_size(right - left, top - bottom, len(said), dpi / 72)
         source = placed_dot.dot(self.layout, self.title, plays=True, dpi=dpi)

@@ -10,11 +10,13 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("tinygrad_rnn", "viz")
+ERRORS = ("Error", "Unsupported", "Refused", "Failed", "NoEngine")  # classes of errors end so
 LEAST = 10  # letters of its own: less tells nobody anything
 HEAD = """# All messages
 
-Each message of an error or a warning, by who is speaking; … stands for what came. What to do stands in the message;
-more about those that newcomers meet is in [Troubleshooting](../troubleshooting.md).
+The messages of errors and warnings, gathered from the code, by who is speaking. … stands for what came, and before the
+colon for the name of what you called, such as nn.LSTM: those stand under Others. What to do stands in the message; more
+about those that newcomers meet is in [Troubleshooting](../troubleshooting.md).
 
 """
 
@@ -51,13 +53,16 @@ def found(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def told(function: ast.AST, texts: dict[str, ast.expr]) -> Iterator[tuple[str, str]]:
-    """(kind, message) of a function."""
+    """(kind, message) of a function: what errors are made of, and what is given to what warns or refuses."""
     for node in ast.walk(function):
         match node:
-            case ast.Call(func=ast.Name(id=kind), args=[first, *_]) if kind.endswith(("Error", "Unsupported")):
-                yield kind, template(first, texts)
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="warnings"), attr="warn"), args=[first, *_]):
-                yield "Warning", template(first, texts)
+            case ast.Call(func=ast.Name(id=kind), args=args) if kind.endswith(ERRORS):
+                yield from ((kind, template(arg, texts)) for arg in args[:1])
+            case ast.Call(func=ast.Attribute(attr="warn"), args=args):
+                yield from (("Warning", template(arg, texts)) for arg in args[:1])
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args) if "refuse" in name:
+                parts = [part for arg in args for part in (arg.elts if isinstance(arg, ast.Tuple) else [arg])]
+                yield from (("ValueError", template(part, texts)) for part in parts)
 
 
 def messages() -> dict[str, set[tuple[str, str]]]:
@@ -75,14 +80,14 @@ def messages() -> dict[str, set[tuple[str, str]]]:
 def speaker(line: str) -> str:
     """What stands before the colon, if it is a name."""
     who, colon, _ = line.partition(": ")
-    return who if colon and re.fullmatch(r"(--)?[\w.…]+( [\w.]+)?", who) and who != "…" else "others"
+    return who if colon and re.fullmatch(r"(--)?[\w.…]+( [\w.]+)?", who) and who != "…" else "Others"
 
 
 def page() -> str:
     """All of them, as Markdown."""
     by = messages()
     sections = []
-    for who in sorted(by, key=lambda who: (who == "others", who.strip("-").lower())):
+    for who in sorted(by, key=lambda who: (who == "Others", who.strip("-").lower())):
         lines = "".join(f"- `{line.replace('`', chr(39))}` ({kind})\n" for line, kind in sorted(by[who]))
         sections.append(f"## {who.replace('*', '')}\n\n{lines}\n")
     return HEAD + "".join(sections)

@@ -25,7 +25,7 @@ TAKEN = {  # from the packages of npm
     "codemirror": ("lib/codemirror.js", "lib/codemirror.css", "mode/python/python.js", "addon/edit/matchbrackets.js"),
 }
 NEEDLESS = ("/tests/", "/_core/include/", "/_core/lib/", "/f2py/", "/distutils/", "/random/lib/")  # of NumPy
-WITHOUT_NPM = "<p>This page was built on a machine without npm, which it takes to get Python for browsers.</p>"
+MISSING = "<p>This page was built without Python for browsers, which npm gets: {}.</p>"
 
 Files = Iterator[tuple[str, bytes]]
 
@@ -33,14 +33,11 @@ Files = Iterator[tuple[str, bytes]]
 def build(folder: Path, cache: Path) -> None:
     """Write the page. cache: a folder in which npm keeps what it gets"""
     folder.mkdir(parents=True, exist_ok=True)
-    npm = shutil.which("npm")
-    if npm is None:
-        (folder / "index.html").write_text(WITHOUT_NPM, encoding="utf-8")
+    reason = installed(cache)
+    if reason:
+        print(f"docs/browser: left out, {reason}", file=sys.stderr)
+        (folder / "index.html").write_text(MISSING.format(reason), encoding="utf-8")
         return
-    cache.mkdir(parents=True, exist_ok=True)
-    for name in "package.json", "package-lock.json":
-        shutil.copy(HERE / name, cache)
-    subprocess.run([npm, "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=cache, check=True)
     packages = cache / "node_modules"
     for name in OWN:
         shutil.copy(HERE / name, folder)
@@ -50,6 +47,25 @@ def build(folder: Path, cache: Path) -> None:
     pack(folder / "numpy.zip", of_numpy(packages / "@emscripten-forge" / "numpy"))
     pack(folder / "library.zip", of_the_library())
     (folder / "examples.json").write_text(json.dumps(dict(examples())), encoding="utf-8")
+
+
+def installed(folder: Path) -> str:
+    """Let npm install what package.json names; why it could not, in a line."""
+    npm = shutil.which("npm")
+    if npm is None:
+        return "there is no npm"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, kept = HERE / "package-lock.json", folder / "node_modules" / "installed.json"
+    if kept.exists() and kept.read_bytes() == lock.read_bytes():
+        return ""
+    for path in HERE / "package.json", lock:
+        shutil.copy(path, folder)
+    command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        return f"npm says {' '.join(ran.stderr.split())[:200]}"
+    shutil.copy(lock, kept)
+    return ""
 
 
 def pack(path: Path, files: Files) -> None:

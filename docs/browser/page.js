@@ -4,25 +4,29 @@ const [choice, run, stop, status, output] = ["examples", "run", "stop", "status"
 
 const editor = CodeMirror(byId("editor"), {
   mode: "python", lineNumbers: true, matchBrackets: true, lineWrapping: true, indentUnit: 4, viewportMargin: Infinity,
-  extraKeys: {
-    "Ctrl-Enter": start, "Cmd-Enter": start, Esc: halt,
-    Tab: cm => cm.somethingSelected() ? cm.indentSelection("add") : cm.replaceSelection("    "),
-  },
+  extraKeys: { Tab: cm => cm.somethingSelected() ? cm.indentSelection("add") : cm.replaceSelection("    ") },
 });
 
-let worker, examples, waiting = false, loaded = false;
+let worker, examples = {}, waiting = false, loaded = false;
 
 function renew() { // a worker that computes can be stopped by its end alone
   worker?.terminate();
   loaded = false;
-  worker = new Worker("worker.js");
-  worker.onmessage = ({ data }) => heard[data.kind]?.(data.content) ?? show(data.kind, data.content);
+  try {
+    worker = new Worker("worker.js");
+  } catch { // a page that is a file may start none
+    heard.broken("open the page from a server: python -m http.server");
+    return;
+  }
+  worker.onmessage = ({ data }) => data.kind in heard ? heard[data.kind](data.content) : show(data.kind, data.content);
+  worker.onerror = error => heard.broken(error.message);
 }
 
 const heard = {
-  ready() { loaded = true; busy(waiting, "Ready."); return true; },
-  done(seconds) { waiting = false; busy(false, `Done in ${seconds.toFixed(1)} s.`); return true; },
-  broken(error) { run.disabled = true; status.textContent = `Python cannot be loaded: ${error}`; return true; },
+  ready() { loaded = true; busy(waiting, "Ready."); },
+  done(seconds) { busy(false, `Done in ${seconds.toFixed(1)} s.`); },
+  ended(error) { show("error", error); halt("Python has ended; it begins anew …"); },
+  broken(error) { waiting = loaded = false; busy(false, `Python cannot be loaded: ${error}`); },
 };
 
 function busy(now, text) {
@@ -36,11 +40,11 @@ function show(kind, content) {
   const last = output.lastElementChild;
   const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 4;
   if (kind === "text" && last?.className === "text") {
-    last.textContent += "\n" + content;
+    last.append(content);
   } else {
     const block = document.createElement(kind === "html" ? "div" : "pre");
     block.className = kind;
-    block[kind === "html" ? "innerHTML" : "textContent"] = content;
+    if (kind === "html") block.innerHTML = content; else block.append(content);
     output.append(block);
   }
   if (atEnd && kind !== "html") output.scrollTop = output.scrollHeight; // a picture is read from its top
@@ -53,24 +57,28 @@ function start() {
   worker.postMessage(editor.getValue());
 }
 
-function halt() {
+function halt(text = "Stopped; Python begins anew …") {
   if (!waiting) return;
-  waiting = false;
   renew();
-  busy(false, "Stopped; Python begins anew …");
+  busy(false, text);
 }
 
 function choose() {
+  halt();
   editor.setValue(examples[choice.value]);
   output.replaceChildren();
 }
 
 run.onclick = start;
-stop.onclick = halt;
+stop.onclick = () => halt();
 choice.onchange = choose;
+addEventListener("keydown", event => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); start(); }
+  if (event.key === "Escape") halt();
+}, true); // before the editor
 renew();
 fetch("examples.json").then(found => found.json()).then(found => {
   examples = found;
   choice.append(...Object.keys(examples).map(title => new Option(title)));
   choose();
-});
+}).catch(() => {}); // then there is no worker either, which says so

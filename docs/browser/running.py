@@ -6,6 +6,7 @@ What they print, and the value of the last line of each, are said to the page.
 import ast
 import html
 import linecache
+import sys
 import traceback
 import warnings
 
@@ -14,6 +15,8 @@ from itertools import groupby
 from typing import Any
 
 import js
+
+from tqdm import tqdm
 
 NAME = "your code"
 
@@ -29,7 +32,16 @@ def run(code: str) -> None:
             if isinstance(last, ast.Expr):
                 display(eval(compile(ast.Expression(last.value), NAME, "eval"), names))
     except BaseException as error:
+        flush()
         js.say("error", told(error))
+    finally:
+        flush()
+
+
+def flush() -> None:
+    """Say what was printed without an end of line too."""
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def cells(code: str) -> list[list[ast.stmt]]:
@@ -51,13 +63,17 @@ def display(value: Any) -> None:
     """Show a value: a drawing as a picture, others as they are printed."""
     if value is None:
         return
+    flush()
     shown = getattr(value, "_repr_html_", None) or getattr(value, "_repr_svg_", None)
     js.say("html", shown() if shown else f"<pre>{html.escape(repr(value))}</pre>")
 
 
 def warned(message: Warning | str, category: type[Warning], *_: Any) -> None:
     """Say a warning to the page."""
+    flush()
     js.say("warning", f"{category.__name__}: {message}")
 
 
 warnings.showwarning = warned
+tqdm.monitor_interval = 0  # its bars need no thread, which there is none of
+sys.stdout.reconfigure(line_buffering=True)

@@ -143,6 +143,13 @@ def size_of(root: Element) -> tuple[float, float]:
     return w * PIXELS["pt"], h * PIXELS["pt"]
 
 
+def scaled(svg: str, factor: float) -> str:
+    """A drawing that is so many times as wide and as high."""
+    grown = lambda side: f'{side[1]}="{float(side[2]) * factor:g}{side[3]}"'
+    head, end, rest = svg.partition("viewBox")
+    return re.sub(r'\b(width|height)="([\d.]+)(pt|in|px|)"', grown, head) + end + rest
+
+
 def text_of(root: Element) -> str:
     """An SVG's element as text, without an XML declaration."""
     return ElementTree.tostring(root, encoding="unicode").strip()

@@ -13,8 +13,7 @@ from tinygrad_rnn.autograd.arrays import from_numpy
 from tinygrad_rnn.autograd.graph import Constant, FirstState, Leaf, Node, Shown, ancestors, recording, scope
 from tinygrad_rnn.autograd.primitive import primitive
 from tinygrad_rnn.autograd.tensor import Tensor
-
-STEPS = 4  # of a network that has not run: enough to tell what goes from step to step
+from viz.read.chosen_steps import FEW
 
 
 @primitive
@@ -34,7 +33,7 @@ _outputs.vjp(lambda gs, ys: None)
 OUTPUT, OUTPUTS = _output.op, _outputs.op
 
 
-def root_of(what: Any, steps: int = STEPS) -> Node:
+def root_of(what: Any, steps: int = FEW) -> Node:
     """The root of the graph to draw. ValueError if there is none.
 
     steps: of what has not run: a cell, a Recurrent or layers, a circuit

@@ -23,6 +23,7 @@ KINDS |= dict.fromkeys(ATTRIBUTES, ("attributes",))
 KINDS |= {"STORE_ATTR": ("attributes", "sets"), "IMPORT_NAME": ("imports",)}
 OURS = __name__.partition(".")[0]
 INSTALLED = {"site-packages", "dist-packages"}
+ZIPPED = "python{}{}.zip".format(*sys.version_info)  # Python's own modules in a browser, and in Windows' embeddable one
 PYTHON = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib")})
 
 
@@ -94,7 +95,7 @@ def is_library(module: str | None) -> bool:
         return top == builtins.__name__ or top in sys.stdlib_module_names
     if _is_installed(Path(file)):
         return not _knows_us(top)
-    return file.startswith(PYTHON)
+    return file.startswith(PYTHON) or (top in sys.stdlib_module_names and ZIPPED in Path(file).parts)
 
 
 def _is_installed(file: Path) -> bool:
@@ -104,9 +105,17 @@ def _is_installed(file: Path) -> bool:
     """
     if not INSTALLED.isdisjoint(file.parts):
         return True
-    folder = file.parents[file.name == "__init__.py"]
+    folder = file.parent.parent if file.name == "__init__.py" else file.parent
     line = f"\n{file.relative_to(folder).as_posix()},"
-    return any(line in "\n" + record.read_text("utf-8", "replace") for record in folder.glob("*.dist-info/RECORD"))
+    return any(line in f"\n{_text_of(record)}" for record in folder.glob("*.dist-info/RECORD"))
+
+
+def _text_of(file: Path) -> str:
+    """Nothing of what cannot be read: then it is followed, which is never wrong."""
+    try:
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _knows_us(top: str) -> bool:

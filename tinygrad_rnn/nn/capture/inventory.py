@@ -43,7 +43,7 @@ class Inventory:
         if "" in bare or not bare.isdisjoint(self.values.holders):
             raise Unsupported("its step reads the array of a tensor, which has other values at each call")
         for name, why in self.unseen:
-            if name in self.named:
+            if name in self.named or not name:  # the cell itself has none
                 raise Unsupported(f"its step {why}")
 
     def named_arrays(self) -> list[np.ndarray]:
