@@ -47,6 +47,7 @@ def test_a_convolutional_lstm_foretells_bars(capsys):
     assert "if nothing moved" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_gallery_shows_every_view_of_every_network(tmp_path):
     pytest.importorskip("matplotlib")
     load(ROOT / "examples/gallery.py").main(tmp_path, steps=2)

@@ -55,7 +55,8 @@ def run(code, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("name", ["x86-64-v3", pytest.param("x86-64-v2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-v2"])
 def test_a_dozen_cells_and_the_functions_are_right_on_a_processor_of_fewer_instructions(name):
     if not can_play(name):
         pytest.skip(f"this processor is no {name}")
@@ -94,6 +95,7 @@ compiled({TRIVIAL.format(1)!r})
 """
 
 
+@pytest.mark.slow
 def test_code_is_kept_for_each_processor_by_itself(folder):
     asked = [name for name in ("native", *host.PRETENDED) if name == "native" or can_play(name)]
     for n, name in enumerate(asked, 1):

@@ -222,6 +222,7 @@ def test_a_cell_that_is_compiled_again_and_again_says_so_once():
     run(nn.Recurrent(Scaled(), engine="numpy"))
 
 
+@pytest.mark.slow
 def test_memories_of_all_lengths_of_sentences_are_no_reason_to_say_so():
     cell = nn.AttentionCell(nn.GRUCell(I + 2, 2), nn.DotAttention(2, 2))
     rnn, sizes = nn.Recurrent(cell, engine="numpy"), {rounded(n) for n in range(1, 200)}

@@ -13,7 +13,8 @@ from tinygrad_rnn.nn import linear_loss, losses
 from tinygrad_rnn.ops import row_kernels
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
-SHAPES = [(1, 1, 2), (5, 3, 7), (7, 20, 20), (40, 17, 33), (65, 9, 2050), (200, 40, 300), (450, 64, 4100)]
+SHAPES = [(1, 1, 2), (5, 3, 7), (7, 20, 20), (40, 17, 33), (65, 9, 2050), (200, 40, 300)]
+LARGE = pytest.param((450, 64, 4100), marks=pytest.mark.slow)
 
 
 GPU_KERNEL = pytest.param("GPU", marks=pytest.mark.skipif(not REAL_GPU and bool(cuda_on_cpu.missing()), reason="g++"))
@@ -65,7 +66,7 @@ def assert_equal(found, expected, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES, LARGE], ids=str)
 def test_it_is_the_cross_entropy_of_a_linear_layer(shape, dtype, way):
     shape = (*shape[:2], -(-shape[2] // 8)) if way == "GPU" and not REAL_GPU else shape  # g++'s kernels take long
     for bias, ignored, smoothing in ((True, False, 0.0), (False, True, 0.0), (True, True, 0.1)):

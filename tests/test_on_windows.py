@@ -183,6 +183,7 @@ assert all("h\\u209c" in Path(name).read_text("utf-8") for name in ("b.svg", "c.
 """
 
 
+@pytest.mark.slow
 def test_no_file_is_read_or_written_in_the_encoding_that_a_machine_happens_to_have(tmp_path):
     (tmp_path / "a.txt").write_text("süß und größer, 語\n" * 60, "utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONIOENCODING": "utf-8"}

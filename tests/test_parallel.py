@@ -241,7 +241,8 @@ def test_the_same_number_of_processes_draws_the_same_dropout(here):
 
 
 @needs_mpi
-@pytest.mark.parametrize("way", [(2, 3, 0), pytest.param((0, 4, 2), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [(2, 3, 0), (0, 4, 2)])
 def test_a_run_that_is_killed_goes_on_with_any_number_of_processes(here, one, way):
     first, second, third = way
     args = [*LM, "--save-every", "0", "--out", "several"]

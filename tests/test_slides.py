@@ -37,6 +37,7 @@ def test_letters_are_at_least_ten_points_high_on_a_slide(view, steps, layers):
     assert 1 <= len(steps_of(drawing)) <= len(steps_of(more))
 
 
+@pytest.mark.slow
 def test_as_many_steps_are_drawn_as_there_is_room_for():
     drawn = [len(steps_of(viz.draw(make(1000), view="cells", width=wide))) for wide in (5, 8, 13, 200)]
     assert drawn == sorted(drawn)
