@@ -115,7 +115,7 @@ def test_a_title_is_part_of_what_has_to_fit():
 
 @pytest.mark.parametrize("number", [np.int64(10), np.float32(10), 10.0])
 def test_numbers_of_numpy_are_numbers(number):
-    assert viz.draw(make(2), font_size=number).scale == pytest.approx(10 / 11)
+    assert viz.draw(make(2), font_size=number).zoom == pytest.approx(10 / 11)
     assert viz.draw(make(2), view="cells", width=number).size[0] == 10
 
 

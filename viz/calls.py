@@ -80,7 +80,7 @@ def draw(
     """
     if path is not None:
         checked_suffix(Path(path))
-    count, steps = counted(steps, has_run=isinstance(what, (Tensor, type)))
+    count, steps = counted(steps, has_run=isinstance(what, (Tensor, type)))  # a class is refused by root_of
     names = token_lists(tokens), [visible(token) for token in targets]
     said = _equations(what) if equations else ()
     kept = [highlight] if isinstance(highlight, str) else highlight

@@ -142,7 +142,7 @@ def compose(root: Node, options: Options, title: str = "") -> Drawing:
     options.check()
     if options.width is None:
         drawing = _composed(root, options, title)
-        drawing.scale = None if options.font_size is None else float(options.font_size) / LETTERS
+        drawing.zoom = None if options.font_size is None else float(options.font_size) / LETTERS
         return drawing
     return _fitting(root, options, title)
 

@@ -32,11 +32,11 @@ class Drawing:
     picture  what is drawn
     compose  gives everything its place
     size     width and height of a page, in inches: a larger drawing is made smaller, so that it fits; None: as it is
-    scale    how many times as large it is drawn, on no page; None: as it is
+    zoom     how many times as large it is drawn, on no page; None: as it is
     """
 
     size: tuple[float, float] | None = None
-    scale: float | None = None
+    zoom: float | None = None
 
     def __init__(self, picture: Picture, compose: Callable[[], Layout], title: str = "", description: str = ""):
         self.picture, self._compose = picture, compose
@@ -56,13 +56,15 @@ class Drawing:
 
     def _fitted(self) -> dict[str, Any]:
         """The attribute of Graphviz that makes a drawing fit its page, or larger or smaller."""
-        if self.scale is not None:
-            return {"size": "{:.4f},{:.4f}!".format(*(self.scale * side for side in self._inches()))}
+        if self.zoom is not None:
+            return {"size": "{:.4f},{:.4f}!".format(*(self.zoom * side for side in self._inches()))}
         return {} if self.size is None else {"size": "{:.4f},{:.4f}".format(*self.size)}
 
     def _factor(self) -> float:
         """How many times as large a film is than it would be."""
-        return min(self.scales()) if self.scale is None else self.scale
+        if self.zoom is not None:
+            return self.zoom
+        return 1.0 if self.size is None else min(self.scales())
 
     def _inches(self) -> tuple[float, float]:
         """Width and height as it is; with its title, for whose size Graphviz is asked if it is there."""

@@ -17,7 +17,7 @@ FEW = 4  # steps of a network that has not run: enough to tell what goes from st
 MOST = 8  # steps drawn of a long sequence: the first ones and the last ones
 
 
-def chooser(steps: str | int | Iterable[int] | None, most: int = MOST) -> Choose | None:
+def chooser(steps: Steps, most: int = MOST) -> Choose | None:
     """A function from the steps of a run, numbered from 0, to those that are drawn; None for all.
 
     steps: None for the first and the last ones, "all", one or several steps counted from 1, or "1-3,998-1000"

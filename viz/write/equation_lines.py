@@ -23,12 +23,10 @@ SIZE = re.compile(r'font-size="[^"]*"')
 
 def joined(svg: str, layout: Layout) -> str:
     """The SVG with the parts of each line in one text, from the left."""
-    parts = [*PART.finditer(svg)]
-    if not parts:
-        return svg
-    widths = {item.key: box.width for item, box in layout.boxes.items()}
-    lines = [_line([*line], widths) for _, line in groupby(parts, lambda part: part["line"])]
-    return svg[: parts[0].start()] + "".join(lines) + svg[parts[-1].end() :]
+    lines = {number: [*line] for number, line in groupby(PART.finditer(svg), lambda part: part["line"])}
+    widths = {item.key: box.width for item, box in layout.boxes.items()} if lines else {}
+    firsts = {line[0]["key"]: _line(line, widths) for line in lines.values()}
+    return PART.sub(lambda part: firsts.get(part["key"], ""), svg)
 
 
 def _line(parts: list[re.Match[str]], widths: Mapping[str, float]) -> str:
